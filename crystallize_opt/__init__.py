@@ -1,0 +1,66 @@
+"""One experiment, any optimizer, a result one can believe.
+
+Describe an `Experiment` once, hand its `optimize` an optimizer from `crystallize_opt.adapters`, and
+swap that one line to compare libraries.
+"""
+
+import logging
+from importlib.metadata import version
+
+from crystallize_opt.context import FrozenContext
+from crystallize_opt.errors import CrystallizeOptError, SpaceExhausted
+from crystallize_opt.experiment import Experiment
+from crystallize_opt.hypothesis import Hypothesis
+from crystallize_opt.linear_constraint import LinearConstraint
+from crystallize_opt.objective import Constraint, Objective
+from crystallize_opt.observation import Observation, Replicate, Status
+from crystallize_opt.optimizer import BaseOptimizer, Capabilities, SpaceOptimizer
+from crystallize_opt.parameters import Categorical, Constant, Float, Integer, Ordinal
+from crystallize_opt.pipeline import (
+    DataSource,
+    Pipeline,
+    PipelineStep,
+    data_source,
+    pipeline_step,
+)
+from crystallize_opt.plugins import BasePlugin, SeedPlugin
+from crystallize_opt.result import Result
+from crystallize_opt.space import SearchSpace
+from crystallize_opt.treatment import Treatment
+
+__version__ = version("crystallize-opt")
+
+__all__ = [
+    "BaseOptimizer",
+    "BasePlugin",
+    "Capabilities",
+    "Categorical",
+    "Constant",
+    "Constraint",
+    "CrystallizeOptError",
+    "DataSource",
+    "Experiment",
+    "Float",
+    "FrozenContext",
+    "Hypothesis",
+    "Integer",
+    "LinearConstraint",
+    "Objective",
+    "Observation",
+    "Ordinal",
+    "Pipeline",
+    "PipelineStep",
+    "Replicate",
+    "Result",
+    "SearchSpace",
+    "SeedPlugin",
+    "SpaceExhausted",
+    "SpaceOptimizer",
+    "Status",
+    "Treatment",
+    "data_source",
+    "pipeline_step",
+]
+
+# A library is silent unless its user configures logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,0 +1,107 @@
+"""Grid search. Needs no other library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from crystallize_opt.errors import SpaceExhausted, UsageError
+from crystallize_opt.objective import Constraint, Objective
+from crystallize_opt.observation import Observation
+from crystallize_opt.optimizer import Capabilities, SpaceOptimizer
+from crystallize_opt.parameters import Float
+from crystallize_opt.space import SearchSpace
+
+
+class GridOptimizer(SpaceOptimizer[None]):
+    """Goes through all points of the space in order, the last parameter changing fastest.
+
+    Args:
+        space: A `SearchSpace`, or the mapping that builds one.
+        objective: One objective, or several.
+        constraints: Outcome constraints.
+        seed: Accepted so that optimizers can be swapped in one line; a grid has no randomness.
+        levels: How many values a continuous `Float` (without `step`) gets, evenly spaced (evenly in
+            the logarithm where `log=True`), ends included; a number for all, or one per name.
+        duplicates: Whether to begin again at the end. If not, the search ends with
+            `SpaceExhausted`, and attached points are skipped.
+
+    Example:
+        >>> grid = GridOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), levels=3)
+        >>> [treatment.params["x"] for treatment in grid.ask(3)]
+        [0.0, 0.5, 1.0]
+    """
+
+    capabilities = Capabilities(unique_points=True)
+
+    def __init__(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = None,
+        levels: int | Mapping[str, int] = 10,
+        duplicates: bool = False,
+    ) -> None:
+        super().__init__(space, objective, constraints=constraints, seed=seed)
+        self.may_use_global_random_state = False
+        self.duplicates = duplicates
+        self._levels = self._levels_of(levels)
+        self._points = self.space.points(self._levels)
+        self._attached: set[Any] = set()
+
+    def _levels_of(self, levels: int | Mapping[str, int]) -> dict[str, list[float]]:
+        continuous = {
+            name: parameter
+            for name, parameter in self.space.items()
+            if isinstance(parameter, Float) and parameter.size == math.inf
+        }
+        if not isinstance(levels, Mapping):
+            levels = dict.fromkeys(continuous, levels)
+        if set(levels) != set(continuous):
+            raise UsageError(
+                f"levels= gives a number for each continuous parameter, {sorted(continuous)}, not "
+                f"for {sorted(levels)}."
+            )
+        for name, count in levels.items():
+            if not isinstance(count, int) or count < 2:
+                raise UsageError(
+                    f"levels= takes whole numbers, at least 2, not {count!r} for {name!r}."
+                )
+        return {name: _spread(continuous[name], levels[name]) for name in continuous}
+
+    def _suggest(self) -> tuple[None, dict[str, Any]]:
+        params = self._next_point()
+        if params is None and self.duplicates:
+            self._points = self.space.points(self._levels)
+            params = self._next_point()
+        if params is None:
+            raise SpaceExhausted(
+                "All points of the grid have been suggested. Use duplicates=True to begin again."
+            )
+        return None, params
+
+    def _next_point(self) -> dict[str, Any] | None:
+        for params in self._points:
+            if self.duplicates or self.space.key(params) not in self._attached:
+                return params
+        return None
+
+    def _learn(self, handle: None, observation: Observation) -> None:
+        """Grid search learns nothing."""
+
+    def _learn_attached(self, observation: Observation) -> None:
+        self._attached.add(self.space.key(self.space.validate(observation.treatment.params)))
+
+
+def _spread(parameter: Float, count: int) -> list[float]:
+    """Return evenly spaced values of a continuous range, both ends exact."""
+    inner = [
+        (parameter.low ** (1 - i / (count - 1)) * parameter.high ** (i / (count - 1)))
+        if parameter.log
+        else parameter.low * (1 - i / (count - 1)) + parameter.high * (i / (count - 1))
+        for i in range(1, count - 1)
+    ]
+    return [parameter.low, *inner, parameter.high]

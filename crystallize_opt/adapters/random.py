@@ -1,0 +1,109 @@
+"""Random search. Needs no other library."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from crystallize_opt.errors import SpaceExhausted, UsageError
+from crystallize_opt.objective import Constraint, Objective
+from crystallize_opt.observation import Observation
+from crystallize_opt.optimizer import Capabilities, SpaceOptimizer
+from crystallize_opt.random_state import CallersRandomState, seed_global_random_state
+from crystallize_opt.space import SearchSpace
+
+# After this many repeats in a row the rest of a finite space is listed, and drawn from.
+_ATTEMPTS = 50
+
+
+class RandomOptimizer(SpaceOptimizer[None]):
+    """Draws points at random, each point once.
+
+    Args:
+        space: A `SearchSpace`, or the mapping that builds one.
+        objective: One objective, or several.
+        constraints: Outcome constraints.
+        seed: The same seed gives the same points, in any process.
+        duplicates: Whether a point may be drawn again. If not, a finite space ends with
+            `SpaceExhausted` when all of its points have been suggested or attached.
+        sampler: A function `sampler(space, seed)` that returns a point, used instead of the uniform
+            distribution. It gets the space as you gave it and a seed for this draw; `random` and
+            numpy's global generator are seeded with it too, and put back afterwards. Without
+            `duplicates`, 50 repeats in a row end the search.
+
+    Example:
+        >>> optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0)
+        >>> (treatment,) = optimizer.ask()
+        >>> optimizer.tell({"loss": treatment.params["x"] ** 2})
+        >>> optimizer.get_best_treatment() is treatment
+        True
+    """
+
+    capabilities = Capabilities(unique_points=True)
+
+    def __init__(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = None,
+        duplicates: bool = False,
+        sampler: Callable[[Any, int], Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(space, objective, constraints=constraints, seed=seed)
+        if sampler is not None and not callable(sampler):
+            raise UsageError(f"sampler= takes a function sampler(space, seed), not {sampler!r}.")
+        self.duplicates = duplicates
+        self.may_use_global_random_state = sampler is not None
+        self._sampler = sampler
+        self._given_space = space
+        self._rng = random.Random(self.seed)
+        self._seen: set[Any] = set()
+        self._rest: list[dict[str, Any]] | None = None
+
+    def _suggest(self) -> tuple[None, dict[str, Any]]:
+        if self.duplicates:
+            return None, self._draw()
+        if self._rest is None:
+            for _ in range(_ATTEMPTS):
+                params = self._draw()
+                if self._is_new(params):
+                    return None, params
+            if self._sampler is not None or self.space.size == math.inf:
+                raise SpaceExhausted(
+                    f"{_ATTEMPTS} draws in a row gave only points that were suggested before. Use "
+                    "duplicates=True to allow them."
+                )
+            # Few points are left, or none: draw from the list of them.
+            self._rest = list(self.space.points())
+            self._rng.shuffle(self._rest)
+        while self._rest:
+            params = self._rest.pop()
+            if self._is_new(params):
+                return None, params
+        raise SpaceExhausted(
+            f"All {len(self._seen)} points of the search space have been suggested. Use "
+            "duplicates=True to suggest them again."
+        )
+
+    def _draw(self) -> dict[str, Any]:
+        if self._sampler is None:
+            return self.space.sample(self._rng)
+        seed = self._rng.randrange(2**32)
+        with CallersRandomState():
+            seed_global_random_state(seed)
+            return self.space.validate(self._sampler(self._given_space, seed))
+
+    def _is_new(self, params: Mapping[str, Any]) -> bool:
+        known = len(self._seen)
+        self._seen.add(self.space.key(params))
+        return len(self._seen) > known
+
+    def _learn(self, handle: None, observation: Observation) -> None:
+        """Random search learns nothing."""
+
+    def _learn_attached(self, observation: Observation) -> None:
+        self._is_new(self.space.validate(observation.treatment.params))

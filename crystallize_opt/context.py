@@ -1,0 +1,138 @@
+"""What steps read their parameters from, and record their metrics on."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from crystallize_opt.errors import ContextMutationError, UnknownMetricError
+
+logger = logging.getLogger("crystallize_opt")
+
+_IMMUTABLE = frozenset({bool, int, float, complex, str, bytes, type(None)})
+
+
+class Metrics:
+    """The metrics recorded during one replicate: for each name the values in order.
+
+    Example:
+        >>> metrics = Metrics()
+        >>> metrics.add("loss", 0.5)
+        >>> metrics["loss"]
+        (0.5,)
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Any]] = {}
+
+    def add(self, name: str, value: Any) -> None:
+        """Record one value of the metric `name`. A metric may be recorded several times."""
+        self._values.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> tuple[Any, ...]:
+        try:
+            return tuple(self._values[name])
+        except KeyError:
+            recorded = ", ".join(map(repr, self._values)) or "none"
+            raise UnknownMetricError(
+                f"No metric {name!r} has been recorded. Recorded: {recorded}."
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def as_dict(self) -> Mapping[str, tuple[Any, ...]]:
+        """Return a read-only copy: metric name to the values recorded so far."""
+        return MappingProxyType({name: tuple(values) for name, values in self._values.items()})
+
+    def __repr__(self) -> str:
+        return f"Metrics({dict(self.as_dict())!r})"
+
+
+class FrozenContext:
+    """The parameters of one replicate. A key once set cannot be changed.
+
+    Mutable values are copied (`copy.deepcopy`) when they are read, so a step that fits an estimator
+    or sorts a list it got from the context cannot change it for another step, replicate or
+    treatment.
+
+    Args:
+        initial: The first keys and values.
+
+    Attributes:
+        metrics: Where steps record metrics: `ctx.metrics.add("loss", 0.3)`.
+        logger: The package's logger.
+
+    Example:
+        >>> ctx = FrozenContext({"learning_rate": 0.1})
+        >>> ctx["learning_rate"], ctx.get("momentum", 0.9)
+        (0.1, 0.9)
+        >>> ctx["learning_rate"] = 0.2
+        Traceback (most recent call last):
+        ...
+        crystallize_opt.errors.ContextMutationError: Cannot mutate existing key: 'learning_rate'...
+    """
+
+    __slots__ = ("_data", "metrics")
+
+    def __init__(self, initial: Mapping[str, Any] | None = None) -> None:
+        self._data = copy.deepcopy(dict(initial or {}))
+        self.metrics = Metrics()
+
+    def child(self, **extra: Any) -> FrozenContext:
+        """Return a new context with the same keys, `extra` added, and no metrics yet."""
+        context = FrozenContext.__new__(FrozenContext)
+        context._data = {**self._data, **extra}  # noqa: SLF001
+        context.metrics = Metrics()
+        return context
+
+    @property
+    def logger(self) -> logging.Logger:
+        return logger
+
+    def add(self, key: str, value: Any) -> None:
+        """Set a new key.
+
+        Raises:
+            ContextMutationError: The key is already set.
+        """
+        if key in self._data:
+            raise ContextMutationError(
+                f"Cannot mutate existing key: {key!r}. A context key can be set only once; "
+                f"already set: {', '.join(map(repr, self._data))}."
+            )
+        self._data[key] = value
+
+    __setitem__ = add
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._data[key]
+        return value if type(value) in _IMMUTABLE else copy.deepcopy(value)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of `key`, or `default` where it is not set."""
+        return self[key] if key in self._data else default
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """Return a read-only copy of all keys and values."""
+        return MappingProxyType(copy.deepcopy(self._data))
+
+    def __repr__(self) -> str:
+        return f"FrozenContext({self._data!r})"

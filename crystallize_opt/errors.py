@@ -1,0 +1,64 @@
+"""Every error this package raises on purpose, as one tree under `CrystallizeOptError`.
+
+Each class also derives from the built-in exception a Python user would expect, so
+`except ValueError` works too. An exception raised by a *step* is never wrapped: it keeps its own
+type and gets a note (`BaseException.add_note`) saying in which step and replicate it happened.
+"""
+
+from __future__ import annotations
+
+
+class CrystallizeOptError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UsageError(CrystallizeOptError, ValueError):
+    """An argument is out of its range: zero trials, no replicate, two treatments of one name."""
+
+
+class SpaceError(CrystallizeOptError, ValueError):
+    """A search space is not well defined: reversed bounds, an unknown parent, a cycle."""
+
+
+class UnsupportedSpaceError(SpaceError):
+    """A search space is well defined, but this optimizer cannot take it."""
+
+
+class InvalidParametersError(CrystallizeOptError, ValueError):
+    """Parameter values that are not a point of the search space."""
+
+
+class ObjectiveError(CrystallizeOptError, ValueError):
+    """An objective or an outcome constraint is not well defined, for example its direction."""
+
+
+class UnknownMetricError(CrystallizeOptError, LookupError):
+    """A metric was asked for that was not recorded. The message lists the recorded ones."""
+
+
+class MissingParameterError(CrystallizeOptError, TypeError):
+    """A step needs a named parameter that neither its caller nor the context gives."""
+
+
+class ContextMutationError(CrystallizeOptError, TypeError):
+    """A key of a `FrozenContext` that is already set was set again."""
+
+
+class TellError(CrystallizeOptError, ValueError):
+    """A result cannot be matched to a pending treatment: told twice, never asked, ambiguous."""
+
+
+class NoCompletedTrialError(CrystallizeOptError, RuntimeError):
+    """There is no best treatment, because no trial has completed."""
+
+
+class TrialsFailedError(CrystallizeOptError, RuntimeError):
+    """The search was stopped because of failing trials. The message shows the causes."""
+
+
+class SpaceExhausted(CrystallizeOptError):  # noqa: N818  (a normal end of a search, not a fault)
+    """Every point of a finite search space has been asked for."""
+
+
+class MissingExtraError(CrystallizeOptError, ImportError):
+    """An optional library is not installed. The message holds the command that installs it."""

@@ -1,0 +1,249 @@
+"""An experiment: data source, pipeline and plugins, described once and run in several ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from crystallize_opt import loop
+from crystallize_opt.context import FrozenContext
+from crystallize_opt.errors import UsageError
+from crystallize_opt.event_loop import run_sync
+from crystallize_opt.hypothesis import Hypothesis
+from crystallize_opt.optimizer import BaseOptimizer
+from crystallize_opt.pipeline import DataSource, Pipeline
+from crystallize_opt.plugins import BasePlugin, SeedPlugin
+from crystallize_opt.result import ExperimentMetrics, HypothesisResult, Result, TreatmentMetrics
+from crystallize_opt.session import BASELINE, FETCH, ReplicateRun, open_session
+from crystallize_opt.space import SearchSpace
+from crystallize_opt.treatment import Treatment
+
+
+class Experiment:
+    """What is tried: a data source, a pipeline, and plugins around them.
+
+    Args:
+        datasource: Provides the input of every replicate.
+        pipeline: What is run on it.
+        plugins: Called around the run. A `SeedPlugin` is added where there is none.
+        name: For people.
+        initial_ctx: Context keys that every replicate starts with.
+        seed: The seed the replicates' seeds come from; short for `plugins=[SeedPlugin(seed)]`.
+
+    Example:
+        >>> from crystallize_opt import Objective, Treatment, data_source, pipeline_step
+        >>> from crystallize_opt.adapters import GridOptimizer
+        >>> @data_source
+        ... def numbers(ctx):
+        ...     return [1, 2, 3]
+        >>> @pipeline_step()
+        ... def total(data, ctx, *, delta=0):
+        ...     ctx.metrics.add("total", sum(x + delta for x in data))
+        ...     return data
+        >>> experiment = Experiment(numbers(), Pipeline([total()]), seed=0)
+        >>> result = experiment.run(treatments=[Treatment("plus one", {"delta": 1})], replicates=2)
+        >>> result.metrics.treatments["plus one"].metrics["total"]
+        [9, 9]
+        >>> optimizer = GridOptimizer({"delta": [0, 1, 2]}, Objective("total", "maximize"))
+        >>> experiment.optimize(optimizer, num_trials=3).params["delta"]
+        2
+    """
+
+    def __init__(
+        self,
+        datasource: DataSource,
+        pipeline: Pipeline,
+        plugins: Iterable[BasePlugin] | None = None,
+        *,
+        name: str | None = None,
+        initial_ctx: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if not isinstance(datasource, DataSource):
+            hint = f" Did you mean {datasource.__name__}()?" if callable(datasource) else ""
+            raise TypeError(f"datasource= takes a DataSource, not {datasource!r}.{hint}")
+        if not isinstance(pipeline, Pipeline):
+            raise TypeError(f"pipeline= takes a Pipeline, not {pipeline!r}.")
+        self.datasource = datasource
+        self.pipeline = pipeline
+        self.name = name
+        self.initial_context = FrozenContext(initial_ctx)
+        self.plugins = list(plugins or ())
+        for plugin in self.plugins:
+            if not isinstance(plugin, BasePlugin):
+                raise TypeError(f"A plugin is a BasePlugin, not {plugin!r}.")
+        if not any(isinstance(plugin, SeedPlugin) for plugin in self.plugins):
+            self.plugins.append(SeedPlugin(seed))
+        elif seed is not None:
+            raise UsageError("Give either seed= or a SeedPlugin, not both.")
+        for plugin in self.plugins:
+            plugin.init_hook(self)
+
+    def search_space(self) -> SearchSpace:
+        """Collect the search space from the steps' `Annotated[...]` parameters.
+
+        Raises:
+            SpaceError: The same name is annotated with two different ranges.
+        """
+        return self.pipeline.search_space()
+
+    def run(
+        self,
+        *,
+        treatments: Sequence[Treatment] = (),
+        hypotheses: Sequence[Hypothesis] = (),
+        replicates: int = 1,
+    ) -> Result:
+        """Run the baseline and every treatment, and check the hypotheses.
+
+        A failed replicate does not end the run; it is in `Result.errors`.
+
+        Args:
+            treatments: With different names. One called "baseline" changes the baseline.
+            hypotheses: Checked on the metrics of all replicates; they need a treatment.
+            replicates: How often each is run, at least 1.
+
+        Raises:
+            UsageError: An argument is out of its range.
+            UnknownMetricError: A hypothesis names a metric that was not recorded.
+        """
+        return run_sync(self._run(list(treatments), list(hypotheses), replicates))
+
+    def apply(
+        self, treatment: Treatment | None = None, *, data: Any = FETCH, seed: int | None = None
+    ) -> Any:
+        """Run the pipeline once, as one replicate of `run`, and return the last step's data.
+
+        Args:
+            treatment: What to apply; None for the baseline.
+            data: The pipeline's input, instead of the data source's.
+            seed: The replicate's seed, instead of the `SeedPlugin`'s.
+
+        Raises:
+            Exception: Whatever a step raised.
+        """
+        return run_sync(self._apply(treatment, data, seed))
+
+    def optimize(
+        self,
+        optimizer: BaseOptimizer,
+        num_trials: int,
+        replicates_per_trial: int = 1,
+        *,
+        progress: bool | None = None,
+    ) -> Treatment:
+        """Search: ask, run, average over the replicates, tell, `num_trials` times.
+
+        Replicate r has the same seed in every trial. A failed trial does not end the search. It
+        works in scripts and inside a running event loop (Jupyter), with synchronous and
+        asynchronous steps.
+
+        Args:
+            optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`.
+            num_trials: How many treatments to try, at least 1. The search ends earlier where a
+                finite space is used up.
+            replicates_per_trial: How often each is run, at least 1.
+            progress: Whether to show a bar. None: where stderr is a terminal, or in a notebook.
+
+        Returns:
+            The optimizer's best treatment.
+
+        Raises:
+            UsageError: An argument is out of its range, or the optimizer's space has a parameter
+                that the context has already.
+            TrialsFailedError: Every one of the first 10 trials failed.
+            NoCompletedTrialError: No trial completed.
+        """
+        return run_sync(
+            self.aoptimize(optimizer, num_trials, replicates_per_trial, progress=progress)
+        )
+
+    async def aoptimize(
+        self,
+        optimizer: BaseOptimizer,
+        num_trials: int,
+        replicates_per_trial: int = 1,
+        *,
+        progress: bool | None = None,
+    ) -> Treatment:
+        """Search as `optimize` does, from asynchronous code."""
+        loop.check_arguments(self, optimizer, num_trials, replicates_per_trial)
+        results = _Results()
+        with open_session(self) as session:
+            best = await loop.optimize(
+                session, optimizer, num_trials, replicates_per_trial, progress, results.add
+            )
+        self._finish(results, ())
+        return best
+
+    async def _run(
+        self, treatments: list[Treatment], hypotheses: list[Hypothesis], replicates: int
+    ) -> Result:
+        if not isinstance(replicates, int) or replicates < 1:
+            raise UsageError(f"replicates= takes a whole number, at least 1, not {replicates!r}.")
+        names = [treatment.name for treatment in treatments]
+        if len(set(names)) < len(names):
+            raise UsageError(f"Two treatments have the same name: {names!r}.")
+        if hypotheses and not set(names) - {BASELINE}:
+            raise UsageError(
+                "A hypothesis compares treatments with the baseline; give treatments=."
+            )
+        conditions: dict[str, Treatment | None] = {BASELINE: None}
+        conditions.update(zip(names, treatments, strict=True))
+        results = _Results()
+        with open_session(self) as session:
+            for index in range(replicates):
+                for condition, treatment in conditions.items():
+                    run = await session.run_replicate(treatment, index, condition=condition)
+                    results.add(condition, run)
+        return self._finish(results, hypotheses)
+
+    async def _apply(self, treatment: Treatment | None, data: Any, seed: int | None) -> Any:
+        results = _Results()
+        with open_session(self) as session:
+            condition = BASELINE if treatment is None else treatment.name
+            run = await session.run_replicate(treatment, condition=condition, data=data, seed=seed)
+            if run.error is not None:
+                raise run.error
+            results.add(condition, run)
+        self._finish(results, ())
+        return run.data
+
+    def _finish(self, results: _Results, hypotheses: Iterable[Hypothesis]) -> Result:
+        result = results.result(hypotheses)
+        for plugin in self.plugins:
+            plugin.after_run(self, result)
+        return result
+
+
+class _Results:
+    """Gathers the replicates of a run into its `Result`."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, dict[str, list[Any]]] = {BASELINE: {}}
+        self._errors: dict[str, BaseException] = {}
+
+    def add(self, condition: str, run: ReplicateRun) -> None:
+        if run.error is not None:
+            self._errors[f"{condition}_rep_{run.index}"] = run.error
+            return
+        metrics = self._metrics.setdefault(condition, {})
+        for name, values in run.metrics.items():
+            metrics.setdefault(name, []).extend(values)
+
+    def result(self, hypotheses: Iterable[Hypothesis]) -> Result:
+        baseline = self._metrics[BASELINE]
+        treatments = {name: m for name, m in self._metrics.items() if name != BASELINE}
+        checked = []
+        for hypothesis in hypotheses:
+            outcomes = {name: hypothesis.verify(baseline, m) for name, m in treatments.items()}
+            ranking = hypothesis.rank_treatments(outcomes)
+            checked.append(HypothesisResult(hypothesis.name, outcomes, ranking))
+        return Result(
+            ExperimentMetrics(
+                TreatmentMetrics(baseline),
+                {name: TreatmentMetrics(metrics) for name, metrics in treatments.items()},
+                checked,
+            ),
+            self._errors,
+        )

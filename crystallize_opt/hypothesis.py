@@ -1,0 +1,93 @@
+"""A statistical claim about treatments, checked on the metrics of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from crystallize_opt.errors import UnknownMetricError
+
+MetricValues = Mapping[str, Sequence[Any]]
+
+
+def rank_by_p_value(result: Mapping[str, Any]) -> float:
+    """The default ranker: the `p_value` of a verifier's result, or 1.0 where it has none."""
+    return float(result.get("p_value", 1.0))
+
+
+class Hypothesis:
+    """Compares each treatment with the baseline, and ranks the treatments.
+
+    Args:
+        verifier: Called as `verifier(baseline, treatment)` with two mappings of metric name to the
+            values over the replicates; returns a mapping, for example with a `p_value`.
+        metrics: The metric, or metrics, the verifier sees. Several groups (a list of lists) call it
+            once per group and give a list of results. None: all metrics.
+        ranker: Maps a verifier's result to a score; the lowest is the best treatment.
+        name: How `Result.get_hypothesis` finds it. Default: the ranker's own name.
+
+    Example:
+        >>> def lower_mean(baseline, treatment):
+        ...     return {"p_value": float(sum(treatment["loss"]) > sum(baseline["loss"]))}
+        >>> Hypothesis(lower_mean, "loss").verify({"loss": [3.0]}, {"loss": [1.0]})
+        {'p_value': 0.0}
+    """
+
+    def __init__(
+        self,
+        verifier: Callable[[MetricValues, MetricValues], Mapping[str, Any]],
+        metrics: str | Sequence[str] | Sequence[Sequence[str]] | None = None,
+        ranker: Callable[[Any], float] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.verifier = verifier
+        self.metrics = metrics
+        self.ranker = ranker or rank_by_p_value
+        self.name = name or str(getattr(ranker, "__name__", "hypothesis"))
+
+    def verify(self, baseline_metrics: MetricValues, treatment_metrics: MetricValues) -> Any:
+        """Run the verifier on the selected metrics.
+
+        Returns:
+            The verifier's result; a list of them for several groups of metrics.
+
+        Raises:
+            UnknownMetricError: A selected metric is missing on either side.
+        """
+        results = [
+            self.verifier(
+                {metric: _values(metric, baseline_metrics, "baseline") for metric in group},
+                {metric: _values(metric, treatment_metrics, "treatment") for metric in group},
+            )
+            for group in self._groups(baseline_metrics)
+        ]
+        return results[0] if len(results) == 1 else results
+
+    def rank_treatments(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Rank treatments by their verifier results, best first.
+
+        Returns:
+            `{"best": name or None, "ranked": [(name, score), ...]}`.
+        """
+        scores = {name: self.ranker(result) for name, result in results.items()}
+        ranked = sorted(scores.items(), key=lambda item: item[1])
+        return {"best": ranked[0][0] if ranked else None, "ranked": ranked}
+
+    def _groups(self, recorded: MetricValues) -> list[list[str]]:
+        if self.metrics is None:
+            return [list(recorded)]
+        if isinstance(self.metrics, str):
+            return [[self.metrics]]
+        if self.metrics and not isinstance(self.metrics[0], str):
+            return [list(group) for group in self.metrics]
+        return [[str(metric) for metric in self.metrics]]
+
+
+def _values(metric: str, recorded: MetricValues, side: str) -> Sequence[Any]:
+    try:
+        return recorded[metric]
+    except KeyError:
+        names = ", ".join(map(repr, recorded)) or "none"
+        raise UnknownMetricError(
+            f"The {side} has no metric {metric!r}. Recorded: {names}."
+        ) from None

@@ -1,0 +1,120 @@
+"""What a search optimizes, and what its results must satisfy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from crystallize_opt.errors import ObjectiveError
+
+Direction = Literal["minimize", "maximize"]
+Comparison = Literal["<=", ">="]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric and the direction in which it gets better.
+
+    Args:
+        metric: The name under which steps record it.
+        direction: `"minimize"` or `"maximize"`.
+
+    Raises:
+        ObjectiveError: The direction is another word, or the metric is no name.
+
+    Example:
+        >>> Objective("loss", "minimize").better(0.1, 0.2)
+        True
+    """
+
+    metric: str
+    direction: Direction
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, str) or not self.metric:
+            raise ObjectiveError(
+                f"An objective names one metric, not {self.metric!r}. For several objectives give "
+                "the optimizer a list: [Objective('a', 'minimize'), Objective('b', 'maximize')]."
+            )
+        if self.direction not in get_args(Direction):
+            raise ObjectiveError(
+                f"Unknown direction {self.direction!r} for the metric {self.metric!r}. Allowed: "
+                "'minimize', 'maximize'."
+            )
+
+    @property
+    def sign(self) -> int:
+        """1 to minimize, -1 to maximize: `sign * value` is a cost."""
+        return 1 if self.direction == "minimize" else -1
+
+    @property
+    def worst(self) -> float:
+        """The infinity that loses against every value."""
+        return self.sign * math.inf
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether `value` is strictly better than `other`."""
+        return self.sign * value < self.sign * other
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """An outcome constraint: a trial is feasible where its metric is within the bound.
+
+    Args:
+        metric: The name under which steps record it.
+        comparison: `"<="` or `">="`.
+        bound: A finite number.
+
+    Raises:
+        ObjectiveError: The comparison is another one, or the bound is not finite.
+
+    Example:
+        >>> Constraint("latency", "<=", 10.0).violation(12.5)
+        2.5
+    """
+
+    metric: str
+    comparison: Comparison
+    bound: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, str) or not self.metric:
+            raise ObjectiveError(f"A constraint names one metric, not {self.metric!r}.")
+        if self.comparison not in get_args(Comparison):
+            raise ObjectiveError(
+                f"Unknown comparison {self.comparison!r} for the metric {self.metric!r}. Allowed: "
+                "'<=', '>='."
+            )
+        if not isinstance(self.bound, (int, float)) or not math.isfinite(self.bound):
+            raise ObjectiveError(
+                f"The bound of {self.metric!r} is a finite number, not {self.bound!r}."
+            )
+
+    def violation(self, value: float) -> float:
+        """Return by how much a value violates the constraint; zero or negative where it holds."""
+        return value - self.bound if self.comparison == "<=" else self.bound - value
+
+
+def as_objectives(objective: Objective | Sequence[Objective]) -> tuple[Objective, ...]:
+    """Return one or several objectives as a tuple.
+
+    Raises:
+        ObjectiveError: There is none, one is something else, or two name the same metric.
+    """
+    objectives = (objective,) if isinstance(objective, Objective) else objective
+    if isinstance(objectives, (str, Mapping)) or not isinstance(objectives, Sequence):
+        raise ObjectiveError(
+            f"An objective is Objective(metric, direction), or a list of them, not {objective!r}."
+        )
+    if not objectives:
+        raise ObjectiveError("At least one objective is needed.")
+    for each in objectives:
+        if not isinstance(each, Objective):
+            raise ObjectiveError(f"An objective is Objective(metric, direction), not {each!r}.")
+    metrics = [each.metric for each in objectives]
+    if len(set(metrics)) < len(metrics):
+        raise ObjectiveError(f"Two objectives name the same metric: {metrics!r}.")
+    return tuple(objectives)

@@ -1,0 +1,190 @@
+"""What came of a treatment: metrics over the replicates, and how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from crystallize_opt.treatment import Treatment
+
+
+class Status(enum.StrEnum):
+    """How a trial ended. Each has one meaning in every backend."""
+
+    COMPLETED = "completed"
+    """It ran, and every objective is a finite number."""
+    FAILED = "failed"
+    """It raised an exception."""
+    INVALID = "invalid"
+    """It ran, but an objective is nan, infinite, missing or no number."""
+    TIMED_OUT = "timed out"
+    """It was ended at its time limit."""
+    OUT_OF_MEMORY = "out of memory"
+    """It ran out of memory, or was ended at its memory limit."""
+    WORKER_DIED = "worker died"
+    """The process that ran it died."""
+    PRUNED = "pruned"
+    """The backend ended it early, because it was not promising."""
+    ABANDONED = "abandoned"
+    """It was given up for a reason that says nothing about its parameters."""
+
+
+class _Metrics(Mapping[str, float]):
+    """A read-only mapping of metric to value: what `Replicate` and `Observation` share."""
+
+    __slots__ = ()
+    metrics: Mapping[str, float]
+
+    def __getitem__(self, metric: str) -> float:
+        return self.metrics[metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replicate(_Metrics):
+    """One run of the pipeline. A read-only mapping of metric to its (mean) value.
+
+    Attributes:
+        index: Which replicate of its treatment, from 0.
+        seed: The seed it ran with, or None without a `SeedPlugin`.
+        metrics: Metric name to value; only metrics that are single numbers.
+        status: How it ended.
+        error: What went wrong, `"ValueError: ..."`, or None.
+        traceback: The text of the traceback, or None.
+        started_at: When it began, in seconds since the epoch.
+        duration: How long it took, in seconds.
+    """
+
+    index: int
+    seed: int | None
+    metrics: Mapping[str, float]
+    status: Status = Status.COMPLETED
+    error: str | None = None
+    traceback: str | None = None
+    started_at: float | None = None
+    duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation(_Metrics):
+    """What came of a treatment: a read-only mapping of metric to its mean over the replicates.
+
+    Args:
+        treatment: What was tried.
+        metrics: Metric name to its mean over the replicates, a plain float.
+        status: How the trial ended.
+        sem: Metric name to the standard error of the mean (sample standard deviation divided by
+            the square root of the number of replicates); None with fewer than two replicates.
+        replicates: The single replicates.
+        error: What went wrong, `"ValueError: ..."`, or None.
+        traceback: The text of the traceback, or None.
+        started_at: When the trial began, in seconds since the epoch.
+        duration: How long it took, in seconds.
+
+    Example:
+        >>> observation = Observation(Treatment("a", {"x": 1}), {"loss": 0.25})
+        >>> observation["loss"], observation.status.value
+        (0.25, 'completed')
+    """
+
+    treatment: Treatment
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    status: Status = Status.COMPLETED
+    sem: Mapping[str, float | None] = field(default_factory=dict)
+    replicates: Sequence[Replicate] = ()
+    error: str | None = None
+    traceback: str | None = None
+    started_at: float | None = None
+    duration: float | None = None
+
+    @classmethod
+    def of_replicates(cls, treatment: Treatment, replicates: Sequence[Replicate]) -> Observation:
+        """Average over replicates.
+
+        A failed replicate never silently leaves the mean: the trial then has its status and error,
+        and the metrics are the means over the replicates that have them, for the record only.
+        """
+        failed = next((r for r in replicates if r.status is not Status.COMPLETED), None)
+        first, last = replicates[0], replicates[-1]
+        duration = None
+        if first.started_at is not None and None not in (r.duration for r in replicates):
+            duration = math.fsum(r.duration for r in replicates if r.duration is not None)
+        if len(replicates) == 1:
+            metrics, sem = first.metrics, dict.fromkeys(first.metrics)
+        else:
+            metrics, sem = _means(replicates)
+        ended = failed or last
+        return cls(
+            treatment,
+            metrics,
+            ended.status,
+            sem,
+            tuple(replicates),
+            ended.error,
+            ended.traceback,
+            first.started_at,
+            duration,
+        )
+
+    def checked(self, required: Iterable[str]) -> Self:
+        """Return this observation, as `INVALID` where a required metric is not a finite number.
+
+        Args:
+            required: The metrics of the objectives and constraints.
+        """
+        if self.status is not Status.COMPLETED:
+            return self
+        reasons = [reason for metric in required if (reason := self._why_invalid(metric))]
+        if not reasons:
+            return self
+        return dataclasses.replace(self, status=Status.INVALID, error=" ".join(reasons))
+
+    def _why_invalid(self, metric: str) -> str | None:
+        value = self.metrics.get(metric)
+        if isinstance(value, float) and math.isfinite(value):
+            return None
+        if metric not in self.metrics:
+            recorded = ", ".join(map(repr, self.metrics)) or "none"
+            return (
+                f"The metric {metric!r} was not recorded as a number. Recorded numbers: {recorded}."
+            )
+        return f"The metric {metric!r} is {value!r}, not a finite number."
+
+
+def as_number(value: Any) -> float | None:
+    """Return a single real number, also a 0-d array or tensor, as a float; None for all else."""
+    if type(value) is float:
+        return value
+    if isinstance(value, (str, bytes)) or getattr(value, "shape", ()) != ():
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _means(
+    replicates: Sequence[Replicate],
+) -> tuple[dict[str, float], dict[str, float | None]]:
+    names = dict.fromkeys(name for replicate in replicates for name in replicate)
+    means: dict[str, float] = {}
+    sems: dict[str, float | None] = {}
+    for name in names:
+        values = [replicate[name] for replicate in replicates if name in replicate]
+        count = len(values)
+        mean = math.fsum(values) / count if all(map(math.isfinite, values)) else sum(values) / count
+        means[name] = mean
+        sems[name] = None
+        if count > 1:
+            squares = [(value - mean) ** 2 for value in values]
+            sems[name] = math.sqrt(sum(squares) / (count - 1) / count)
+    return means, sems

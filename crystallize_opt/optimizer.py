@@ -1,0 +1,417 @@
+"""The ask/tell protocol, and the base of every optimizer over a search space."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from crystallize_opt.errors import (
+    InvalidParametersError,
+    NoCompletedTrialError,
+    SpaceExhausted,
+    TellError,
+    UnknownMetricError,
+    UsageError,
+)
+from crystallize_opt.objective import Constraint, Objective, as_objectives
+from crystallize_opt.observation import Observation, Status, as_number
+from crystallize_opt.parameters import same_value
+from crystallize_opt.space import SearchSpace, as_space
+from crystallize_opt.treatment import Treatment
+
+Handle = TypeVar("Handle")
+
+
+class BaseOptimizer(ABC):
+    """The ask/tell protocol. A subclass with just these three methods runs everywhere.
+
+    Args:
+        objective: What to optimize; kept as `.objective`.
+
+    Example:
+        >>> class Fixed(BaseOptimizer):
+        ...     def ask(self):
+        ...         return [Treatment("only", {"delta": 1})]
+        ...     def tell(self, objective_values):
+        ...         self.score = objective_values[self.objective.metric]
+        ...     def get_best_treatment(self):
+        ...         return Treatment("best", {"delta": 1})
+        >>> Fixed(Objective("loss", "minimize")).ask()[0].params["delta"]
+        1
+    """
+
+    def __init__(self, objective: Objective | Sequence[Objective]) -> None:
+        self.objective: Any = objective
+
+    @abstractmethod
+    def ask(self) -> list[Treatment]:
+        """Suggest the next treatment, in a list. May be a coroutine function."""
+
+    @abstractmethod
+    def tell(self, objective_values: Mapping[str, float]) -> None:
+        """Learn what came of a treatment. May be a coroutine function.
+
+        Args:
+            objective_values: Metric name to its mean over the replicates: an `Observation`. In an
+                optimizer that is no `SpaceOptimizer`, a failed trial has the infinity that loses
+                (`inf` to minimize), so that every ask is followed by a tell.
+        """
+
+    @abstractmethod
+    def get_best_treatment(self) -> Treatment:
+        """Return the best treatment so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What an optimizer can do, as data: the conformance suite and the docs' table read it.
+
+    Every optimizer takes every kind of parameter (with `log` and `step`), several pending asks and
+    tells in any order. What it declares False it refuses when it is built, or does without, as the
+    attribute says.
+
+    Attributes:
+        conditions: Takes parameters with conditions. If not, it refuses them.
+        linear_constraints: Takes linear constraints between parameters. If not, it refuses them.
+        several_objectives: Takes several objectives. If not, it refuses them.
+        outcome_constraints: Learns from outcome constraints. If not, they only decide what is best.
+        standard_errors: Learns from the standard error of a mean over replicates. If not, the mean
+            is told alone.
+        pruning: May end a trial between its replicates.
+        pending: Knows of pending treatments, and suggests something else. If not, it may suggest
+            points close to them.
+        joint_batches: `ask(n)` chooses the n points jointly. If not, one after the other.
+        unique_points: Suggests every point of a finite space once, then raises `SpaceExhausted`.
+    """
+
+    conditions: bool = True
+    linear_constraints: bool = True
+    several_objectives: bool = True
+    outcome_constraints: bool = False
+    standard_errors: bool = False
+    pruning: bool = False
+    pending: bool = True
+    joint_batches: bool = False
+    unique_points: bool = False
+
+
+class _Pending(NamedTuple):
+    treatment: Treatment
+    handle: Any
+
+
+class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
+    """The base of all optimizers over a `SearchSpace`.
+
+    It keeps the ledger: names of trials, which are pending, what was told, the best. A backend
+    supplies `_suggest` and `_learn`, and where it can `_learn_attached` and `report`.
+
+    Args:
+        space: A `SearchSpace`, or the mapping that builds one.
+        objective: One objective, or several for a multi-objective search.
+        constraints: Outcome constraints. A trial that violates one is never the best.
+        seed: The seed of all random choices, at least 0 and less than 2**32; None for a random one.
+
+    Attributes:
+        space: The search space.
+        objective: The objective as it was given.
+        objectives: The objectives, always as a tuple.
+        constraints: The outcome constraints.
+        seed: The seed as it was given.
+        required_metrics: The metrics of objectives and constraints: a completed trial has them all.
+    """
+
+    capabilities: Capabilities = Capabilities()
+    """What this optimizer can do. An instance may differ from its class: see its own."""
+
+    may_use_global_random_state: bool = True
+    """Whether a backend might draw from `random` or numpy's global generator.
+
+    Where it surely does not, the loop saves the time of putting them back before each call.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = None,
+    ) -> None:
+        self.space = as_space(space)
+        self.objectives = as_objectives(objective)
+        super().__init__(self.objectives[0] if len(self.objectives) == 1 else self.objectives)
+        self.constraints = tuple(constraints)
+        self.seed = _checked_seed(seed)
+        self.required_metrics = (
+            *(each.metric for each in self.objectives),
+            *(each.metric for each in self.constraints),
+        )
+        self._pending: dict[str, _Pending] = {}
+        self._told: set[str] = set()
+        self._observations: list[Observation] = []
+        self._best: Observation | None = None
+        self._count = 0
+
+    # What a backend supplies -------------------------------------------------------------------
+
+    @abstractmethod
+    def _suggest(self) -> tuple[Handle, dict[str, Any]]:
+        """Return the next suggestion: the backend's own handle, and the active parameters.
+
+        Raises:
+            SpaceExhausted: A finite space has been used up.
+        """
+
+    @abstractmethod
+    def _learn(self, handle: Handle, observation: Observation) -> None:
+        """Tell the backend what came of one of its suggestions.
+
+        Args:
+            handle: What `_suggest` returned.
+            observation: Where its status is COMPLETED, every objective and constraint metric is a
+                finite float.
+        """
+
+    @abstractmethod
+    def _learn_attached(self, observation: Observation) -> None:
+        """Tell the backend of a trial it did not suggest; its parameters are in the space."""
+
+    def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
+        """Hear of one finished replicate of a pending treatment, in order.
+
+        Args:
+            treatment: A pending treatment.
+            replicate: The replicate's index, from 0.
+            metrics: Its metrics.
+
+        Returns:
+            Whether the backend would end the trial here: its next observation is then `PRUNED`.
+        """
+        return False
+
+    # What users call ---------------------------------------------------------------------------
+
+    def ask(self, n: int = 1) -> list[Treatment]:
+        """Suggest `n` treatments, which are pending until they are told.
+
+        Returns:
+            `n` treatments; fewer where a finite space ends within the batch.
+
+        Raises:
+            SpaceExhausted: A finite space has been used up.
+        """
+        if not isinstance(n, int) or n < 1:
+            raise UsageError(f"ask() takes a whole number of treatments, at least 1, not {n!r}.")
+        treatments: list[Treatment] = []
+        for _ in range(n):
+            try:
+                handle, params = self._suggest()
+            except SpaceExhausted:
+                if treatments:
+                    break
+                raise
+            treatment = Treatment(f"trial_{self._count}", params)
+            self._count += 1
+            self._pending[treatment.name] = _Pending(treatment, handle)
+            treatments.append(treatment)
+        return treatments
+
+    def tell(self, objective_values: Mapping[str, float]) -> None:
+        """Learn what came of a pending treatment.
+
+        A COMPLETED observation whose objective is nan, infinite, missing or no number is recorded,
+        and told to the backend, as INVALID.
+
+        Args:
+            objective_values: An `Observation`; or a plain mapping of metric to value, where exactly
+                one treatment is pending.
+
+        Raises:
+            TellError: The treatment was told before or never asked for; or a plain mapping while
+                none or several treatments are pending.
+            UnknownMetricError: A plain mapping without an objective.
+        """
+        observation = self._as_observation(objective_values).checked(self.required_metrics)
+        name = observation.treatment.name
+        pending = self._pending_for(observation.treatment)
+        self._learn(pending.handle, observation)
+        del self._pending[name]
+        self._told.add(name)
+        self._record(observation)
+
+    def attach(self, observations: Observation | Iterable[Observation]) -> None:
+        """Learn from trials this optimizer did not ask for: a warm start, or another backend's.
+
+        Args:
+            observations: Their treatments' parameters must be points of the space.
+
+        Raises:
+            InvalidParametersError: One is not; then none has been attached.
+        """
+        given = [observations] if isinstance(observations, Observation) else list(observations)
+        for observation in given:
+            try:
+                self.space.validate(observation.treatment.params)
+            except InvalidParametersError as error:
+                raise InvalidParametersError(
+                    f"Cannot attach {observation.treatment.name!r}: {error}"
+                ) from None
+        for observation in given:
+            checked = observation.checked(self.required_metrics)
+            self._learn_attached(checked)
+            self._count += 1
+            self._record(checked)
+
+    @property
+    def pending(self) -> list[Treatment]:
+        """The treatments asked for and not yet told, in order."""
+        return [pending.treatment for pending in self._pending.values()]
+
+    @property
+    def observations(self) -> list[Observation]:
+        """Everything that was told or attached, in order."""
+        return list(self._observations)
+
+    def get_best_treatment(self) -> Treatment:
+        """Return the best treatment: of completed trials that satisfy the constraints.
+
+        With several objectives: the one of `pareto_front()` that is closest to the best value of
+        every objective, each scaled to its range over the front.
+
+        Raises:
+            NoCompletedTrialError: There is none.
+        """
+        if self._best is None:
+            raise NoCompletedTrialError(self._why_no_best())
+        if len(self.objectives) == 1:
+            return self._best.treatment
+        front = self.pareto_front()
+        costs = [self._costs(observation) for observation in front]
+        lows = [min(column) for column in zip(*costs, strict=True)]
+        spans = [
+            max(column) - low for column, low in zip(zip(*costs, strict=True), lows, strict=True)
+        ]
+
+        def distance(cost: Sequence[float]) -> float:
+            return math.hypot(
+                *((c - low) / span for c, low, span in zip(cost, lows, spans, strict=True) if span)
+            )
+
+        return min(zip(front, costs, strict=True), key=lambda pair: distance(pair[1]))[0].treatment
+
+    def pareto_front(self) -> list[Observation]:
+        """Return the completed, feasible observations that no other one dominates, in order.
+
+        With one objective: the best one, and those equal to it.
+        """
+        candidates = [
+            (observation, self._costs(observation))
+            for observation in self._observations
+            if self._is_candidate(observation)
+        ]
+        return [
+            observation
+            for observation, costs in candidates
+            if not any(_dominates(other, costs) for _, other in candidates)
+        ]
+
+    # The ledger --------------------------------------------------------------------------------
+
+    def _as_observation(self, told: Mapping[str, float]) -> Observation:
+        if isinstance(told, Observation):
+            return told
+        if not isinstance(told, Mapping):
+            raise TellError(
+                "tell() takes an Observation, or a mapping such as "
+                f"{{{self.objectives[0].metric!r}: 0.5}}, not {told!r}."
+            )
+        if len(self._pending) != 1:
+            raise TellError(
+                "A plain mapping can be told only while exactly one treatment is pending; "
+                f"{len(self._pending)} are: {', '.join(map(repr, self._pending)) or 'none'}. Tell "
+                "Observation(treatment, metrics) instead."
+            )
+        if missing := [metric for metric in self.required_metrics if metric not in told]:
+            raise UnknownMetricError(
+                f"The metric {missing[0]!r} is missing. Given: "
+                f"{', '.join(map(repr, told)) or 'none'}."
+            )
+        (pending,) = self._pending.values()
+        # What is no number at all stays as it is: `checked` then names it.
+        numbers = {
+            name: value if (number := as_number(value)) is None else number
+            for name, value in told.items()
+        }
+        return Observation(pending.treatment, numbers)
+
+    def _pending_for(self, treatment: Treatment) -> _Pending:
+        """Find the pending entry of a treatment, which may have been to another process."""
+        pending = self._pending.get(treatment.name)
+        if pending is None:
+            what = (
+                "has already been told" if treatment.name in self._told else "was never asked for"
+            )
+            raise TellError(
+                f"{treatment.name!r} {what}. Pending: "
+                f"{', '.join(map(repr, self._pending)) or 'none'}. For trials of your own use "
+                "attach()."
+            )
+        if treatment is not pending.treatment and not same_value(
+            dict(treatment.params), dict(pending.treatment.params)
+        ):
+            raise TellError(
+                f"{treatment.name!r} with {dict(treatment.params)!r} is not the treatment this "
+                f"optimizer asked for under that name, {dict(pending.treatment.params)!r}."
+            )
+        return pending
+
+    def _record(self, observation: Observation) -> None:
+        self._observations.append(observation)
+        if self._is_candidate(observation) and (
+            self._best is None
+            or self.objectives[0].better(
+                *(o[self.objectives[0].metric] for o in (observation, self._best))
+            )
+        ):
+            self._best = observation
+
+    def _is_candidate(self, observation: Observation) -> bool:
+        return observation.status is Status.COMPLETED and all(
+            constraint.violation(observation[constraint.metric]) <= 0
+            for constraint in self.constraints
+        )
+
+    def _costs(self, observation: Observation) -> tuple[float, ...]:
+        return tuple(each.sign * observation[each.metric] for each in self.objectives)
+
+    def _why_no_best(self) -> str:
+        if not self._observations:
+            return "There is no best treatment: nothing has been told yet."
+        if any(o.status is Status.COMPLETED for o in self._observations):
+            return f"There is no best treatment: no trial satisfies {list(self.constraints)!r}."
+        last = self._observations[-1]
+        return (
+            f"There is no best treatment: none of {len(self._observations)} trials completed. The "
+            f"last, {last.treatment.name!r}, is {last.status.value}: {last.error}"
+        )
+
+
+def _dominates(costs: Sequence[float], others: Sequence[float]) -> bool:
+    pairs = list(zip(costs, others, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _checked_seed(seed: int | None) -> int | None:
+    if seed is None:
+        return None
+    try:
+        number = seed.__index__()
+    except AttributeError:
+        number = -1
+    if isinstance(seed, bool) or not 0 <= number < 2**32:
+        raise UsageError(f"A seed is a whole number in [0, 2**32) or None, not {seed!r}.")
+    return number

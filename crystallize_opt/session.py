@@ -1,0 +1,185 @@
+"""One run of an experiment: its hooks, the set-up steps, and the way to run a replicate.
+
+`Experiment.run`, `apply` and `optimize` all go through here.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.context import FrozenContext
+from crystallize_opt.event_loop import resolve
+from crystallize_opt.observation import Replicate, Status, as_number
+from crystallize_opt.plugins import SEED_KEY, BasePlugin
+from crystallize_opt.random_state import CallersRandomState
+from crystallize_opt.treatment import Treatment
+
+if TYPE_CHECKING:
+    from crystallize_opt.experiment import Experiment
+    from crystallize_opt.pipeline import PipelineStep
+
+BASELINE = "baseline"
+REPLICATE_KEYS = ("replicate", "condition", SEED_KEY)
+"""The context keys every replicate has, so that no treatment can set them."""
+
+FETCH: Any = object()
+"""Stands for the data source's own data."""
+
+
+@dataclass(slots=True)
+class ReplicateRun:
+    """What came of running the pipeline once.
+
+    Attributes:
+        index: Which replicate, from 0.
+        seed: The seed it ran with, or None without a `SeedPlugin`.
+        metrics: Every metric recorded, also before an error, each with all of its values.
+        data: What the last step returned.
+        error: The exception that ended it, or None.
+        started_at: In seconds since the epoch.
+        duration: In seconds.
+    """
+
+    index: int
+    seed: int | None
+    metrics: Mapping[str, tuple[Any, ...]]
+    data: Any
+    error: BaseException | None
+    started_at: float
+    duration: float
+
+    def summary(self) -> Replicate:
+        """Return the record for an optimizer: numbers only, and the error as text.
+
+        Text, because an exception keeps every frame it went through alive, data included.
+        """
+        metrics: dict[str, float] = {}
+        for name, values in self.metrics.items():
+            numbers = [number for value in values if (number := as_number(value)) is not None]
+            if len(numbers) == len(values):
+                metrics[name] = numbers[0] if len(numbers) == 1 else sum(numbers) / len(numbers)
+        status, message, trace = Status.COMPLETED, None, None
+        if self.error is not None:
+            memory = isinstance(self.error, MemoryError)
+            status = Status.OUT_OF_MEMORY if memory else Status.FAILED
+            message = "".join(traceback.format_exception_only(self.error)).strip()
+            trace = "".join(traceback.format_exception(self.error))
+        return Replicate(
+            self.index, self.seed, metrics, status, message, trace, self.started_at, self.duration
+        )
+
+
+class Session:
+    """One run in progress, between the set-up and the tear-down of the steps.
+
+    Attributes:
+        experiment: What is run.
+        context: The experiment's initial context, and what the steps' `setup` added to it.
+        callers_random_state: Put away by every replicate; whoever hands control to other code than
+            this package's between replicates puts it back first.
+    """
+
+    def __init__(self, experiment: Experiment, callers_random_state: CallersRandomState) -> None:
+        self.experiment = experiment
+        self.callers_random_state = callers_random_state
+        self.context = experiment.initial_context.child()
+        plugins = experiment.plugins
+        self._before_replicate = _overriding(plugins, "before_replicate")
+        self._before_step = _overriding(plugins, "before_step")
+        self._after_step = _overriding(plugins, "after_step")
+
+    async def run_replicate(
+        self,
+        treatment: Treatment | None,
+        index: int = 0,
+        *,
+        condition: str = BASELINE,
+        data: Any = FETCH,
+        seed: int | None = None,
+    ) -> ReplicateRun:
+        """Run data source and pipeline once, with hooks, a seed and private global generators.
+
+        An exception of a step, the data source, a plugin or the treatment is caught and returned,
+        as is `SystemExit`; `KeyboardInterrupt` and cancellation are not.
+
+        Args:
+            treatment: Applied to the context first; None for the plain baseline.
+            index: The replicate, from 0.
+            condition: The treatment's name, or "baseline": `ctx["condition"]`.
+            data: The pipeline's input, instead of the data source's.
+            seed: The replicate's seed, instead of the `SeedPlugin`'s.
+        """
+        experiment = self.experiment
+        ctx = self.context.child(replicate=index, condition=condition)
+        if seed is not None:
+            ctx.add(SEED_KEY, seed)
+        error: BaseException | None = None
+        output = None
+        started_at, start = time.time(), time.perf_counter()
+        self.callers_random_state.put_away()
+        try:
+            if treatment is not None:
+                treatment.apply(ctx)
+            for before_replicate in self._before_replicate:
+                before_replicate(experiment, ctx)
+            if data is FETCH:
+                data = await resolve(experiment.datasource.fetch(ctx))
+            output = await experiment.pipeline.execute(
+                data,
+                ctx,
+                before_step=self._step_begins if self._before_step else None,
+                after_step=self._step_ends(ctx) if self._after_step else None,
+            )
+        except (Exception, SystemExit) as exc:  # noqa: BLE001  (returned, not swallowed)
+            exc.add_note(f"In replicate {index} of {condition!r}.")
+            error = exc
+        return ReplicateRun(
+            index,
+            ctx.get(SEED_KEY),
+            ctx.metrics.as_dict(),
+            output,
+            error,
+            started_at,
+            time.perf_counter() - start,
+        )
+
+    def _step_begins(self, step: PipelineStep) -> None:
+        for before_step in self._before_step:
+            before_step(self.experiment, step)
+
+    def _step_ends(self, ctx: FrozenContext) -> Callable[[PipelineStep, Any], None]:
+        def call(step: PipelineStep, data: Any) -> None:
+            for after_step in self._after_step:
+                after_step(self.experiment, step, data, ctx)
+
+        return call
+
+
+@contextmanager
+def open_session(experiment: Experiment) -> Iterator[Session]:
+    """Call `before_run`, set the steps up, and tear them down at the end whatever happens.
+
+    A step whose `setup` was called gets its `teardown`, also when that `setup` raised.
+    """
+    for plugin in experiment.plugins:
+        plugin.before_run(experiment)
+    with CallersRandomState() as callers_random_state:
+        session = Session(experiment, callers_random_state)
+        with ExitStack() as teardowns:
+            for step in experiment.pipeline.steps:
+                teardowns.callback(step.teardown, session.context)
+                step.setup(session.context)
+            yield session
+
+
+def _overriding(plugins: Sequence[BasePlugin], hook: str) -> list[Callable[..., None]]:
+    """Return the hook of the plugins that have one of their own."""
+    inherited = getattr(BasePlugin, hook)
+    return [
+        getattr(plugin, hook) for plugin in plugins if getattr(type(plugin), hook) is not inherited
+    ]

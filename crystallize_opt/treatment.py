@@ -1,0 +1,70 @@
+"""A named change to the context: what an optimizer suggests and an experiment tries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+
+class Context(Protocol):
+    """Where a treatment writes: this package's `FrozenContext`, or another framework's."""
+
+    def add(self, key: str, value: Any, /) -> None:
+        """Set a new key."""
+
+
+class Treatment:
+    """A name and a change to the context.
+
+    Args:
+        name: How the treatment is called in results. Unique within a run.
+        apply: A mapping of parameter names to values, or a function `apply(ctx)` that adds keys to
+            the context.
+
+    Example:
+        >>> treatment = Treatment("fast", {"learning_rate": 0.5})
+        >>> treatment.params["learning_rate"]
+        0.5
+    """
+
+    __slots__ = ("_apply_value", "name")
+
+    def __init__(
+        self, name: str, apply: Mapping[str, Any] | Callable[[Any], Any] | None = None
+    ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"A treatment's name is a string, not {name!r}.")
+        if apply is None:
+            apply = {}
+        elif isinstance(apply, Mapping):
+            apply = dict(apply)
+        elif not callable(apply):
+            raise TypeError(
+                f"Treatment {name!r}: apply= takes a mapping of parameters or a function of the "
+                f"context, not {apply!r}."
+            )
+        self.name = name
+        self._apply_value = apply
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters, read-only. Empty for a treatment made from a function."""
+        value = self._apply_value
+        return MappingProxyType(value if isinstance(value, dict) else {})
+
+    def apply(self, ctx: Context) -> None:
+        """Write the treatment into a context.
+
+        Raises:
+            ContextMutationError: A key is already set.
+        """
+        value = self._apply_value
+        if isinstance(value, dict):
+            for key, parameter in value.items():
+                ctx.add(key, parameter)
+        else:
+            value(ctx)
+
+    def __repr__(self) -> str:
+        return f"Treatment({self.name!r}, {self._apply_value!r})"
