@@ -5,16 +5,17 @@ swap that one line to compare libraries.
 """
 
 import logging
-from importlib.metadata import version
+from typing import TYPE_CHECKING
 
+from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.context import FrozenContext
-from crystallize_opt.errors import CrystallizeOptError, SpaceExhausted
+from crystallize_opt.errors import CrystallizeOptError, ReplayDiverged, SpaceExhausted
 from crystallize_opt.experiment import Experiment
 from crystallize_opt.hypothesis import Hypothesis
 from crystallize_opt.linear_constraint import LinearConstraint
 from crystallize_opt.objective import Constraint, Objective
 from crystallize_opt.observation import Observation, Replicate, Status
-from crystallize_opt.optimizer import BaseOptimizer, Capabilities, SpaceOptimizer
+from crystallize_opt.optimizer import BaseOptimizer, SpaceOptimizer
 from crystallize_opt.parameters import Categorical, Constant, Float, Integer, Ordinal
 from crystallize_opt.pipeline import (
     DataSource,
@@ -28,7 +29,18 @@ from crystallize_opt.result import Result
 from crystallize_opt.space import SearchSpace
 from crystallize_opt.treatment import Treatment
 
-__version__ = version("crystallize-opt")
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Look the version up when it is asked for: the look-up costs as much as all the rest."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("crystallize-opt")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "BaseOptimizer",
@@ -50,6 +62,7 @@ __all__ = [
     "Ordinal",
     "Pipeline",
     "PipelineStep",
+    "ReplayDiverged",
     "Replicate",
     "Result",
     "SearchSpace",

@@ -60,5 +60,9 @@ class SpaceExhausted(CrystallizeOptError):  # noqa: N818  (a normal end of a sea
     """Every point of a finite search space has been asked for."""
 
 
+class ReplayDiverged(CrystallizeOptError):  # noqa: N818  (the name in the design)
+    """A replayed optimizer suggests something else than was recorded."""
+
+
 class MissingExtraError(CrystallizeOptError, ImportError):
     """An optional library is not installed. The message holds the command that installs it."""

@@ -5,15 +5,15 @@ as coroutines. Most pipelines never await anything. Those are driven here withou
 step that blocks for minutes then reacts to Ctrl-C at once (inside `asyncio.run` the first SIGINT
 only cancels the task at its next await), may call `asyncio.run` itself, and works inside Jupyter's
 running loop. As soon as something awaitable turns up, the same coroutine moves onto a real loop.
+
+`asyncio` is imported only then: it is a large part of what importing this package would cost.
 """
 
 from __future__ import annotations
 
-import asyncio
 import types
 from collections.abc import Awaitable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -40,19 +40,49 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     Where a loop runs in this thread (Jupyter) and the coroutine does need one, it gets its own loop
     in a helper thread: a running loop cannot be re-entered.
     """
-    token = _loopless.set(True)
+    # One context from beginning to end, so that what a step's `setup` sets (`numpy.errstate`,
+    # `decimal.localcontext`) can be reset in its `teardown`, after the move onto a loop.
+    context = copy_context()
+    context.run(_loopless.set, True)
     try:
-        coroutine.send(None)
+        context.run(coroutine.send, None)
     except StopIteration as stop:
         return cast("T", stop.value)
-    finally:
-        _loopless.reset(token)
+    context.run(_loopless.set, False)
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_resume(coroutine))
+        with asyncio.Runner() as runner:
+            return runner.run(_continue(coroutine), context=context)
+    return _run_in_thread(coroutine, context)
+
+
+def _run_in_thread(coroutine: Coroutine[Any, Any, T], context: Context) -> T:
+    import asyncio
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = Future()
+
+    async def work() -> T:
+        running.set_result((asyncio.get_running_loop(), asyncio.current_task()))
+        return await _continue(coroutine)
+
+    def run() -> T:
+        with asyncio.Runner() as runner:
+            return runner.run(work(), context=context)
+
     with ThreadPoolExecutor(1, thread_name_prefix="crystallize_opt") as thread:
-        return thread.submit(copy_context().run, asyncio.run, _resume(coroutine)).result()
+        future = thread.submit(run)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            # Python delivers Ctrl-C to the main thread only; the work must not go on without it.
+            loop, task = running.result()
+            if task is not None and not future.done():
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 @types.coroutine
@@ -61,8 +91,7 @@ def _leave_loopless_mode() -> Generator[None, None, None]:
     yield
 
 
-async def _resume(coroutine: Coroutine[Any, Any, T]) -> T:
-    _loopless.set(False)
+async def _continue(coroutine: Coroutine[Any, Any, T]) -> T:
     return await _continue_started(coroutine)
 
 

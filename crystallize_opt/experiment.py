@@ -13,8 +13,9 @@ from crystallize_opt.hypothesis import Hypothesis
 from crystallize_opt.optimizer import BaseOptimizer
 from crystallize_opt.pipeline import DataSource, Pipeline
 from crystallize_opt.plugins import BasePlugin, SeedPlugin
+from crystallize_opt.random_state import CallersRandomState, checked_seed
 from crystallize_opt.result import ExperimentMetrics, HypothesisResult, Result, TreatmentMetrics
-from crystallize_opt.session import BASELINE, FETCH, ReplicateRun, open_session
+from crystallize_opt.session import BASELINE, FETCH, REPLICATE_KEYS, ReplicateRun, open_session
 from crystallize_opt.space import SearchSpace
 from crystallize_opt.treatment import Treatment
 
@@ -68,6 +69,11 @@ class Experiment:
         self.pipeline = pipeline
         self.name = name
         self.initial_context = FrozenContext(initial_ctx)
+        if taken := [key for key in REPLICATE_KEYS if key in self.initial_context]:
+            raise UsageError(
+                f"initial_ctx= cannot set {taken[0]!r}: every replicate gets its own "
+                f"{', '.join(map(repr, REPLICATE_KEYS))}."
+            )
         self.plugins = list(plugins or ())
         for plugin in self.plugins:
             if not isinstance(plugin, BasePlugin):
@@ -96,7 +102,11 @@ class Experiment:
     ) -> Result:
         """Run the baseline and every treatment, and check the hypotheses.
 
-        A failed replicate does not end the run; it is in `Result.errors`.
+        A failed replicate does not end the run; it is in `Result.errors`. A treatment that failed
+        in every replicate has no metrics, and no hypothesis is checked on it (on no treatment,
+        where that is the baseline).
+
+        The hypotheses are checked before the steps are torn down.
 
         Args:
             treatments: With different names. One called "baseline" changes the baseline.
@@ -120,6 +130,7 @@ class Experiment:
             seed: The replicate's seed, instead of the `SeedPlugin`'s.
 
         Raises:
+            UsageError: The seed is no whole number in [0, 2**32).
             Exception: Whatever a step raised.
         """
         return run_sync(self._apply(treatment, data, seed))
@@ -141,7 +152,7 @@ class Experiment:
         Args:
             optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`.
             num_trials: How many treatments to try, at least 1. The search ends earlier where a
-                finite space is used up.
+                finite space is used up. Each treatment of an `ask` that gives several counts.
             replicates_per_trial: How often each is run, at least 1.
             progress: Whether to show a bar. None: where stderr is a terminal, or in a notebook.
 
@@ -151,6 +162,7 @@ class Experiment:
         Raises:
             UsageError: An argument is out of its range, or the optimizer's space has a parameter
                 that the context has already.
+            ObjectiveError: The optimizer's objective has no metric, or no known direction.
             TrialsFailedError: Every one of the first 10 trials failed.
             NoCompletedTrialError: No trial completed.
         """
@@ -169,18 +181,21 @@ class Experiment:
         """Search as `optimize` does, from asynchronous code."""
         loop.check_arguments(self, optimizer, num_trials, replicates_per_trial)
         results = _Results()
-        with open_session(self) as session:
+        async with open_session(self) as session:
             best = await loop.optimize(
                 session, optimizer, num_trials, replicates_per_trial, progress, results.add
             )
-        self._finish(results, ())
+            result = results.result()
+        self._finish(result)
         return best
 
     async def _run(
         self, treatments: list[Treatment], hypotheses: list[Hypothesis], replicates: int
     ) -> Result:
-        if not isinstance(replicates, int) or replicates < 1:
-            raise UsageError(f"replicates= takes a whole number, at least 1, not {replicates!r}.")
+        replicates = loop.checked_count("replicates", replicates)
+        for given in treatments:
+            if not isinstance(given, Treatment):
+                raise TypeError(f"treatments= takes a list of Treatment, not {given!r} in it.")
         names = [treatment.name for treatment in treatments]
         if len(set(names)) < len(names):
             raise UsageError(f"Two treatments have the same name: {names!r}.")
@@ -191,29 +206,33 @@ class Experiment:
         conditions: dict[str, Treatment | None] = {BASELINE: None}
         conditions.update(zip(names, treatments, strict=True))
         results = _Results()
-        with open_session(self) as session:
+        async with open_session(self) as session:
             for index in range(replicates):
                 for condition, treatment in conditions.items():
                     run = await session.run_replicate(treatment, index, condition=condition)
                     results.add(condition, run)
-        return self._finish(results, hypotheses)
+            result = results.result(hypotheses)
+        self._finish(result)
+        return result
 
     async def _apply(self, treatment: Treatment | None, data: Any, seed: int | None) -> Any:
+        if seed is not None:
+            seed = checked_seed(seed)
         results = _Results()
-        with open_session(self) as session:
+        async with open_session(self) as session:
             condition = BASELINE if treatment is None else treatment.name
             run = await session.run_replicate(treatment, condition=condition, data=data, seed=seed)
             if run.error is not None:
                 raise run.error
             results.add(condition, run)
-        self._finish(results, ())
+            result = results.result()
+        self._finish(result)
         return run.data
 
-    def _finish(self, results: _Results, hypotheses: Iterable[Hypothesis]) -> Result:
-        result = results.result(hypotheses)
-        for plugin in self.plugins:
-            plugin.after_run(self, result)
-        return result
+    def _finish(self, result: Result) -> None:
+        with CallersRandomState():
+            for plugin in self.plugins:
+                plugin.after_run(self, result)
 
 
 class _Results:
@@ -222,21 +241,29 @@ class _Results:
     def __init__(self) -> None:
         self._metrics: dict[str, dict[str, list[Any]]] = {BASELINE: {}}
         self._errors: dict[str, BaseException] = {}
+        self._completed: set[str] = set()
 
     def add(self, condition: str, run: ReplicateRun) -> None:
+        metrics = self._metrics.setdefault(condition, {})
         if run.error is not None:
             self._errors[f"{condition}_rep_{run.index}"] = run.error
             return
-        metrics = self._metrics.setdefault(condition, {})
+        self._completed.add(condition)
         for name, values in run.metrics.items():
             metrics.setdefault(name, []).extend(values)
 
-    def result(self, hypotheses: Iterable[Hypothesis]) -> Result:
+    def result(self, hypotheses: Iterable[Hypothesis] = ()) -> Result:
         baseline = self._metrics[BASELINE]
         treatments = {name: m for name, m in self._metrics.items() if name != BASELINE}
         checked = []
         for hypothesis in hypotheses:
-            outcomes = {name: hypothesis.verify(baseline, m) for name, m in treatments.items()}
+            # What failed in every replicate cannot be compared; the errors are in the result.
+            comparable = self._completed if BASELINE in self._completed else ()
+            outcomes = {
+                name: hypothesis.verify(baseline, metrics)
+                for name, metrics in treatments.items()
+                if name in comparable
+            }
             ranking = hypothesis.rank_treatments(outcomes)
             checked.append(HypothesisResult(hypothesis.name, outcomes, ranking))
         return Result(

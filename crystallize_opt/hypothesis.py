@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.errors import UnknownMetricError
+from crystallize_opt.errors import UnknownMetricError, UsageError
 
 MetricValues = Mapping[str, Sequence[Any]]
 
@@ -23,8 +23,12 @@ class Hypothesis:
             values over the replicates; returns a mapping, for example with a `p_value`.
         metrics: The metric, or metrics, the verifier sees. Several groups (a list of lists) call it
             once per group and give a list of results. None: all metrics.
-        ranker: Maps a verifier's result to a score; the lowest is the best treatment.
+        ranker: Maps a verifier's result (with several groups: the list) to a score; the lowest is
+            the best treatment. Default: the result's `p_value`.
         name: How `Result.get_hypothesis` finds it. Default: the ranker's own name.
+
+    Raises:
+        UsageError: There are several groups of metrics, and no ranker for the list of results.
 
     Example:
         >>> def lower_mean(baseline, treatment):
@@ -40,6 +44,11 @@ class Hypothesis:
         ranker: Callable[[Any], float] | None = None,
         name: str | None = None,
     ) -> None:
+        if ranker is None and metrics and len(metrics) > 1 and not isinstance(metrics[0], str):
+            raise UsageError(
+                f"{len(metrics)} groups of metrics give a list of results; give a ranker= that "
+                "makes one score of it."
+            )
         self.verifier = verifier
         self.metrics = metrics
         self.ranker = ranker or rank_by_p_value
@@ -66,12 +75,16 @@ class Hypothesis:
     def rank_treatments(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Rank treatments by their verifier results, best first.
 
+        A score that is nan (the p-value of a test on constant values, say) ranks last and is never
+        the best.
+
         Returns:
             `{"best": name or None, "ranked": [(name, score), ...]}`.
         """
         scores = {name: self.ranker(result) for name, result in results.items()}
-        ranked = sorted(scores.items(), key=lambda item: item[1])
-        return {"best": ranked[0][0] if ranked else None, "ranked": ranked}
+        ranked = sorted(scores.items(), key=lambda item: (_is_nan(item[1]), item[1]))
+        best = ranked[0][0] if ranked and not _is_nan(ranked[0][1]) else None
+        return {"best": best, "ranked": ranked}
 
     def _groups(self, recorded: MetricValues) -> list[list[str]]:
         if self.metrics is None:
@@ -83,9 +96,13 @@ class Hypothesis:
         return [[str(metric) for metric in self.metrics]]
 
 
+def _is_nan(score: Any) -> bool:
+    return bool(score != score)
+
+
 def _values(metric: str, recorded: MetricValues, side: str) -> Sequence[Any]:
     try:
-        return recorded[metric]
+        return list(recorded[metric])  # A copy: a verifier may sort it in place.
     except KeyError:
         names = ", ".join(map(repr, recorded)) or "none"
         raise UnknownMetricError(

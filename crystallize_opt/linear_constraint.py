@@ -36,13 +36,13 @@ class LinearConstraint:
     bound: float
 
     def __post_init__(self) -> None:
-        numbers = {name: float(factor) for name, factor in self.coefficients.items() if factor != 0}
+        numbers = {
+            name: _number(factor) for name, factor in self.coefficients.items() if factor != 0
+        }
         object.__setattr__(self, "coefficients", MappingProxyType(numbers))
-        object.__setattr__(self, "bound", float(self.bound))
+        object.__setattr__(self, "bound", _number(self.bound) + 0.0)  # never -0.0
         if not numbers:
             raise SpaceError("A linear constraint needs at least one parameter.")
-        if not all(map(math.isfinite, (*numbers.values(), self.bound))):
-            raise SpaceError(f"A linear constraint takes finite numbers: {self!r}.")
 
     @classmethod
     def parse(cls, text: str) -> LinearConstraint:
@@ -61,7 +61,7 @@ class LinearConstraint:
                 raise _NotLinearError("exactly one <= or >= is needed")
             left, left_constant = _linear(comparison.left)
             right, right_constant = _linear(comparison.comparators[0])
-        except (SyntaxError, _NotLinearError) as error:
+        except (SyntaxError, ValueError, OverflowError, RecursionError, _NotLinearError) as error:
             raise SpaceError(
                 f"Cannot read the constraint {text!r}: {error}. Write a linear one such as "
                 "'a + 2*b <= 10'; for names that are no identifiers give "
@@ -99,6 +99,16 @@ class LinearConstraint:
 
 class _NotLinearError(Exception):
     pass
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or isinstance(value, str):
+        raise SpaceError(f"A linear constraint takes finite numbers, not {value!r}.")
+    return number
 
 
 def _linear(node: ast.expr) -> tuple[dict[str, float], float]:  # noqa: C901  (one case a line)

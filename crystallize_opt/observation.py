@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -135,40 +135,65 @@ class Observation(_Metrics):
             duration,
         )
 
-    def checked(self, required: Iterable[str]) -> Self:
+    def checked(self, required: Collection[str]) -> Self:
         """Return this observation, as `INVALID` where a required metric is not a finite number.
 
         Args:
-            required: The metrics of the objectives and constraints.
+            required: The metrics of the objectives and constraints; they become plain floats.
         """
         if self.status is not Status.COMPLETED:
             return self
         reasons = [reason for metric in required if (reason := self._why_invalid(metric))]
         if not reasons:
             return self
+        # In an observation made by hand, numbers may be ints or numpy's.
+        numbers = {
+            metric: number
+            for metric in required
+            if type(value := self.metrics.get(metric)) is not float
+            and (number := as_number(value)) is not None
+        }
+        if numbers:
+            return dataclasses.replace(self, metrics={**self.metrics, **numbers}).checked(required)
         return dataclasses.replace(self, status=Status.INVALID, error=" ".join(reasons))
 
     def _why_invalid(self, metric: str) -> str | None:
+        if len(self.replicates) > 1:
+            # Each must have it: the mean over the others would be told as if nothing had happened.
+            for replicate in self.replicates:
+                if metric not in replicate.metrics:
+                    where = f" in replicate {replicate.index}"
+                    return _not_recorded(metric, replicate.metrics, where)
         value = self.metrics.get(metric)
-        if isinstance(value, float) and math.isfinite(value):
+        if type(value) is float and math.isfinite(value):
             return None
         if metric not in self.metrics:
-            recorded = ", ".join(map(repr, self.metrics)) or "none"
-            return (
-                f"The metric {metric!r} was not recorded as a number. Recorded numbers: {recorded}."
-            )
+            return _not_recorded(metric, self.metrics)
         return f"The metric {metric!r} is {value!r}, not a finite number."
+
+
+def _not_recorded(metric: str, metrics: Mapping[str, float], where: str = "") -> str:
+    recorded = ", ".join(map(repr, metrics)) or "none"
+    return (
+        f"The metric {metric!r} was not recorded as a number{where}. Recorded numbers: {recorded}."
+    )
 
 
 def as_number(value: Any) -> float | None:
     """Return a single real number, also a 0-d array or tensor, as a float; None for all else."""
     if type(value) is float:
         return value
-    if isinstance(value, (str, bytes)) or getattr(value, "shape", ()) != ():
-        return None
     try:
+        if getattr(value, "shape", None) == () and hasattr(value, "item"):
+            if getattr(value.dtype, "kind", None) in ("m", "M"):  # A time, of whatever unit.
+                return None
+            # Not by `__float__`: numpy's drops imaginary parts and reads texts, torch's warns of
+            # gradients.
+            value = value.item()
+        if isinstance(value, (str, bytes, bytearray)) or getattr(value, "shape", ()) != ():
+            return None
         return float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001  (foreign code: torch raises RuntimeError, for example)
         return None
 
 
@@ -180,11 +205,18 @@ def _means(
     sems: dict[str, float | None] = {}
     for name in names:
         values = [replicate[name] for replicate in replicates if name in replicate]
-        count = len(values)
-        mean = math.fsum(values) / count if all(map(math.isfinite, values)) else sum(values) / count
-        means[name] = mean
+        means[name] = mean = mean_of(values)
         sems[name] = None
-        if count > 1:
-            squares = [(value - mean) ** 2 for value in values]
-            sems[name] = math.sqrt(sum(squares) / (count - 1) / count)
+        if (count := len(values)) > 1:
+            # `hypot` is the root of the sum of squares, where the squares would overflow, too.
+            deviation = math.hypot(*(value - mean for value in values))
+            sems[name] = deviation / math.sqrt(count * (count - 1))
     return means, sems
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean, correctly rounded; nan or infinite where the values are."""
+    try:
+        return math.fsum(values) / len(values)
+    except (OverflowError, ValueError):  # The sum is too large, or has both infinities.
+        return sum(value / len(values) for value in values)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.errors import (
     InvalidParametersError,
     NoCompletedTrialError,
+    ReplayDiverged,
     SpaceExhausted,
     TellError,
     UnknownMetricError,
     UsageError,
 )
+from crystallize_opt.events import Asked, Attached, Event, Reported, Told
 from crystallize_opt.objective import Constraint, Objective, as_objectives
 from crystallize_opt.observation import Observation, Status, as_number
-from crystallize_opt.parameters import same_value
+from crystallize_opt.random_state import checked_seed
 from crystallize_opt.space import SearchSpace, as_space
 from crystallize_opt.treatment import Treatment
 
@@ -65,39 +70,6 @@ class BaseOptimizer(ABC):
         """Return the best treatment so far."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Capabilities:
-    """What an optimizer can do, as data: the conformance suite and the docs' table read it.
-
-    Every optimizer takes every kind of parameter (with `log` and `step`), several pending asks and
-    tells in any order. What it declares False it refuses when it is built, or does without, as the
-    attribute says.
-
-    Attributes:
-        conditions: Takes parameters with conditions. If not, it refuses them.
-        linear_constraints: Takes linear constraints between parameters. If not, it refuses them.
-        several_objectives: Takes several objectives. If not, it refuses them.
-        outcome_constraints: Learns from outcome constraints. If not, they only decide what is best.
-        standard_errors: Learns from the standard error of a mean over replicates. If not, the mean
-            is told alone.
-        pruning: May end a trial between its replicates.
-        pending: Knows of pending treatments, and suggests something else. If not, it may suggest
-            points close to them.
-        joint_batches: `ask(n)` chooses the n points jointly. If not, one after the other.
-        unique_points: Suggests every point of a finite space once, then raises `SpaceExhausted`.
-    """
-
-    conditions: bool = True
-    linear_constraints: bool = True
-    several_objectives: bool = True
-    outcome_constraints: bool = False
-    standard_errors: bool = False
-    pruning: bool = False
-    pending: bool = True
-    joint_batches: bool = False
-    unique_points: bool = False
-
-
 class _Pending(NamedTuple):
     treatment: Treatment
     handle: Any
@@ -124,6 +96,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         required_metrics: The metrics of objectives and constraints: a completed trial has them all.
     """
 
+    libraries: tuple[str, ...] = ()
+    """The names of the distributions a backend needs, for `.versions`."""
+
     capabilities: Capabilities = Capabilities()
     """What this optimizer can do. An instance may differ from its class: see its own."""
 
@@ -145,15 +120,16 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.objectives = as_objectives(objective)
         super().__init__(self.objectives[0] if len(self.objectives) == 1 else self.objectives)
         self.constraints = tuple(constraints)
-        self.seed = _checked_seed(seed)
+        self.seed = None if seed is None else checked_seed(seed)
         self.required_metrics = (
             *(each.metric for each in self.objectives),
             *(each.metric for each in self.constraints),
         )
         self._pending: dict[str, _Pending] = {}
-        self._told: set[str] = set()
         self._observations: list[Observation] = []
+        self._events: list[Event] = []
         self._best: Observation | None = None
+        self._best_cost = math.inf
         self._count = 0
 
     # What a backend supplies -------------------------------------------------------------------
@@ -180,16 +156,15 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     def _learn_attached(self, observation: Observation) -> None:
         """Tell the backend of a trial it did not suggest; its parameters are in the space."""
 
-    def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
-        """Hear of one finished replicate of a pending treatment, in order.
+    def _report(self, handle: Handle, replicate: int, metrics: Mapping[str, float]) -> bool:
+        """Tell the backend of one finished replicate; return whether it would end the trial here.
+
+        Called only where `capabilities.pruning`.
 
         Args:
-            treatment: A pending treatment.
-            replicate: The replicate's index, from 0.
+            handle: What `_suggest` returned.
+            replicate: The replicate's index, from 0, in order.
             metrics: Its metrics.
-
-        Returns:
-            Whether the backend would end the trial here: its next observation is then `PRUNED`.
         """
         return False
 
@@ -218,7 +193,28 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             self._count += 1
             self._pending[treatment.name] = _Pending(treatment, handle)
             treatments.append(treatment)
+        self._events.append(Asked(tuple(treatments)))
         return treatments
+
+    def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
+        """Hear of one finished replicate of a pending treatment, in order.
+
+        Args:
+            treatment: A pending treatment.
+            replicate: The replicate's index, from 0.
+            metrics: Its metrics.
+
+        Returns:
+            Whether the backend would end the trial here: its observation is then to be `PRUNED`.
+
+        Raises:
+            TellError: The treatment is not pending.
+        """
+        if not self.capabilities.pruning:
+            return False
+        prune = self._report(self._pending_for(treatment).handle, replicate, metrics)
+        self._events.append(Reported(treatment.name, replicate, dict(metrics), prune))
+        return prune
 
     def tell(self, objective_values: Mapping[str, float]) -> None:
         """Learn what came of a pending treatment.
@@ -235,12 +231,13 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                 none or several treatments are pending.
             UnknownMetricError: A plain mapping without an objective.
         """
-        observation = self._as_observation(objective_values).checked(self.required_metrics)
-        name = observation.treatment.name
+        if not isinstance(objective_values, Observation):
+            objective_values = self._observation_of_pending(objective_values)
+        observation = objective_values.checked(self.required_metrics)
         pending = self._pending_for(observation.treatment)
         self._learn(pending.handle, observation)
-        del self._pending[name]
-        self._told.add(name)
+        del self._pending[pending.treatment.name]
+        self._events.append(Told(observation))
         self._record(observation)
 
     def attach(self, observations: Observation | Iterable[Observation]) -> None:
@@ -264,7 +261,53 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             checked = observation.checked(self.required_metrics)
             self._learn_attached(checked)
             self._count += 1
+            self._events.append(Attached(checked))
             self._record(checked)
+
+    def replay(self, events: Iterable[Event], versions: Mapping[str, str] | None = None) -> None:
+        """Go through a recorded order of asks and tells again, proving each suggestion equal.
+
+        A fresh optimizer with the same arguments is then where the recorded one was.
+
+        Args:
+            events: The `.events` of the recorded optimizer.
+            versions: Its `.versions`, for the message of the error.
+
+        Raises:
+            ReplayDiverged: A suggestion, or a wish to prune, differs from the recorded one.
+        """
+        for event in events:
+            if isinstance(event, Asked):
+                asked = self.ask(len(event.treatments))
+                self._compare(event.treatments, asked, versions)
+            elif isinstance(event, Attached):
+                self.attach(event.observation)
+            else:
+                name = (
+                    event.name if isinstance(event, Reported) else event.observation.treatment.name
+                )
+                if name not in self._pending:
+                    raise TellError(f"The recorded order tells {name!r} before it asks for it.")
+                treatment = self._pending[name].treatment
+                if isinstance(event, Told):
+                    self.tell(dataclasses.replace(event.observation, treatment=treatment))
+                elif self.report(treatment, event.replicate, event.metrics) != event.prune:
+                    raise self._diverged(name, f"prune={event.prune}", "the opposite", versions)
+
+    @property
+    def events(self) -> list[Event]:
+        """Every ask, report, tell and attach, in order: what `replay` takes."""
+        return list(self._events)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of Python, of this package and of the backend's libraries."""
+        # Imported when needed: it takes longer than all of this package.
+        from importlib.metadata import version
+
+        packages = ("crystallize-opt", *self.libraries)
+        python = ".".join(map(str, sys.version_info[:3]))
+        return {"python": python} | {name: version(name) for name in packages}
 
     @property
     def pending(self) -> list[Treatment]:
@@ -321,9 +364,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
     # The ledger --------------------------------------------------------------------------------
 
-    def _as_observation(self, told: Mapping[str, float]) -> Observation:
-        if isinstance(told, Observation):
-            return told
+    def _observation_of_pending(self, told: Mapping[str, float]) -> Observation:
+        """Return the observation that a plain mapping stands for."""
         if not isinstance(told, Mapping):
             raise TellError(
                 "tell() takes an Observation, or a mapping such as "
@@ -335,54 +377,79 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                 f"{len(self._pending)} are: {', '.join(map(repr, self._pending)) or 'none'}. Tell "
                 "Observation(treatment, metrics) instead."
             )
-        if missing := [metric for metric in self.required_metrics if metric not in told]:
-            raise UnknownMetricError(
-                f"The metric {missing[0]!r} is missing. Given: "
-                f"{', '.join(map(repr, told)) or 'none'}."
-            )
+        for metric in self.required_metrics:
+            if metric not in told:
+                raise UnknownMetricError(
+                    f"The metric {metric!r} is missing. Given: "
+                    f"{', '.join(map(repr, told)) or 'none'}."
+                )
         (pending,) = self._pending.values()
-        # What is no number at all stays as it is: `checked` then names it.
-        numbers = {
-            name: value if (number := as_number(value)) is None else number
-            for name, value in told.items()
-        }
-        return Observation(pending.treatment, numbers)
+        metrics = dict(told)
+        for name, value in told.items():
+            # What is no number at all stays as it is: `checked` then names it.
+            if type(value) is not float and (number := as_number(value)) is not None:
+                metrics[name] = number
+        return Observation(pending.treatment, metrics)
 
     def _pending_for(self, treatment: Treatment) -> _Pending:
         """Find the pending entry of a treatment, which may have been to another process."""
         pending = self._pending.get(treatment.name)
         if pending is None:
-            what = (
-                "has already been told" if treatment.name in self._told else "was never asked for"
-            )
+            told = any(treatment.name == each.treatment.name for each in self._observations)
+            what = "has already been told" if told else "was never asked for"
             raise TellError(
                 f"{treatment.name!r} {what}. Pending: "
                 f"{', '.join(map(repr, self._pending)) or 'none'}. For trials of your own use "
                 "attach()."
             )
-        if treatment is not pending.treatment and not same_value(
-            dict(treatment.params), dict(pending.treatment.params)
-        ):
+        if treatment is not pending.treatment and not self._same(treatment, pending.treatment):
             raise TellError(
                 f"{treatment.name!r} with {dict(treatment.params)!r} is not the treatment this "
                 f"optimizer asked for under that name, {dict(pending.treatment.params)!r}."
             )
         return pending
 
+    def _compare(
+        self,
+        recorded: Sequence[Treatment],
+        asked: Sequence[Treatment],
+        versions: Mapping[str, str] | None,
+    ) -> None:
+        for old, new in zip_longest(recorded, asked):
+            if old is None or new is None or old.name != new.name or not self._same(old, new):
+                before, now = (str(each and dict(each.params)) for each in (old, new))
+                raise self._diverged((old or new).name, before, now, versions)
+
+    def _same(self, one: Treatment, other: Treatment) -> bool:
+        """Whether two treatments are the same point; of choices, equal ones are the same."""
+        try:
+            keys = [self.space.key(self.space.validate(each.params)) for each in (one, other)]
+        except InvalidParametersError:
+            return False
+        return keys[0] == keys[1]
+
+    def _diverged(
+        self, name: str, recorded: str, now: str, versions: Mapping[str, str] | None
+    ) -> ReplayDiverged:
+        return ReplayDiverged(
+            f"The replay diverges at {name!r}: recorded {recorded}, now {now}. Versions recorded: "
+            f"{dict(versions) if versions else 'unknown'}; now: {self.versions}. With the same "
+            "space, objective, seed, settings and versions it would not."
+        )
+
     def _record(self, observation: Observation) -> None:
         self._observations.append(observation)
-        if self._is_candidate(observation) and (
-            self._best is None
-            or self.objectives[0].better(
-                *(o[self.objectives[0].metric] for o in (observation, self._best))
-            )
-        ):
-            self._best = observation
+        if self._is_candidate(observation):
+            objective = self.objectives[0]
+            cost = objective.sign * observation.metrics[objective.metric]
+            if self._best is None or cost < self._best_cost:
+                self._best, self._best_cost = observation, cost
 
     def _is_candidate(self, observation: Observation) -> bool:
-        return observation.status is Status.COMPLETED and all(
-            constraint.violation(observation[constraint.metric]) <= 0
-            for constraint in self.constraints
+        if observation.status is not Status.COMPLETED:
+            return False
+        return not self.constraints or all(
+            each.violation(observation[each.metric]) <= 0 for each in self.constraints
         )
 
     def _costs(self, observation: Observation) -> tuple[float, ...]:
@@ -403,15 +470,3 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 def _dominates(costs: Sequence[float], others: Sequence[float]) -> bool:
     pairs = list(zip(costs, others, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
-
-
-def _checked_seed(seed: int | None) -> int | None:
-    if seed is None:
-        return None
-    try:
-        number = seed.__index__()
-    except AttributeError:
-        number = -1
-    if isinstance(seed, bool) or not 0 <= number < 2**32:
-        raise UsageError(f"A seed is a whole number in [0, 2**32) or None, not {seed!r}.")
-    return number

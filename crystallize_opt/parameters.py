@@ -10,9 +10,9 @@ import dataclasses
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Protocol, Self, cast
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
@@ -34,6 +34,10 @@ class _NoDefault:
 
 NO_DEFAULT = _NoDefault()
 
+# Of a context of its own, because the caller's may round to any number of digits. This many hold
+# every sum and difference of two floats.
+_EXACT = Context(prec=700, traps=[])
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -42,11 +46,15 @@ class Condition:
     parent: str
     values: tuple[Any, ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(map(_plain, self.values)))
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Condition)
             and self.parent == other.parent
-            and same_value(self.values, other.values)
+            and all(map(other.holds, self.values))
+            and all(map(self.holds, other.values))
         )
 
     __hash__ = None  # type: ignore[assignment]  # values may be unhashable
@@ -159,6 +167,7 @@ class Float(_Described):
 
     Raises:
         SpaceError: The range is not well defined.
+        InvalidParametersError: The default is not in the range.
 
     Example:
         >>> Float(1e-4, 1e2, log=True)
@@ -185,13 +194,24 @@ class Float(_Described):
     def size(self) -> float:
         if self.low == self.high:
             return 1
-        return math.inf if self.step is None else round((self.high - self.low) / self.step) + 1
+        return math.inf if self.step is None else self.index(self.high) + 1
 
     def value_at(self, index: int) -> float:
         """Return the value with this index on the grid of `step`: 0.3, not 0.30000000000000004."""
         if self.step is None:
             return self.low
-        return float(Decimal(repr(self.low)) + index * Decimal(repr(self.step)))
+        return float(_EXACT.fma(_decimal(self.step), index, _decimal(self.low)))
+
+    def index(self, value: float) -> int:
+        """Return the index of the value of the grid of `step` that is nearest to `value`."""
+        if self.step is None:
+            return 0
+        above_low = _EXACT.subtract(_decimal(value), _decimal(self.low))
+        return round(_EXACT.divide(above_low, _decimal(self.step)))
+
+    def identity(self, value: float) -> float:
+        # Backends compute low + i * step in floats: the same point, where the last digit differs.
+        return value if self.step is None else self.index(value)
 
     def values(self) -> Iterator[float]:
         return (self.value_at(index) for index in range(int(self.size)))
@@ -214,8 +234,9 @@ class Float(_Described):
         number = float(number)
         if self.step is not None:
             # Backends compute low + i * step in floats: their value is kept, not rounded.
-            index = (number - self.low) / self.step
-            if abs(index - round(index)) > 1e-6:
+            off_grid = abs(number - self.value_at(self.index(number)))
+            rounding = 4 * math.ulp(max(abs(self.low), abs(self.high)))
+            if off_grid > max(1e-6 * self.step, min(rounding, self.step / 4)):
                 raise InvalidParametersError(f"{value!r} is not on the grid of {self!r}.")
         return number
 
@@ -234,6 +255,7 @@ class Integer(_Described):
 
     Raises:
         SpaceError: The range is not well defined.
+        InvalidParametersError: The default is not in the range.
 
     Example:
         >>> list(Integer(1, 7, step=3).values())
@@ -292,7 +314,7 @@ class _Choices(_Described):
     are the same and they are equal.
     """
 
-    choices: tuple[Any, ...]
+    choices: Sequence[Any]
     default: Any = dataclasses.field(default=NO_DEFAULT, kw_only=True)
     conditions: tuple[Condition, ...] = dataclasses.field(default=(), kw_only=True)
 
@@ -305,7 +327,7 @@ class _Choices(_Described):
                 f"{kind} takes a list of choices; the order of a set differs from process to "
                 f"process. Give sorted({self.choices!r})."
             )
-        _set(self, choices=tuple(self.choices))
+        _set(self, choices=tuple(map(_plain, self.choices)))
         if not self.choices:
             raise SpaceError(f"{kind} needs at least one choice.")
         for position, choice in enumerate(self.choices):
@@ -379,6 +401,9 @@ class Constant(_Described):
     value: Any
     conditions: tuple[Condition, ...] = dataclasses.field(default=(), kw_only=True)
 
+    def __post_init__(self) -> None:
+        _set(self, value=_plain(self.value))
+
     @property
     def default(self) -> Any:
         return self.value
@@ -444,9 +469,12 @@ def same_value(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(map(same_value, a, b))
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same_value(a[key], b[key]) for key in a)
+        keys = {key: key for key in b}
+        return len(a) == len(b) and all(
+            key in keys and same_value(key, keys[key]) and same_value(a[key], b[key]) for key in a
+        )
     try:
-        return bool(a == b)
+        return bool(a == b) or (isinstance(a, float) and a != a and b != b)  # nan is nan
     except (ValueError, TypeError):  # an array: equality has no single truth value
         return False
 
@@ -484,9 +512,13 @@ def _real(value: Any) -> float | int | None:
 
 def _float(value: Any, name: str, parameter: Parameter) -> float:
     number = _real(value)
-    if number is None or not math.isfinite(number):
+    try:
+        number = math.nan if number is None else float(number)
+    except OverflowError:  # a whole number that no float can hold
+        number = math.inf
+    if not math.isfinite(number):
         raise SpaceError(f"{type(parameter).__name__}: {name} is a finite number, not {value!r}.")
-    return float(number)
+    return number
 
 
 def _integer(value: Any, name: str, parameter: Parameter) -> int:
@@ -514,14 +546,21 @@ def _check_range(low: float, high: float, step: float | None, *, log: bool, kind
     if step <= 0:
         raise SpaceError(f"{shown}: step must be positive, not {step!r}.")
     # In decimal, as it is written: 0.3 is three times 0.1, whatever binary floats say.
-    width = Decimal(repr(high)) - Decimal(repr(low))
-    if width % Decimal(repr(step)):
-        below = Decimal(repr(low)) + width // Decimal(repr(step)) * Decimal(repr(step))
+    rest = _EXACT.remainder(_EXACT.subtract(_decimal(high), _decimal(low)), _decimal(step))
+    if rest:
+        below = _EXACT.subtract(_decimal(high), rest)
         raise SpaceError(
             f"{shown}: step={step!r} does not divide the range. The last value on the grid is "
             f"{below}; give that as high, or another step."
         )
+    if low < high and (low + step == low or high - step == high):
+        raise SpaceError(f"{shown}: step={step!r} is too small: low + step is low, as a float.")
+
+
+def _decimal(number: float) -> Decimal:
+    return Decimal(repr(number))
 
 
 def _index(rng: RandomSource, size: int) -> int:
-    return min(int(float(rng.random()) * size), size - 1)
+    # In whole numbers, which have no largest one: a random float has 53 bits.
+    return int(float(rng.random()) * 2**53) * size >> 53

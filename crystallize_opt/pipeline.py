@@ -35,10 +35,13 @@ class PipelineStep(ABC):
             The data for the next step, or `(data, {metric: value})`.
         """
 
-    def setup(self, ctx: FrozenContext) -> None:  # noqa: B027  (a hook: empty by default)
-        """Called once before the first replicate of a run, with the experiment's context."""
+    def setup(self, ctx: FrozenContext) -> Any:  # noqa: B027  (a hook: empty by default)
+        """Called once before the first replicate of a run, with the experiment's context.
 
-    def teardown(self, ctx: FrozenContext) -> None:  # noqa: B027
+        May be a coroutine function, as `teardown` may.
+        """
+
+    def teardown(self, ctx: FrozenContext) -> Any:  # noqa: B027
         """Called once after the last replicate of a run, also when something raised."""
 
     @property
@@ -293,8 +296,13 @@ class Pipeline:
                 before_step(step)
             try:
                 result = await resolve(step(data, ctx))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 error.add_note(f"In step {step.name!r}.")
+                if isinstance(error, StopIteration):  # Python lets none out of a coroutine.
+                    raise RuntimeError(
+                        f"Step {step.name!r} raised StopIteration: next() on an iterator that "
+                        "has ended?"
+                    ) from error
                 raise
             if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
                 data, metrics = result

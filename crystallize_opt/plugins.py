@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.context import FrozenContext
-from crystallize_opt.errors import UsageError
-from crystallize_opt.random_state import seed_global_random_state
+from crystallize_opt.random_state import SEED_LIMIT, checked_seed, seed_global_random_state
 
 if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from crystallize_opt.result import Result
 
 SEED_KEY = "seed_used"
-_SEED_LIMIT = 2**32
 # Neighbouring replicates get seeds far apart; the same ones as in crystallize 0.27.
 _SEED_STRIDE = 31337
 
@@ -56,6 +54,8 @@ class SeedPlugin(BasePlugin):
     The seed is in the context as `seed_used`. `random`, and numpy's global generator where numpy
     is loaded, are seeded with it for the replicate's duration and put back afterwards; seed
     everything else (torch, a `numpy.random.default_rng`) from `ctx["seed_used"]`, or in `seed_fn`.
+    The set-up of the steps has the plugin's own seed. (numpy that is first imported by a step is
+    not seeded for that replicate: import it where the step is defined.)
 
     Args:
         seed: The seed all others come from, at least 0 and less than 2**32. None: a random one,
@@ -77,16 +77,19 @@ class SeedPlugin(BasePlugin):
     ) -> None:
         if seed is None:
             # Not the global generator: that would change the caller's own random numbers.
-            seed = random.SystemRandom().randrange(_SEED_LIMIT)
-        if not isinstance(seed, int) or not 0 <= seed < _SEED_LIMIT:
-            raise UsageError(f"A seed is a whole number in [0, 2**32), not {seed!r}.")
-        self.seed = seed
+            seed = random.SystemRandom().randrange(SEED_LIMIT)
+        self.seed = checked_seed(seed)
         self.auto_seed = auto_seed
         self.seed_fn = seed_fn
 
     def seed_of(self, replicate: int) -> int:
         """Return the seed of a replicate."""
-        return (self.seed + _SEED_STRIDE * replicate) % _SEED_LIMIT if self.auto_seed else self.seed
+        return (self.seed + _SEED_STRIDE * replicate) % SEED_LIMIT if self.auto_seed else self.seed
+
+    def before_run(self, experiment: Experiment) -> None:
+        # What a step draws in its `setup` repeats with the seed, too.
+        if self.seed_fn is None:
+            seed_global_random_state(self.seed)
 
     def before_replicate(self, experiment: Experiment, ctx: FrozenContext) -> None:
         # `apply(seed=...)` gives the seed itself.

@@ -1,18 +1,42 @@
 """Give pipelines global random generators of their own, and put the caller's back afterwards.
 
 `random` is saved and restored. Of numpy's legacy global generator (`numpy.random.rand` and so on)
-the bit generator is swapped for a private one, which takes a microsecond where saving and restoring
-its state takes a hundred. numpy is only looked up where it is already imported.
+the bit generator is swapped for a private one, which takes a microsecond where restoring its state
+takes fifty. numpy is only looked up where it is already imported.
 """
 
 from __future__ import annotations
 
+import operator
 import random
 import sys
+from threading import Lock
 from types import ModuleType
 from typing import Any, Self
 
+from crystallize_opt.errors import UsageError
+
+SEED_LIMIT = 2**32
+"""Seeds are less than this: what numpy takes."""
+
 _spare_bit_generators: list[Any] = []
+_put_away: list[CallersRandomState] = []
+_lock = Lock()
+
+
+def checked_seed(seed: Any) -> int:
+    """Return a seed as a plain `int`.
+
+    Raises:
+        UsageError: It is no whole number in [0, 2**32).
+    """
+    try:
+        number = -1 if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < SEED_LIMIT:
+        raise UsageError(f"A seed is a whole number in [0, 2**32), not {seed!r}.")
+    return number
 
 
 def seed_global_random_state(seed: int) -> None:
@@ -30,8 +54,11 @@ def seed_global_random_state(seed: int) -> None:
 class CallersRandomState:
     """The caller's global generators, which can be put away and put back any number of times.
 
-    As a context manager it puts them away for the body, and in the end leaves them exactly as they
-    were, unless the caller's own code drew from them while they were back.
+    As a context manager it puts them away for the body. While they are away, the global generators
+    are private ones. What is put back is exactly what was put away.
+
+    Several may be in use at once: one within the other (a step that runs an experiment of its own),
+    or side by side (two searches awaited together), which then share the private generators.
 
     Example:
         >>> random.seed(1)
@@ -41,35 +68,41 @@ class CallersRandomState:
         True
     """
 
+    __slots__ = ("_python_state", "_swapped")
+
     def __init__(self) -> None:
         self._python_state: Any = None
-        self._numpy_random: ModuleType | None = None
-        self._bit_generator: Any = None
-        self._private: Any = None
-        self._numpy_state: Any = None
+        self._swapped: _SwappedBitGenerator | None = None
 
     def put_away(self) -> None:
         """From here on the global generators are private ones. Does nothing a second time."""
-        if self._python_state is None:
+        if self._python_state is not None:
+            return
+        with _lock:
             self._python_state = random.getstate()
-        if self._private is None and (numpy_random := _numpy_random()) is not None:
-            if self._numpy_state is None:
-                self._numpy_random = numpy_random
-                self._numpy_state = numpy_random.get_state(legacy=False)
-            self._bit_generator = numpy_random.get_bit_generator()
-            spare = _spare_bit_generators
-            self._private = spare.pop() if spare else numpy_random.MT19937()
-            numpy_random.set_bit_generator(self._private)
+            numpy_random = _numpy_random()
+            if numpy_random is not None:
+                self._swapped = _SwappedBitGenerator(numpy_random)
+            _put_away.append(self)
 
     def put_back(self) -> None:
         """From here on the global generators are the caller's. Does nothing a second time."""
-        if self._python_state is not None:
-            random.setstate(self._python_state)
-            self._python_state = None
-        if self._numpy_random is not None and self._private is not None:
-            self._numpy_random.set_bit_generator(self._bit_generator)
-            _spare_bit_generators.append(self._private)
-            self._private = None
+        if self._python_state is None:
+            return
+        with _lock:
+            position = _put_away.index(self)
+            if self is _put_away[-1]:
+                random.setstate(self._python_state)
+                if self._swapped is not None:
+                    self._swapped.undo()
+            else:
+                # Others that began later are still at it. What the next of them found, and would
+                # put back, is private to this one: give it what this one found.
+                later = _put_away[position + 1]
+                later._python_state = self._python_state  # noqa: SLF001
+                later._swapped = self._swapped or later._swapped  # noqa: SLF001
+            del _put_away[position]
+            self._python_state = self._swapped = None
 
     def __enter__(self) -> Self:
         self.put_away()
@@ -77,13 +110,32 @@ class CallersRandomState:
 
     def __exit__(self, *exception: object) -> None:
         self.put_back()
-        before, numpy_random = self._numpy_state, self._numpy_random
-        if numpy_random is not None and before["has_gauss"]:
+
+
+class _SwappedBitGenerator:
+    """numpy's global generator with a private bit generator in the place of the caller's."""
+
+    __slots__ = ("_callers", "_gauss", "_numpy_random", "_private")
+
+    def __init__(self, numpy_random: ModuleType) -> None:
+        state = numpy_random.get_state(legacy=False)
+        self._numpy_random = numpy_random
+        self._callers = numpy_random.get_bit_generator()
+        self._gauss = state["gauss"] if state["has_gauss"] else None
+        self._private = (
+            _spare_bit_generators.pop() if _spare_bit_generators else numpy_random.MT19937()
+        )
+        numpy_random.set_bit_generator(self._private)
+
+    def undo(self) -> None:
+        numpy_random = self._numpy_random
+        numpy_random.set_bit_generator(self._callers)
+        _spare_bit_generators.append(self._private)
+        if self._gauss is not None:
             # Swapping forgets the second half of a pair of legacy normal variates that the caller
             # has drawn (`numpy.random.randn`).
-            after = numpy_random.get_state(legacy=False)
-            if repr(before["state"]) == repr(after["state"]):
-                numpy_random.set_state(before)
+            state = numpy_random.get_state(legacy=False)
+            numpy_random.set_state(state | {"has_gauss": 1, "gauss": self._gauss})
 
 
 def _numpy_random() -> ModuleType | None:

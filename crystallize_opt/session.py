@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.context import FrozenContext
 from crystallize_opt.event_loop import resolve
-from crystallize_opt.observation import Replicate, Status, as_number
+from crystallize_opt.observation import Replicate, Status, as_number, mean_of
 from crystallize_opt.plugins import SEED_KEY, BasePlugin
 from crystallize_opt.random_state import CallersRandomState
 from crystallize_opt.treatment import Treatment
@@ -62,7 +62,7 @@ class ReplicateRun:
         for name, values in self.metrics.items():
             numbers = [number for value in values if (number := as_number(value)) is not None]
             if len(numbers) == len(values):
-                metrics[name] = numbers[0] if len(numbers) == 1 else sum(numbers) / len(numbers)
+                metrics[name] = numbers[0] if len(numbers) == 1 else mean_of(numbers)
         status, message, trace = Status.COMPLETED, None, None
         if self.error is not None:
             memory = isinstance(self.error, MemoryError)
@@ -160,21 +160,35 @@ class Session:
         return call
 
 
-@contextmanager
-def open_session(experiment: Experiment) -> Iterator[Session]:
+@asynccontextmanager
+async def open_session(experiment: Experiment) -> AsyncIterator[Session]:
     """Call `before_run`, set the steps up, and tear them down at the end whatever happens.
 
-    A step whose `setup` was called gets its `teardown`, also when that `setup` raised.
+    A step whose `setup` was called gets its `teardown`, also when that `setup` raised. All of it
+    runs with private global generators, like the replicates.
     """
-    for plugin in experiment.plugins:
-        plugin.before_run(experiment)
     with CallersRandomState() as callers_random_state:
+        for plugin in experiment.plugins:
+            plugin.before_run(experiment)
         session = Session(experiment, callers_random_state)
-        with ExitStack() as teardowns:
+        begun: list[PipelineStep] = []
+        try:
             for step in experiment.pipeline.steps:
-                teardowns.callback(step.teardown, session.context)
-                step.setup(session.context)
+                begun.append(step)
+                await resolve(step.setup(session.context))
             yield session
+        finally:
+            callers_random_state.put_away()
+            await _tear_down(begun, session.context)
+
+
+async def _tear_down(steps: Sequence[PipelineStep], context: FrozenContext) -> None:
+    """Tear all steps down, the last one first. Of several exceptions, each has the one before."""
+    if steps:
+        try:
+            await resolve(steps[-1].teardown(context))
+        finally:
+            await _tear_down(steps[:-1], context)
 
 
 def _overriding(plugins: Sequence[BasePlugin], hook: str) -> list[Callable[..., None]]:

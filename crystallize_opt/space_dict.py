@@ -55,7 +55,9 @@ def decode_space(
             {entry["name"]: _decode_parameter(entry) for entry in data["parameters"]},
             [LinearConstraint(c["coefficients"], c["bound"]) for c in data["constraints"]],
         )
-    except (KeyError, TypeError) as error:
+    except SpaceError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SpaceError(
             f"Not a search space as SearchSpace.to_dict() writes it ({error!r}): {data!r}"
         ) from error

@@ -25,12 +25,13 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
     annotation = inspect.signature(function).parameters[name].annotation
     if isinstance(annotation, str):  # `from __future__ import annotations`
         # Each annotation on its own: others may name types that exist only for a type checker.
-        if "Annotated" not in annotation:
-            return None
-        closure = inspect.getclosurevars(function).nonlocals
+        written = inspect.unwrap(function)
+        closure = inspect.getclosurevars(written).nonlocals
         try:
-            annotation = eval(annotation, function.__globals__, closure)  # noqa: S307
-        except NameError as error:
+            annotation = eval(annotation, written.__globals__, closure)  # noqa: S307
+        except Exception as error:
+            if "Annotated" not in annotation:
+                return None
             raise SpaceError(
                 f"The annotation of {name!r} in step {function.__qualname__!r} cannot be evaluated "
                 f"({error}). With `from __future__ import annotations`, the names in it must be "

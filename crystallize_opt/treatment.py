@@ -37,7 +37,7 @@ class Treatment:
             raise TypeError(f"A treatment's name is a string, not {name!r}.")
         if apply is None:
             apply = {}
-        elif isinstance(apply, Mapping):
+        elif type(apply) is dict or isinstance(apply, Mapping):  # the first for its speed
             apply = dict(apply)
         elif not callable(apply):
             raise TypeError(

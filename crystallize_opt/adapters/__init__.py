@@ -2,45 +2,46 @@
 
 `RandomOptimizer` and `GridOptimizer` need no other library. Each of the others needs the extra of
 its module's name: `crystallize_opt.adapters.optuna` needs `crystallize-opt[optuna]`.
+
+`available_optimizers()` says which are installed, what is missing and why, and which optimizers
+other packages register. `python -m crystallize_opt.adapters` prints it.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.errors import MissingExtraError
+from crystallize_opt.adapters._registry import (
+    OPTIMIZERS,
+    AvailableOptimizer,
+    available_optimizers,
+    load_ours,
+)
 
 if TYPE_CHECKING:
+    from crystallize_opt.adapters.ax import AxOptimizer
     from crystallize_opt.adapters.grid import GridOptimizer
     from crystallize_opt.adapters.optuna import OptunaOptimizer
     from crystallize_opt.adapters.random import RandomOptimizer
+    from crystallize_opt.adapters.smac import SMACOptimizer
 
-__all__ = ["GridOptimizer", "OptunaOptimizer", "RandomOptimizer"]
-
-# Name of the class -> module here, and the libraries its extra installs.
-_OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "GridOptimizer": ("grid", ()),
-    "OptunaOptimizer": ("optuna", ("optuna",)),
-    "RandomOptimizer": ("random", ()),
-}
+__all__ = [
+    "AvailableOptimizer",
+    "AxOptimizer",
+    "GridOptimizer",
+    "OptunaOptimizer",
+    "RandomOptimizer",
+    "SMACOptimizer",
+    "available_optimizers",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OPTIMIZERS:
+    # Not the plug-ins: no type checker could see them, and every misspelt name would have to be
+    # looked for in all installed distributions.
+    if name not in OPTIMIZERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, libraries = _OPTIMIZERS[name]
-    try:
-        loaded = importlib.import_module(f"{__name__}.{module}")
-    except ModuleNotFoundError as error:
-        if error.name not in libraries:  # A broken installation of the library: show its cause.
-            raise
-        raise MissingExtraError(
-            f"{name} needs {error.name}, which is not installed. Run: "
-            f'pip install "crystallize-opt[{module}]"',
-            name=error.name,
-        ) from error
-    return getattr(loaded, name)
+    return load_ours(name)
 
 
 def __dir__() -> list[str]:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.errors import SpaceExhausted, UsageError
 from crystallize_opt.objective import Constraint, Objective
 from crystallize_opt.observation import Observation
-from crystallize_opt.optimizer import Capabilities, SpaceOptimizer
+from crystallize_opt.optimizer import SpaceOptimizer
 from crystallize_opt.parameters import Float
 from crystallize_opt.space import SearchSpace
 

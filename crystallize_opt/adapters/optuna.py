@@ -10,6 +10,8 @@ space's order. What differs from a loop written by hand:
   TPE is told PRUNED; samplers that learn from completed trials only are told the worst value so
   far, as COMPLETE; samplers that do not learn are told FAIL. The trial's user attribute `status`
   says what it really was.
+- A point that is pending is not suggested again; in a space of at most 24 points, no point is. The
+  sampler is asked again, and the dropped trial told FAIL. `duplicates=True` turns this off.
 - Points that violate a linear constraint are told to the sampler in the same way, and it is asked
   again. After 20 of them in a row it gets a random point that satisfies the constraints.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +48,7 @@ from optuna.samplers import (
 )
 from optuna.trial import Trial, TrialState
 
+from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.errors import (
     MissingExtraError,
     ObjectiveError,
@@ -64,9 +68,10 @@ from crystallize_opt.parameters import (
     Parameter,
 )
 from crystallize_opt.space import SearchSpace
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.unseen_points import UnseenPoints
 
 _REJECTED_IN_A_ROW = 20
+_SMALL_SPACE = 24
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,10 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             Optuna 5 pinned (multivariate for one objective, constant liar).
         pruner: An Optuna pruner, which can end a trial between its replicates. It sees the running
             mean of the objective; `WilcoxonPruner` sees each replicate's value.
+        duplicates: True: suggestions are always those of a loop by hand. False: every point of a
+            finite space is suggested once. None: a point that is pending is not suggested again,
+            and in a space of at most 24 points no point is. Unless True, a finite space ends with
+            `SpaceExhausted` when all of its points have been suggested.
 
     Attributes:
         study: The `optuna.Study`, in memory.
@@ -134,6 +143,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         True
     """
 
+    libraries = ("optuna",)
+    capabilities = Capabilities(outcome_constraints=True)
+
     def __init__(
         self,
         space: SearchSpace | Mapping[str, Any],
@@ -143,6 +155,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         seed: int | None = None,
         sampler: optuna.samplers.BaseSampler | None = None,
         pruner: optuna.pruners.BasePruner | None = None,
+        duplicates: bool | None = None,
     ) -> None:
         super().__init__(space, objective, constraints=constraints, seed=seed)
         several = len(self.objectives) > 1
@@ -164,10 +177,22 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             or (isinstance(parameter, Categorical) and not _fits_optuna(parameter))
         ]
         self._learning = next(how for kind, how in _LEARNING if isinstance(sampler, kind))
-        self._single = not several
-        self._prunes = pruner is not None
+        self._sets_constraints = self._learning.constraints and bool(
+            self.constraints or self.space.constraints
+        )
         self._exhausted = False
-        self._fallback = Random(self.seed)
+        self._random = Random(self.seed)
+        tracked = self.space.size < math.inf and not duplicates
+        self._unseen = UnseenPoints(self.space, self._random) if tracked else None
+        if duplicates is None and self.space.size <= _SMALL_SPACE:
+            duplicates = False
+        self.duplicates = duplicates
+        self.capabilities = Capabilities(
+            several_objectives=not isinstance(sampler, CmaEsSampler),
+            outcome_constraints=self._learning.constraints,
+            pruning=pruner is not None,
+            pending=isinstance(sampler, (TPESampler, GPSampler, BruteForceSampler)),
+        )
         self._worst: list[float] = []
         with _without_new_study_message():
             # A fixed name: Hyperband draws its brackets from a hash of it.
@@ -189,22 +214,46 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             raise SpaceExhausted(
                 f"{type(self.study.sampler).__name__} has suggested every point of its grid."
             )
-        if not self.space.constraints:
-            return self._ask_study()
+        if self._unseen is None and not self._pending and not self.space.constraints:
+            return self._ask_study()  # the usual case: nothing to check
+        if self._unseen is not None:
+            self._unseen.require_any()
         for _ in range(_REJECTED_IN_A_ROW):
             trial, params = self._ask_study()
-            if self.space.satisfies_constraints(params):
-                return trial, params
-            self._finish_failed(trial, params, "violates a linear constraint")
-        self.study.enqueue_trial(self._encode(self.space.sample(self._fallback)))
-        return self._ask_study()
+            if not self.space.satisfies_constraints(params):
+                self._finish_failed(trial, params, "violates a linear constraint")
+            elif self._is_unwanted_duplicate(params):
+                trial.set_user_attr("status", "was suggested before")
+                self.study.tell(trial, state=TrialState.FAIL)
+            else:
+                break
+        else:
+            self.study.enqueue_trial(self._encode(self._fallback_point()))
+            trial, params = self._ask_study()
+        if self._unseen is not None:
+            self._unseen.add(params)
+        return trial, params
+
+    def _is_unwanted_duplicate(self, params: Mapping[str, Any]) -> bool:
+        if self.duplicates:
+            return False
+        if self.duplicates is False and self._unseen is not None:
+            return params not in self._unseen
+        key = self.space.key(params)
+        return any(key == self.space.key(each.treatment.params) for each in self._pending.values())
+
+    def _fallback_point(self) -> dict[str, Any]:
+        """Return a random point that satisfies the constraints, and is new where that matters."""
+        if self._unseen is None:
+            return self.space.sample(self._random)
+        return self._unseen.draw()
 
     def _ask_study(self) -> tuple[Trial, dict[str, Any]]:
         known = len(self.study.get_trials(deepcopy=False)) if self.space.is_conditional else 0
         try:
             if not self.space.is_conditional:
                 trial = self.study.ask(self._distributions)
-                params = trial.params
+                params = _params_of(trial)
                 if not self._encoded:
                     return trial, params
                 return trial, {name: self._decode(name, params) for name in self.space.names}
@@ -251,18 +300,16 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
                 teach=observation.status is not Status.ABANDONED,
             )
 
-    def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
-        metric = self.objectives[0].metric
-        if not self._prunes or metric not in metrics or metrics[metric] - metrics[metric] != 0:
+    def _report(self, handle: Trial, replicate: int, metrics: Mapping[str, float]) -> bool:
+        value = metrics.get(self.objectives[0].metric, math.nan)
+        if not math.isfinite(value):
             return False
-        trial = self._pending_for(treatment).handle
-        value = metrics[metric]
         if not self._pairs_replicates:
             # Pruners compare trials at the same step: there the mean so far is what is known.
-            before = list(self._reported(trial).values())
-            value = before[-1] + (value - before[-1]) / (len(before) + 1) if before else value
-        trial.report(value, step=replicate)
-        return bool(trial.should_prune())
+            means = list(self._reported(handle).values())
+            value = means[-1] + (value - means[-1]) / (len(means) + 1) if means else value
+        handle.report(value, step=replicate)
+        return bool(handle.should_prune())
 
     @property
     def _pairs_replicates(self) -> bool:
@@ -300,15 +347,16 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         return (state, self._worst) if self._worst else (TrialState.FAIL, None)
 
     def _remember_worst(self, values: Sequence[float]) -> None:
-        pairs = zip(self.objectives, values, self._worst or values, strict=True)
-        self._worst = [b if each.better(a, b) else a for each, a, b in pairs]
+        if self._learning.failure is TrialState.COMPLETE:
+            pairs = zip(self.objectives, values, self._worst or values, strict=True)
+            self._worst = [b if each.better(a, b) else a for each, a, b in pairs]
 
     def _values(self, observation: Observation) -> list[float]:
         return [observation[each.metric] for each in self.objectives]
 
     def _constraint_values(self, observation: Observation) -> dict[str, float]:
         """Return all constraints in Optuna's form: satisfied where the value is at most zero."""
-        if not self._learning.constraints:
+        if not self._sets_constraints:
             return {}
         outcome = {
             _constraint_name(each): each.violation(observation[each.metric])
@@ -318,7 +366,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _failure_constraints(self, params: Mapping[str, Any]) -> dict[str, float]:
         # GPSampler wants every constraint on every completed trial, in the same order.
-        if not self._learning.constraints:
+        if not self._sets_constraints:
             return {}
         return {_constraint_name(each): 1.0 for each in self.constraints} | self._linear_values(
             params
@@ -342,6 +390,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             state, failed = self._failure(teach=observation.status is not Status.ABANDONED)
             values = failed or []
             constraints = self._failure_constraints(observation.treatment.params)
+        if self._unseen is not None:
+            self._unseen.add(self.space.validate(observation.treatment.params))
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=state,
@@ -374,6 +424,14 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             elif not isinstance(parameter, Constant):
                 encoded[name] = value
         return encoded
+
+
+def _params_of(trial: Trial) -> dict[str, Any]:
+    """Return the parameters of a trial, to be read only: the one private name of Optuna used here.
+
+    `trial.params` is a deep copy, which takes about as long as this whole layer.
+    """
+    return trial._cached_frozen_trial.params  # noqa: SLF001
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
@@ -445,7 +503,7 @@ def _check_sampler(sampler: Any, space: SearchSpace, *, several: bool) -> None:
         )
     if isinstance(sampler, BruteForceSampler):
         for name, parameter in space.items():
-            if parameter.size == float("inf"):
+            if parameter.size == math.inf:
                 raise UnsupportedSpaceError(
                     f"BruteForceSampler cannot take {name!r}, {parameter!r}: it has no finite set "
                     "of values. Give it a step, or use another sampler."

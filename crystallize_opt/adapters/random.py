@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.errors import SpaceExhausted, UsageError
 from crystallize_opt.objective import Constraint, Objective
 from crystallize_opt.observation import Observation
-from crystallize_opt.optimizer import Capabilities, SpaceOptimizer
+from crystallize_opt.optimizer import SpaceOptimizer
 from crystallize_opt.random_state import CallersRandomState, seed_global_random_state
 from crystallize_opt.space import SearchSpace
+from crystallize_opt.unseen_points import UnseenPoints
 
-# After this many repeats in a row the rest of a finite space is listed, and drawn from.
+# After this many repeats in a row the points that are left are listed, and drawn from.
 _ATTEMPTS = 50
 
 
@@ -61,33 +62,22 @@ class RandomOptimizer(SpaceOptimizer[None]):
         self._sampler = sampler
         self._given_space = space
         self._rng = random.Random(self.seed)
-        self._seen: set[Any] = set()
-        self._rest: list[dict[str, Any]] | None = None
+        self._unseen = UnseenPoints(self.space, self._rng)
 
     def _suggest(self) -> tuple[None, dict[str, Any]]:
         if self.duplicates:
             return None, self._draw()
-        if self._rest is None:
-            for _ in range(_ATTEMPTS):
-                params = self._draw()
-                if self._is_new(params):
-                    return None, params
-            if self._sampler is not None or self.space.size == math.inf:
-                raise SpaceExhausted(
-                    f"{_ATTEMPTS} draws in a row gave only points that were suggested before. Use "
-                    "duplicates=True to allow them."
-                )
-            # Few points are left, or none: draw from the list of them.
-            self._rest = list(self.space.points())
-            self._rng.shuffle(self._rest)
-        while self._rest:
-            params = self._rest.pop()
-            if self._is_new(params):
+        for _ in range(_ATTEMPTS):
+            params = self._draw()
+            if self._unseen.add(params):
                 return None, params
-        raise SpaceExhausted(
-            f"All {len(self._seen)} points of the search space have been suggested. Use "
-            "duplicates=True to suggest them again."
-        )
+            self._unseen.require_any()
+        if self._sampler is not None:
+            raise SpaceExhausted(
+                f"{_ATTEMPTS} draws in a row gave only points that were suggested before. Use "
+                "duplicates=True to allow them."
+            )
+        return None, self._unseen.draw()
 
     def _draw(self) -> dict[str, Any]:
         if self._sampler is None:
@@ -97,13 +87,8 @@ class RandomOptimizer(SpaceOptimizer[None]):
             seed_global_random_state(seed)
             return self.space.validate(self._sampler(self._given_space, seed))
 
-    def _is_new(self, params: Mapping[str, Any]) -> bool:
-        known = len(self._seen)
-        self._seen.add(self.space.key(params))
-        return len(self._seen) > known
-
     def _learn(self, handle: None, observation: Observation) -> None:
         """Random search learns nothing."""
 
     def _learn_attached(self, observation: Observation) -> None:
-        self._is_new(self.space.validate(observation.treatment.params))
+        self._unseen.add(self.space.validate(observation.treatment.params))

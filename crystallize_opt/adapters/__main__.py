@@ -1,0 +1,59 @@
+"""`python -m crystallize_opt.adapters`: which optimizers there are, and what each can do."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from crystallize_opt.adapters._registry import AvailableOptimizer, available_optimizers
+from crystallize_opt.capabilities import Capabilities
+
+_COLUMNS = [field.name for field in dataclasses.fields(Capabilities)]
+
+
+def heading() -> str:
+    """Return the first two lines of the table, in Markdown."""
+    columns = ["optimizer", *(name.replace("_", " ") for name in _COLUMNS)]
+    return f"{_row(columns)}\n{_row(['---'] * len(columns))}"
+
+
+def row(name: str, capabilities: Capabilities) -> str:
+    """Return an optimizer's line of the table."""
+    every = Capabilities().parameters
+    cells = [f"`{name}`"]
+    for column in _COLUMNS:
+        value = getattr(capabilities, column)
+        if column == "parameters":
+            kinds = ", ".join(f"`{kind.__name__}`" for kind in value)
+            cells.append("all" if set(value) == set(every) else kinds)
+        else:
+            cells.append("yes" if value else "no")
+    return _row(cells)
+
+
+def main() -> None:
+    """Print the table of what is installed, and the reasons why the rest is not."""
+    rows, reasons = [], []
+    for name, optimizer in available_optimizers().items():
+        try:
+            capabilities = _capabilities(optimizer)
+        except Exception as error:  # noqa: BLE001  (one broken library does not hide the others)
+            reasons.append(f"{name} cannot be used: {error}")
+        else:
+            rows.append(row(name, capabilities))
+    print("\n".join([heading(), *rows, "", *reasons]).rstrip())  # noqa: T201
+
+
+def _capabilities(optimizer: AvailableOptimizer) -> Capabilities:
+    """Return what a class declares. One that is no `SpaceOptimizer` declares nothing."""
+    capabilities = getattr(optimizer.load(), "capabilities", None)
+    if isinstance(capabilities, Capabilities):
+        return capabilities
+    raise TypeError(f"{optimizer.target} has no `capabilities`, so its own docs must say it.")
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

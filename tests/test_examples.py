@@ -1,0 +1,50 @@
+"""The examples and the README's code run, and the optimizer of the quickstart swaps in one line."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SWAP_LINE = "from crystallize_opt.adapters import OptunaOptimizer as Optimizer  # swap this line"
+
+
+def quickstart_with(optimizer: str, folder: Path) -> Path:
+    """Write the quickstart with one line changed, and a smaller budget for the tests."""
+    source = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
+    assert source.count(SWAP_LINE) == 1
+    swapped = source.replace(SWAP_LINE, SWAP_LINE.replace("OptunaOptimizer", optimizer))
+    path = folder / "quickstart.py"
+    path.write_text(swapped.replace("num_trials=30", "num_trials=6"), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("optimizer", ["OptunaOptimizer", "RandomOptimizer", "GridOptimizer"])
+def test_the_quickstart_runs_with_each_optimizer_by_one_changed_line(
+    optimizer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(quickstart_with(optimizer, tmp_path)), run_name="__main__")
+
+    out, err = capsys.readouterr()
+    assert f"{optimizer}: 100%" in err
+    assert "Best parameters: {'kernel': " in out
+    baseline, winner = (float(score) for score in re.findall(r"(0\.\d{4})$", out, re.MULTILINE))
+    assert 0.8 < baseline < 1
+    assert 0.1 < winner < 1
+
+
+def test_the_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(blocks) >= 4
+
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(block, namespace)  # noqa: S102
+
+    out = capsys.readouterr().out
+    assert "lower" not in out  # the last line prints the winner's name
+    assert re.search(r"trial_\d+$", out.strip())

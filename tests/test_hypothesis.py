@@ -1,0 +1,111 @@
+"""Claims about treatments: which metrics a verifier sees, and how treatments are ranked."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystallize_opt import Hypothesis
+from crystallize_opt.errors import UnknownMetricError, UsageError
+
+BASELINE = {"loss": [3.0, 1.0], "time": [5.0]}
+TREATMENT = {"loss": [2.0, 0.0], "time": [4.0], "extra": [1.0]}
+
+
+def show(
+    baseline: Mapping[str, Sequence[Any]], treatment: Mapping[str, Sequence[Any]]
+) -> Mapping[str, Any]:
+    return {"baseline": dict(baseline), "treatment": dict(treatment)}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "groups"),
+    [
+        ("loss", [["loss"]]),
+        (["loss"], [["loss"]]),
+        (["loss", "time"], [["loss", "time"]]),
+        (("time", "loss"), [["time", "loss"]]),
+        (None, [["loss", "time"]]),
+        ([["loss", "time"]], [["loss", "time"]]),
+        ([["loss"], ["time", "loss"]], [["loss"], ["time", "loss"]]),
+    ],
+)
+def test_a_verifier_sees_the_metrics_it_names(metrics: Any, groups: list[list[str]]) -> None:
+    hypothesis = Hypothesis(show, metrics, ranker=len)
+
+    expected = [
+        {side: {metric: values[metric] for metric in group} for side, values in sides.items()}
+        for sides in [{"baseline": BASELINE, "treatment": TREATMENT}]
+        for group in groups
+    ]
+    verified = hypothesis.verify(BASELINE, TREATMENT)
+    assert verified == (expected[0] if len(groups) == 1 else expected)
+
+
+@pytest.mark.parametrize(
+    ("metric", "side", "recorded"),
+    [("accuracy", "baseline", "'loss', 'time'"), ("extra", "baseline", "'loss', 'time'")],
+)
+def test_an_unknown_metric_lists_the_recorded_ones(metric: str, side: str, recorded: str) -> None:
+    with pytest.raises(UnknownMetricError, match=f"{side} has no metric '{metric}'.*{recorded}"):
+        Hypothesis(show, metric).verify(BASELINE, TREATMENT)
+
+
+def test_a_verifier_cannot_change_the_metrics() -> None:
+    def sort(baseline: Any, treatment: Any) -> Mapping[str, Any]:
+        baseline["loss"].sort()
+        return {"p_value": 0.5}
+
+    metrics = {"loss": [3.0, 1.0]}
+    Hypothesis(sort, "loss").verify(metrics, TREATMENT)
+
+    assert metrics == {"loss": [3.0, 1.0]}
+
+
+@given(st.dictionaries(st.text(), st.floats(), min_size=1))
+def test_the_lowest_score_is_the_best_and_nan_never_is(p_values: dict[str, float]) -> None:
+    results = {name: {"p_value": p_value} for name, p_value in p_values.items()}
+    ranking = Hypothesis(show).rank_treatments(results)
+
+    numbers = sorted(p for p in p_values.values() if not math.isnan(p))
+    scores = [score for _, score in ranking["ranked"]]
+    assert scores[: len(numbers)] == numbers
+    assert all(map(math.isnan, scores[len(numbers) :]))
+    assert sorted(name for name, _ in ranking["ranked"]) == sorted(p_values)
+    if numbers:
+        assert p_values[ranking["best"]] == numbers[0]
+    else:
+        assert ranking["best"] is None
+
+
+def test_equal_scores_stay_in_order() -> None:
+    results = {name: {"p_value": 0.5} for name in "cab"}
+
+    assert Hypothesis(show).rank_treatments(results)["best"] == "c"
+
+
+def test_no_p_value_ranks_as_one() -> None:
+    ranking = Hypothesis(show).rank_treatments({"a": {}, "b": {"p_value": 0.9}})
+
+    assert ranking == {"best": "b", "ranked": [("b", 0.9), ("a", 1.0)]}
+
+
+def test_nothing_to_rank() -> None:
+    assert Hypothesis(show).rank_treatments({}) == {"best": None, "ranked": []}
+
+
+def test_the_name_is_the_rankers_where_none_is_given() -> None:
+    def by_effect(result: Any) -> float:
+        return 0.0
+
+    assert Hypothesis(show, ranker=by_effect).name == "by_effect"
+    assert Hypothesis(show, ranker=by_effect, name="claim").name == "claim"
+    assert Hypothesis(show).name == "hypothesis"
+
+
+def test_several_groups_without_a_ranker_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"2 groups of metrics.*give a ranker="):
+        Hypothesis(show, [["loss"], ["time"]])

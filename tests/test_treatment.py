@@ -1,0 +1,64 @@
+"""Named changes to the context."""
+
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from crystallize_opt import FrozenContext, Treatment
+from crystallize_opt.errors import ContextMutationError
+
+
+@pytest.mark.parametrize("mapping", [{"a": 1, "b": None}, MappingProxyType({"a": 1, "b": None})])
+def test_a_mapping_is_written_into_the_context(mapping: Any) -> None:
+    treatment = Treatment("t", mapping)
+    ctx = FrozenContext({"c": 3})
+    treatment.apply(ctx)
+
+    assert dict(ctx.as_dict()) == {"c": 3, "a": 1, "b": None}
+    assert dict(treatment.params) == {"a": 1, "b": None}
+
+
+def test_a_function_is_called_with_the_context() -> None:
+    treatment = Treatment(name="t", apply=lambda ctx: ctx.add("a", 1))
+    ctx = FrozenContext()
+    treatment.apply(ctx)
+
+    assert ctx["a"] == 1
+    assert dict(treatment.params) == {}
+
+
+def test_without_a_change() -> None:
+    ctx = FrozenContext()
+    Treatment("t").apply(ctx)
+
+    assert list(ctx) == []
+
+
+def test_a_key_that_is_set_cannot_be_changed() -> None:
+    with pytest.raises(ContextMutationError, match="'a'"):
+        Treatment("t", {"a": 1}).apply(FrozenContext({"a": 0}))
+
+
+def test_parameters_are_read_only_and_the_treatments_own() -> None:
+    given = {"a": 1}
+    treatment = Treatment("t", given)
+    given["a"] = 2
+    params: Any = treatment.params
+
+    with pytest.raises(TypeError):
+        params["a"] = 3
+    assert dict(treatment.params) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3,), "name is a string, not 3"),
+        (("t", 3), "'t': apply= takes a mapping of parameters or a function .*, not 3"),
+        (("t", [("a", 1)]), "takes a mapping"),
+    ],
+)
+def test_what_is_no_treatment_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Treatment(*arguments)
