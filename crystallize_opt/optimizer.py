@@ -131,6 +131,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self._best: Observation | None = None
         self._best_cost = math.inf
         self._count = 0
+        self._attached_names: set[str] = set()
 
     # What a backend supplies -------------------------------------------------------------------
 
@@ -182,18 +183,21 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         if not isinstance(n, int) or n < 1:
             raise UsageError(f"ask() takes a whole number of treatments, at least 1, not {n!r}.")
         treatments: list[Treatment] = []
-        for _ in range(n):
-            try:
-                handle, params = self._suggest()
-            except SpaceExhausted:
-                if treatments:
-                    break
-                raise
-            treatment = Treatment(f"trial_{self._count}", params)
-            self._count += 1
-            self._pending[treatment.name] = _Pending(treatment, handle)
-            treatments.append(treatment)
-        self._events.append(Asked(tuple(treatments)))
+        try:
+            for _ in range(n):
+                try:
+                    handle, params = self._suggest()
+                except SpaceExhausted:
+                    if treatments:
+                        break
+                    raise
+                treatment = Treatment(self._new_name(), params)
+                self._pending[treatment.name] = _Pending(treatment, handle)
+                treatments.append(treatment)
+        finally:
+            # Also where the backend raises within the batch: what is pending was asked for.
+            if treatments:
+                self._events.append(Asked(tuple(treatments)))
         return treatments
 
     def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
@@ -261,6 +265,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             checked = observation.checked(self.required_metrics)
             self._learn_attached(checked)
             self._count += 1
+            self._attached_names.add(checked.treatment.name)
             self._events.append(Attached(checked))
             self._record(checked)
 
@@ -278,7 +283,10 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         """
         for event in events:
             if isinstance(event, Asked):
-                asked = self.ask(len(event.treatments))
+                try:
+                    asked = self.ask(len(event.treatments))
+                except SpaceExhausted:
+                    asked = []
                 self._compare(event.treatments, asked, versions)
             elif isinstance(event, Attached):
                 self.attach(event.observation)
@@ -363,6 +371,13 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         ]
 
     # The ledger --------------------------------------------------------------------------------
+
+    def _new_name(self) -> str:
+        """Return a name that no trial has, not even one that was attached."""
+        while (name := f"trial_{self._count}") in self._attached_names:
+            self._count += 1
+        self._count += 1
+        return name
 
     def _observation_of_pending(self, told: Mapping[str, float]) -> Observation:
         """Return the observation that a plain mapping stands for."""

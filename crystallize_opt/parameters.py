@@ -135,7 +135,9 @@ class _Described(Parameter):
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and same_value(_fields(self), _fields(other))
 
-    __hash__ = None  # type: ignore[assignment]  # choices may be unhashable
+    def __hash__(self) -> int:
+        # `Annotated[float, Float(0, 1)] | None` hashes it. Its choices may be unhashable.
+        return hash(type(self))
 
     def __repr__(self) -> str:
         shown = []

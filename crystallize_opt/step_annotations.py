@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
 from crystallize_opt.parameters import Parameter
@@ -37,9 +38,15 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
                 f"({error}). With `from __future__ import annotations`, the names in it must be "
                 "importable at module level."
             ) from error
-    if get_origin(annotation) is not Annotated:
-        return None
-    found = [extra for extra in get_args(annotation)[1:] if isinstance(extra, Parameter)]
+    # The range may be on one side of a union: `Annotated[float, Float(0, 1)] | None`.
+    union = get_origin(annotation) in (Union, UnionType)
+    found = [
+        extra
+        for part in (get_args(annotation) if union else (annotation,))
+        if get_origin(part) is Annotated
+        for extra in get_args(part)[1:]
+        if isinstance(extra, Parameter)
+    ]
     if len(found) > 1:
         raise SpaceError(
             f"The annotation of {name!r} in step {function.__qualname__!r} holds {len(found)} "

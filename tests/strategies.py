@@ -11,7 +11,6 @@ import math
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from crystallize_opt import (
@@ -24,12 +23,6 @@ from crystallize_opt import (
     SearchSpace,
 )
 from crystallize_opt.parameters import Condition, Parameter, same_value
-
-# A busy machine is no failure. What else is set (as on CI) stays.
-settings.register_profile(
-    "no time limit", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("no time limit")
 
 ODD_NAMES = (
     "x",

@@ -192,6 +192,15 @@ def test_the_widest_and_narrowest_ranges_give_finite_values(
     assert values[0] < values[-1]
 
 
+def test_rounding_of_logarithms_leaves_no_range() -> None:
+    lows = [k / 1000 for k in range(1, 100)]
+    assert any(math.exp(math.log(low)) < low for low in lows)
+    for low in lows:
+        parameter = Float(low, 7 * low, log=True)
+        for draw in (0.0, 1 - 2**-53):
+            assert low <= parameter.sample(FixedDraws(draw)) <= 7 * low
+
+
 def test_integers_have_no_largest_one() -> None:
     parameter = Integer(-(10**400), 10**400)
     assert parameter.sample(FixedDraws(0.0)) == -(10**400)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
-from crystallize_opt import Float, FrozenContext, Integer, Pipeline, pipeline_step
+from crystallize_opt import Float, FrozenContext, Integer, Pipeline, SearchSpace, pipeline_step
 from crystallize_opt.errors import SpaceError
 
 if TYPE_CHECKING:
@@ -63,3 +63,11 @@ def test_a_decorated_function_is_read_through() -> None:
 
     assert Pipeline([train()]).search_space().names == ("rate",)
     assert Pipeline([train()]).run(0, FrozenContext({"rate": 0.25})) == 0.25
+
+
+def test_a_range_may_be_on_one_side_of_a_union() -> None:
+    @pipeline_step()
+    def step(data: Any, ctx: Any, *, rate: Annotated[float, Float(0, 1)] | None = None) -> Any:
+        return data
+
+    assert Pipeline([step()]).search_space() == SearchSpace({"rate": (0.0, 1.0)})

@@ -37,7 +37,7 @@ def main() -> None:
         try:
             capabilities = _capabilities(optimizer)
         except Exception as error:  # noqa: BLE001  (one broken library does not hide the others)
-            reasons.append(f"{name} cannot be used: {error}")
+            reasons.append(f"{name}: {error}")
         else:
             rows.append(row(name, capabilities))
     print("\n".join([heading(), *rows, "", *reasons]).rstrip())  # noqa: T201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from crystallize_opt.unseen_points import UnseenPoints
 
 # After this many repeats in a row the points that are left are listed, and drawn from.
 _ATTEMPTS = 50
+# An infinite space cannot be listed. Its new points are rare where a continuous parameter is seldom
+# active: one choice of a thousand, of which the others have been suggested.
+_ATTEMPTS_IN_INFINITE_SPACE = 100_000
 
 
 class RandomOptimizer(SpaceOptimizer[None]):
@@ -67,17 +71,20 @@ class RandomOptimizer(SpaceOptimizer[None]):
     def _suggest(self) -> tuple[None, dict[str, Any]]:
         if self.duplicates:
             return None, self._draw()
-        for _ in range(_ATTEMPTS):
+        listed = self._sampler is None and self.space.size < math.inf
+        endless = self._sampler is None and not listed
+        attempts = _ATTEMPTS_IN_INFINITE_SPACE if endless else _ATTEMPTS
+        for _ in range(attempts):
             params = self._draw()
             if self._unseen.add(params):
                 return None, params
             self._unseen.require_any()
-        if self._sampler is not None:
-            raise SpaceExhausted(
-                f"{_ATTEMPTS} draws in a row gave only points that were suggested before. Use "
-                "duplicates=True to allow them."
-            )
-        return None, self._unseen.draw()
+        if listed:
+            return None, self._unseen.draw()
+        raise SpaceExhausted(
+            f"{attempts} draws in a row gave only points that were suggested before. Use "
+            "duplicates=True to allow them."
+        )
 
     def _draw(self) -> dict[str, Any]:
         if self._sampler is None:

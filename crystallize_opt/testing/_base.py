@@ -1,0 +1,209 @@
+"""What the parts of the contract share: the factory, the knobs, and a few helpers."""
+
+# ruff: noqa: S101  (asserts are what tests are made of)
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import pytest
+
+from crystallize_opt.capabilities import Capabilities
+from crystallize_opt.errors import CrystallizeOptError, SpaceExhausted
+from crystallize_opt.objective import Constraint, Objective
+from crystallize_opt.observation import Observation, Status
+from crystallize_opt.optimizer import SpaceOptimizer
+from crystallize_opt.space import SearchSpace
+from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss
+from crystallize_opt.treatment import Treatment
+
+Optimizer = SpaceOptimizer[Any]
+
+FAILURES = tuple(s for s in Status if s not in (Status.COMPLETED, Status.PRUNED))
+"""Every status of a trial that has no value."""
+
+
+class ContractPart(ABC):
+    """The base of the parts of `OptimizerContract`, which documents the attributes."""
+
+    known_gaps: ClassVar[Mapping[str, str]] = {}
+    asks_per_test: ClassVar[int] = 16
+    most_pending: ClassVar[int] = 16
+    uses_seed: ClassVar[bool] = True
+    trap_trials: ClassVar[int] = 60
+    trap_seeds: ClassVar[Sequence[int]] = (0, 1, 2)
+    trap_share: ClassVar[float] = 0.5
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in cls.known_gaps:
+            if not hasattr(cls, name.partition("[")[0]):
+                raise TypeError(f"{cls.__name__}.known_gaps names {name!r}: there is no such test.")
+
+    @abstractmethod
+    def make_optimizer(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = 0,
+    ) -> Optimizer:
+        """Return a fresh optimizer, with these arguments passed on as they are."""
+
+    def count_running(self, optimizer: Optimizer) -> int:
+        """Return how many trials the backend itself believes to be running.
+
+        Override it where the native object can tell: nothing may be left running there.
+        """
+        return len(optimizer.pending)
+
+    @pytest.fixture(autouse=True)
+    def _mark_known_gap(self, request: pytest.FixtureRequest) -> None:
+        for name in (request.node.name, request.node.originalname):
+            if reason := self.known_gaps.get(name):
+                request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+
+    # Helpers -----------------------------------------------------------------------------------
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What the optimizer declares, over an ordinary space."""
+        return self.make_optimizer(SQUARE, LOSS).capabilities
+
+    def takes(self, space: Mapping[str, Any]) -> bool:
+        """Whether the optimizer declares to take every kind of parameter in a space."""
+        kinds = self.capabilities.parameters
+        return all(isinstance(each, kinds) for each in SearchSpace(space).values())
+
+    def must_refuse(
+        self,
+        error: type[CrystallizeOptError],
+        named: str,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective] = LOSS,
+    ) -> None:
+        """Check that an optimizer cannot be built, and that the error says because of what."""
+        try:
+            optimizer = self.make_optimizer(space, objective)
+        except error as raised:
+            message = str(raised)
+        else:
+            pytest.fail(
+                f"{who(optimizer)} does not declare that it takes {named!r}, and so must refuse it "
+                f"when it is built, by {error.__name__}."
+            )
+        assert named in message, (
+            f"{type(self).__name__}: the refusal must name {named!r}: {message}"
+        )
+
+
+def who(optimizer: object) -> str:
+    """Return how messages call an optimizer."""
+    return type(optimizer).__name__
+
+
+def must_raise(
+    error: type[BaseException], optimizer: Optimizer, what: str, call: Callable[[], object]
+) -> BaseException:
+    """Check that a call raises, and return the error.
+
+    Args:
+        error: What it must raise.
+        optimizer: For the message.
+        what: What is done, for the message: "telling a treatment twice".
+        call: Does it.
+    """
+    try:
+        call()
+    except error as raised:
+        return raised
+    except Exception as raised:
+        raise AssertionError(
+            f"{who(optimizer)}: {what} must raise {error.__name__}, not {raised!r}."
+        ) from raised
+    raise AssertionError(f"{who(optimizer)}: {what} must raise {error.__name__}.")
+
+
+def must_agree_on_what_runs(contract: ContractPart, optimizer: Optimizer) -> None:
+    """Check that the backend believes as many trials to be running as are pending."""
+    running = contract.count_running(optimizer)
+    assert running == len(optimizer.pending), (
+        f"{who(optimizer)}: its backend has {running} trials running, pending are "
+        f"{len(optimizer.pending)}."
+    )
+
+
+def state_of(optimizer: Optimizer) -> tuple[Any, ...]:
+    """Return all that is visible of an optimizer's state."""
+    return (
+        points_of(optimizer.pending),
+        [(o.treatment.name, exactly(o.treatment.params)) for o in optimizer.observations],
+        len(optimizer.events),
+    )
+
+
+def completed(treatment: Treatment, loss: float | None = None) -> Observation:
+    """Return the observation of a trial that went well."""
+    value = any_loss(treatment.params) if loss is None else loss
+    return Observation(treatment, {"loss": value})
+
+
+def ask_one(optimizer: Optimizer) -> Treatment:
+    """Ask for one treatment."""
+    asked = optimizer.ask()
+    assert isinstance(asked, list), f"{who(optimizer)}: ask() returns a list, not {asked!r}."
+    assert len(asked) == 1, f"{who(optimizer)}: ask() returns one treatment, not {asked!r}."
+    return asked[0]
+
+
+def must_be_in_space(optimizer: Optimizer, treatment: Treatment) -> None:
+    """Check that the parameters are the active ones, in their ranges, in plain values."""
+    params = dict(treatment.params)
+    try:
+        point = optimizer.space.validate(params)
+    except CrystallizeOptError as error:
+        raise AssertionError(
+            f"{who(optimizer)} suggests {params!r}, which is not in its space: {error}"
+        ) from error
+    for name, value in point.items():
+        given = params[name]
+        assert type(given) is type(value), (
+            f"{who(optimizer)} suggests {given!r} of {type(given)} for {name!r}; values are plain "
+            f"Python or the user's own object, here of {type(value)}."
+        )
+        if type(value) not in (float, int, str):
+            assert given is value, (
+                f"{who(optimizer)} suggests {given!r} for {name!r}, which is a copy of the user's "
+                "own object."
+            )
+
+
+def exactly(params: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return names, types and values of a point, to compare every bit, also across processes."""
+    return [(name, type(value).__name__, repr(value)) for name, value in params.items()]
+
+
+def search(
+    optimizer: Optimizer,
+    trials: int,
+    outcome: Callable[[Treatment], Observation] = completed,
+) -> list[Treatment]:
+    """Ask and tell, one after the other, to the end of a finite space at the latest."""
+    treatments = []
+    for _ in range(trials):
+        try:
+            treatment = ask_one(optimizer)
+        except SpaceExhausted:
+            break
+        treatments.append(treatment)
+        optimizer.tell(outcome(treatment))
+    return treatments
+
+
+def points_of(treatments: Iterable[Treatment]) -> list[list[tuple[str, str, str]]]:
+    """Return the points of treatments, to be compared."""
+    return [exactly(treatment.params) for treatment in treatments]

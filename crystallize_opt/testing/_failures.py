@@ -1,0 +1,243 @@
+"""Failures: each has its meaning, and none is told as what it is not."""
+
+# ruff: noqa: S101  (asserts are what tests are made of)
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from crystallize_opt.errors import NoCompletedTrialError
+from crystallize_opt.objective import Objective
+from crystallize_opt.observation import Observation, Status
+from crystallize_opt.testing._base import (
+    FAILURES,
+    ContractPart,
+    ask_one,
+    completed,
+    must_agree_on_what_runs,
+    must_raise,
+    points_of,
+    search,
+    state_of,
+    who,
+)
+from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss
+from crystallize_opt.treatment import Treatment
+
+NO_NUMBERS: Mapping[str, Any] = {
+    "nan": math.nan,
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "None": None,
+    "text": "-1e9",
+    "list": [-1e9],
+}
+
+
+class Failures(ContractPart):
+    """The search learns from a failure that it is one, and nothing else."""
+
+    @pytest.mark.parametrize("status", Status)
+    def test_every_status_ends_a_trial(self, status: Status) -> None:
+        """Whatever its status, a told trial is not pending; only a completed one is the best."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        for loss in (3.0, 7.0, 5.0):
+            optimizer.tell(completed(ask_one(optimizer), loss))
+        treatment = ask_one(optimizer)
+        optimizer.tell(Observation(treatment, {"loss": -1e9}, status, error="boom"))
+        assert optimizer.pending == [], f"{who(optimizer)}: a trial {status.value} stays pending."
+        must_agree_on_what_runs(self, optimizer)
+        assert optimizer.observations[-1].status is status, (
+            f"{who(optimizer)} makes {optimizer.observations[-1].status!r} of {status!r}."
+        )
+        best = optimizer.get_best_treatment()
+        assert (best is treatment) == (status is Status.COMPLETED), (
+            f"{who(optimizer)} takes {best!r} for the best; told last was {status!r} with -1e9."
+        )
+        front = [o.status for o in optimizer.pareto_front()]
+        assert front == [Status.COMPLETED], f"{who(optimizer)}: the Pareto front has {front}."
+        ask_one(optimizer)
+
+    @pytest.mark.parametrize("status", FAILURES)
+    def test_failures_before_any_success(self, status: Status) -> None:
+        """A trial may fail while nothing is known; later ones go on."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        treatments = [ask_one(optimizer) for _ in range(min(3, self.most_pending))]
+        for treatment in treatments:
+            optimizer.tell(Observation(treatment, status=status, error="boom"))
+        must_agree_on_what_runs(self, optimizer)
+        treatment = ask_one(optimizer)
+        optimizer.tell(completed(treatment))
+        assert optimizer.get_best_treatment() is treatment, (
+            f"{who(optimizer)} has another best than the only trial that completed."
+        )
+        ask_one(optimizer)
+
+    @pytest.mark.parametrize("successes", [0, 4])
+    @pytest.mark.parametrize("kind", ["all kinds", "abandoned"])
+    def test_it_suggests_after_ten_failures_in_a_row(self, kind: str, successes: int) -> None:
+        """No backend stops suggesting, or suggests the same again, because trials fail."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        search(optimizer, successes)
+        treatments = []
+        for number in range(10):
+            status = FAILURES[number % len(FAILURES)]
+            treatment = ask_one(optimizer)
+            treatments.append(treatment)
+            optimizer.tell(
+                Observation(treatment, status=status if kind == "all kinds" else Status.ABANDONED)
+            )
+        treatments.append(ask_one(optimizer))
+        # Some methods, as evolution, may well come back to a point; but not all of the time.
+        points = {tuple(treatment.params.values()) for treatment in treatments}
+        assert len(points) > len(treatments) / 2, (
+            f"{who(optimizer)}: of {len(treatments)} suggestions while all trials fail, only "
+            f"{len(points)} are different."
+        )
+        if not successes:
+            must_raise(
+                NoCompletedTrialError,
+                optimizer,
+                "asking for the best where all trials failed",
+                optimizer.get_best_treatment,
+            )
+            assert optimizer.pareto_front() == []
+
+    @pytest.mark.parametrize("way", ["plain mapping", "observation"])
+    @pytest.mark.parametrize("kind", [*NO_NUMBERS, "missing"])
+    @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+    def test_what_is_no_number_is_never_the_best(self, direction: Any, kind: str, way: str) -> None:
+        """An objective that is nan, infinite, missing or no number makes a trial INVALID."""
+        if kind == "missing" and way == "plain mapping":
+            pytest.skip("a plain mapping without the objective is refused")
+        optimizer = self.make_optimizer(SQUARE, Objective("loss", direction))
+        best = ask_one(optimizer)
+        optimizer.tell({"loss": 1.0})
+        treatment = ask_one(optimizer)
+        metrics = {} if kind == "missing" else {"loss": NO_NUMBERS[kind]}
+        optimizer.tell(metrics if way == "plain mapping" else Observation(treatment, metrics))
+        observation = optimizer.observations[-1]
+        assert observation.status is Status.INVALID, (
+            f"{who(optimizer)} takes {metrics} for {observation.status.value}."
+        )
+        assert optimizer.get_best_treatment() is best, f"{who(optimizer)} prefers {metrics}."
+        assert optimizer.pending == [], f"{who(optimizer)}: {metrics} leaves it pending."
+        must_agree_on_what_runs(self, optimizer)
+        ask_one(optimizer)
+
+    @pytest.mark.parametrize("status", FAILURES)
+    def test_the_metrics_of_a_failed_trial_teach_nothing(self, status: Status) -> None:
+        """What a failed trial recorded is for the record: the search takes no part in it."""
+        recorded: list[Mapping[str, Any]] = [{}, {"loss": -1e9}, {"loss": math.nan}]
+
+        def outcome(metrics: Mapping[str, Any]) -> Callable[[Treatment], Observation]:
+            fails = itertools.cycle([True, False, False])
+
+            def of(treatment: Treatment) -> Observation:
+                if next(fails):
+                    return Observation(treatment, metrics, status, error="boom")
+                return completed(treatment)
+
+            return of
+
+        suggested = []
+        for metrics in recorded:
+            optimizer = self.make_optimizer(SQUARE, LOSS)
+            suggested.append(points_of(search(optimizer, self.asks_per_test, outcome(metrics))))
+            assert suggested[-1] == suggested[0], (
+                f"{who(optimizer)}: whether a trial {status.value} has the metrics {{}} or "
+                f"{metrics} changes what is suggested."
+            )
+
+    def test_a_failing_half_does_not_trap_the_search(self) -> None:
+        """Half of the space fails, and holds the optimum: the search goes to the other half."""
+        if not self.trap_trials:
+            pytest.skip("trap_trials = 0")
+        shares = []
+        for seed in self.trap_seeds:
+            optimizer = self.make_optimizer(SQUARE, LOSS, seed=seed)
+            treatments = search(optimizer, self.trap_trials, half_of_the_square_fails)
+            last = treatments[self.trap_trials // 2 :]
+            shares.append(sum(t.params["x"] >= 0.5 for t in last) / len(last))
+        mean = sum(shares) / len(shares)
+        assert mean >= self.trap_share, (
+            f"{type(self).__name__}: of the last half of {self.trap_trials} trials, {mean:.0%} are "
+            f"outside of the half that fails, for each seed {[f'{s:.0%}' for s in shares]}; at "
+            f"least {self.trap_share:.0%} should be."
+        )
+
+    # Numbers -----------------------------------------------------------------------------------
+
+    def test_any_finite_value_is_taken(self) -> None:
+        """Huge, tiny, equal and negative values are values."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        losses = [1.0, 1e300, -1e300, 5e-324, 0.0, 0.0, -1.0, 1e12]
+        for index in range(max(8, self.asks_per_test)):
+            optimizer.tell(completed(ask_one(optimizer), losses[index % len(losses)]))
+        best = optimizer.get_best_treatment()
+        assert best is optimizer.observations[2].treatment, (
+            f"{who(optimizer)} takes {best!r} for the best, not the first with -1e300."
+        )
+
+    def test_other_metrics_teach_nothing(self) -> None:
+        """Only the metrics of objectives and constraints are told."""
+        suggested = []
+        for more in ({}, {"other": math.nan, "more": 1e9}):
+            optimizer = self.make_optimizer(SQUARE, LOSS)
+            treatments = search(
+                optimizer,
+                self.asks_per_test,
+                lambda t, more=more: Observation(t, {**more, "loss": any_loss(t.params)}),  # type: ignore[misc]
+            )
+            assert all(o.status is Status.COMPLETED for o in optimizer.observations)
+            suggested.append(points_of(treatments))
+        assert suggested[0] == suggested[1], (
+            f"{who(optimizer)}: metrics that are no objective change what is suggested."
+        )
+
+    def test_standard_errors_may_come_and_go(self) -> None:
+        """A trial may have a standard error or none; where not declared, it changes nothing."""
+        sems = itertools.cycle([0.1, None, 0.0, 1e-12, 3.0])
+
+        def outcome(treatment: Treatment) -> Observation:
+            return dataclasses.replace(completed(treatment), sem={"loss": next(sems)})
+
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        suggested = points_of(search(optimizer, self.asks_per_test, outcome))
+        if not self.capabilities.standard_errors:
+            plain = self.make_optimizer(SQUARE, LOSS)
+            assert suggested == points_of(search(plain, self.asks_per_test)), (
+                f"{who(optimizer)} does not declare that it learns from standard errors, but they "
+                "change what it suggests."
+            )
+
+    def test_replicates_are_reported_where_it_prunes(self) -> None:
+        """`report` says whether to go on, and changes nothing where pruning is not declared."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        for _ in range(3):
+            treatment = ask_one(optimizer)
+            before = state_of(optimizer)
+            prunes = [optimizer.report(treatment, r, {"loss": 0.5 + r}) for r in range(3)]
+            assert all(type(prune) is bool for prune in prunes), (
+                f"{who(optimizer)}: report() returns {prunes}, not True or False."
+            )
+            if not self.capabilities.pruning:
+                assert not any(prunes), f"{who(optimizer)} prunes, but does not declare it."
+                assert state_of(optimizer) == before, f"{who(optimizer)}: report() does something."
+            status = Status.PRUNED if any(prunes) else Status.COMPLETED
+            optimizer.tell(Observation(treatment, {"loss": 1.5}, status))
+
+
+def half_of_the_square_fails(treatment: Treatment) -> Observation:
+    """Return a loss that is least where x < 0.5, and there a failure."""
+    x, y = treatment.params["x"], treatment.params["y"]
+    loss = {"loss": (x - 0.25) ** 2 + (y - 0.5) ** 2}
+    if x < 0.5:
+        return Observation(treatment, loss, Status.FAILED, error="boom")
+    return Observation(treatment, loss)

@@ -1,0 +1,233 @@
+"""The same seed gives the same search: again, in another process, and from a recording."""
+
+# ruff: noqa: S101  (asserts are what tests are made of)
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crystallize_opt.errors import ReplayDiverged, SpaceExhausted
+from crystallize_opt.events import Asked, Attached, Event, Told
+from crystallize_opt.observation import Observation, Status
+from crystallize_opt.testing._base import (
+    FAILURES,
+    ContractPart,
+    Optimizer,
+    ask_one,
+    completed,
+    exactly,
+    must_raise,
+    points_of,
+    search,
+    who,
+)
+from crystallize_opt.testing._other_process import run_in_another_process
+from crystallize_opt.testing._spaces import LOSS, SQUARE, mixed_space
+from crystallize_opt.testing._world import RandomStateKept, disturb_random_state
+from crystallize_opt.treatment import Treatment
+
+Said = list[list[tuple[str, str, str]]]
+
+
+def nothing() -> None:
+    """Happens between the calls of a conversation that nothing disturbs."""
+
+
+class Repeats(ContractPart):
+    """Same seed, same tells: same asks."""
+
+    def converse(self, seed: int | None = 0, between: Callable[[], None] = nothing) -> Optimizer:
+        """Drive an optimizer: several pending, told out of order, failures, attached trials.
+
+        Args:
+            seed: The optimizer's seed.
+            between: Called before each call of the optimizer.
+        """
+        between()
+        optimizer = self.make_optimizer(mixed_space(self.capabilities), LOSS, seed=seed)
+        pending = min(3, self.most_pending)
+        for number in range(self.asks_per_test):
+            between()
+            try:
+                ask_one(optimizer)
+            except SpaceExhausted:
+                break
+            if number == self.asks_per_test // 2:
+                between()
+                point = optimizer.space.sample(7)
+                optimizer.attach(completed(Treatment("attached", point)))
+            while len(optimizer.pending) >= pending - number % pending:
+                between()
+                optimizer.tell(_outcome(optimizer.pending[-1], number))
+        return optimizer
+
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_the_same_seed_suggests_the_same(self, seed: int) -> None:
+        """The same seed and tells give the same asks; 0 is a seed as any other."""
+        optimizer = self.converse(seed)
+        assert said_by(optimizer) == said_by(self.converse(seed)), (
+            f"{who(optimizer)}: with seed {seed} the same search differs when it is run again."
+        )
+
+    def test_another_seed_suggests_something_else(self) -> None:
+        """The seed decides what is suggested, unless there is no randomness (`uses_seed`)."""
+        optimizer = self.converse(0)
+        same = said_by(optimizer) == said_by(self.converse(1))
+        if self.uses_seed:
+            assert not same, f"{who(optimizer)} suggests the same with seeds 0 and 1."
+        else:
+            assert same, f"{who(optimizer)} uses its seed; take out `uses_seed = False`."
+
+    def test_it_works_without_a_seed(self) -> None:
+        """With seed=None every search is another one."""
+        optimizer = self.converse(None)
+        if self.uses_seed:
+            assert said_by(optimizer) != said_by(self.converse(None)), (
+                f"{who(optimizer)} suggests the same twice without a seed."
+            )
+
+    def test_the_same_seed_suggests_the_same_in_another_process(self) -> None:
+        """Also with another PYTHONHASHSEED, and another number of threads."""
+        optimizer = self.converse()
+        there = run_in_another_process(type(self)).said
+        assert said_by(optimizer) == there, (
+            f"{who(optimizer)}: the same search differs in another process."
+        )
+
+    def test_global_random_state_plays_no_part(self) -> None:
+        """Whatever happens to `random`, numpy's and torch's generators, the asks are the same."""
+        seed = 0
+
+        def between() -> None:
+            nonlocal seed
+            seed += 1
+            disturb_random_state(seed)
+
+        optimizer = self.converse()
+        with RandomStateKept():
+            other = self.converse(between=between)
+        assert said_by(optimizer) == said_by(other), (
+            f"{who(optimizer)}: the global random state changes what is suggested."
+        )
+
+    def test_the_number_of_threads_plays_no_part(self) -> None:
+        """With any number of torch's threads the asks are the same."""
+        optimizer = self.converse()
+        torch = sys.modules.get("torch")
+        if torch is None:
+            pytest.skip("does not load torch")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1 if threads > 1 else 2)
+        try:
+            other = self.converse()
+        finally:
+            torch.set_num_threads(threads)
+        assert said_by(optimizer) == said_by(other), (
+            f"{who(optimizer)}: the number of torch's threads changes what is suggested."
+        )
+
+    # Events and replay -------------------------------------------------------------------------
+
+    def test_events_and_observations_are_in_order(self) -> None:
+        """Every ask, tell and attach is recorded, in the order in which it happened."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        expected: list[tuple[type[Event], list[str]]] = []
+
+        def happened(kind: type[Event], *treatments: Treatment) -> None:
+            expected.append((kind, [treatment.name for treatment in treatments]))
+
+        first = ask_one(optimizer)
+        happened(Asked, first)
+        second = ask_one(optimizer)
+        happened(Asked, second)
+        attached = Treatment("attached", {"x": 0.25, "y": 0.75})
+        optimizer.attach(completed(attached))
+        happened(Attached, attached)
+        for treatment in (second, first):
+            optimizer.tell(completed(treatment))
+            happened(Told, treatment)
+        happened(Asked, *optimizer.ask(min(2, self.most_pending)))
+        assert [(type(e), _names(e)) for e in optimizer.events] == expected, (
+            f"{who(optimizer)}: the events are {optimizer.events!r}."
+        )
+        observed = [observation.treatment.name for observation in optimizer.observations]
+        assert observed == [attached.name, second.name, first.name], (
+            f"{who(optimizer)}: the observations are in the order {observed}."
+        )
+
+    def test_a_replay_suggests_the_same(self) -> None:
+        """A fresh optimizer that replays the events is where the recorded one was."""
+        recorded = self.converse()
+        replayed = self.make_optimizer(mixed_space(self.capabilities), LOSS)
+        replayed.replay(recorded.events, recorded.versions)
+        assert said_by(replayed) == said_by(recorded), (
+            f"{who(recorded)}: the replayed events are not the recorded ones."
+        )
+        assert points_of(replayed.pending) == points_of(recorded.pending), (
+            f"{who(recorded)}: after the replay, other treatments are pending."
+        )
+        assert points_of([replayed.get_best_treatment()]) == points_of(
+            [recorded.get_best_treatment()]
+        ), f"{who(recorded)}: after the replay, another treatment is the best."
+        ahead = [points_of(search(each, 2)) for each in (recorded, replayed)]
+        assert ahead[0] == ahead[1], f"{who(recorded)} goes on differently after a replay."
+
+    def test_batches_are_replayed(self) -> None:
+        """`ask(n)` is replayed as one call."""
+        recorded, replayed = (self.make_optimizer(SQUARE, LOSS) for _ in range(2))
+        for _ in range(2):
+            for treatment in recorded.ask(min(3, self.most_pending)):
+                recorded.tell(completed(treatment))
+        replayed.replay(recorded.events)
+        assert said_by(replayed) == said_by(recorded), f"{who(recorded)}: a batch is not replayed."
+
+    def test_a_replay_that_diverges_is_an_error(self) -> None:
+        """A suggestion that differs from the recorded one raises, and names the trial."""
+        recorded = self.make_optimizer(SQUARE, LOSS)
+        search(recorded, 3)
+        events = recorded.events
+        position = next(
+            i for i, e in enumerate(events) if isinstance(e, Asked) and _names(e) == ["trial_2"]
+        )
+        other = Treatment("trial_2", {"x": 0.123456789, "y": 0.5})
+        replayed = self.make_optimizer(SQUARE, LOSS)
+        doctored = [*events[:position], Asked((other,)), *events[position + 1 :]]
+        error = must_raise(
+            ReplayDiverged,
+            recorded,
+            "replaying a suggestion that it does not make",
+            lambda: replayed.replay(doctored),
+        )
+        assert "'trial_2'" in str(error), f"{who(recorded)} does not name the trial: {error}"
+        assert "0.123456789" in str(error), f"{who(recorded)} does not show the values: {error}"
+
+
+def said_by(optimizer: Optimizer) -> Said:
+    """Return everything that was suggested, in order."""
+    return [
+        exactly(treatment.params)
+        for event in optimizer.events
+        if isinstance(event, Asked)
+        for treatment in event.treatments
+    ]
+
+
+def _outcome(treatment: Treatment, number: int) -> Observation:
+    if number % 5 == 2:
+        return Observation(treatment, status=FAILURES[number % len(FAILURES)], error="boom")
+    if number % 7 == 4:
+        return Observation(treatment, {"loss": float("nan")})
+    if number % 11 == 6:
+        return dataclasses.replace(completed(treatment), status=Status.PRUNED)
+    return completed(treatment)
+
+
+def _names(event: Any) -> list[str]:
+    if isinstance(event, Asked):
+        return [treatment.name for treatment in event.treatments]
+    return [event.observation.treatment.name]

@@ -1,0 +1,175 @@
+"""What comes out: the best, the Pareto front, and a whole experiment."""
+
+# ruff: noqa: S101  (asserts are what tests are made of)
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from crystallize_opt.context import FrozenContext
+from crystallize_opt.errors import NoCompletedTrialError
+from crystallize_opt.experiment import Experiment
+from crystallize_opt.objective import Constraint, Objective
+from crystallize_opt.observation import Observation, Status
+from crystallize_opt.pipeline import Pipeline, data_source, pipeline_step
+from crystallize_opt.testing._base import (
+    ContractPart,
+    ask_one,
+    completed,
+    must_raise,
+    points_of,
+    search,
+    who,
+)
+from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss, mixed_space
+from crystallize_opt.treatment import Treatment
+
+COST_AND_GAIN = (Objective("cost", "minimize"), Objective("gain", "maximize"))
+
+
+class Results(ContractPart):
+    """The best is the best of what was told."""
+
+    def test_there_is_no_best_before_a_result(self) -> None:
+        """Without a completed trial there is no best treatment."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        for _ in range(2):
+            must_raise(
+                NoCompletedTrialError,
+                optimizer,
+                "asking for the best before a result",
+                optimizer.get_best_treatment,
+            )
+            assert optimizer.pareto_front() == []
+            ask_one(optimizer)
+
+    @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+    def test_the_best_is_the_best_told(self, direction: Any) -> None:
+        """The best is over all that was told or attached, in the objective's direction."""
+        objective = Objective("loss", direction)
+        optimizer = self.make_optimizer(mixed_space(self.capabilities), objective)
+        search(optimizer, self.asks_per_test)
+        point = optimizer.space.sample(1)
+        optimizer.attach(completed(Treatment("attached", point), 0.0))
+        optimizer.attach(completed(Treatment("other", point), 1e6))
+        choose = min if direction == "minimize" else max
+        losses = [observation["loss"] for observation in optimizer.observations]
+        expected = optimizer.observations[losses.index(choose(losses))].treatment
+        assert optimizer.get_best_treatment() is expected, (
+            f"{who(optimizer)}: to {direction} {losses}, the best is not "
+            f"{optimizer.get_best_treatment()!r}."
+        )
+
+    def test_maximizing_is_minimizing_the_negative(self) -> None:
+        """To maximize a metric and to minimize its negative gives the same search."""
+        found = []
+        for direction, sign in (("minimize", 1.0), ("maximize", -1.0)):
+            optimizer = self.make_optimizer(SQUARE, Objective("loss", direction))  # type: ignore[arg-type]
+            treatments = search(
+                optimizer,
+                self.asks_per_test,
+                lambda t, sign=sign: completed(t, sign * any_loss(t.params)),  # type: ignore[misc]
+            )
+            best = optimizer.get_best_treatment()
+            found.append((points_of(treatments), points_of([best])))
+            assert found[0][0] == found[-1][0], (
+                f"{who(optimizer)} suggests something else to maximize than to minimize the "
+                "negative."
+            )
+        assert found[0] == found[1], f"{who(optimizer)} has another best to {direction}."
+
+    def test_the_pareto_front(self) -> None:
+        """With several objectives: the completed trials that no other one dominates."""
+        if not self.capabilities.several_objectives:
+            pytest.skip("takes one objective")
+        optimizer = self.make_optimizer(SQUARE, COST_AND_GAIN)
+        fails = itertools.cycle([False, False, False, True])
+
+        def outcome(treatment: Treatment) -> Observation:
+            x, y = treatment.params["x"], treatment.params["y"]
+            if next(fails):
+                return Observation(treatment, {"cost": -1.0, "gain": 9.0}, Status.FAILED)
+            return Observation(treatment, {"cost": x, "gain": x * y})
+
+        search(optimizer, max(8, self.asks_per_test), outcome)
+        real = [o for o in optimizer.observations if o.status is Status.COMPLETED]
+        front = [
+            o.treatment.name
+            for o in real
+            if not any(
+                p["cost"] <= o["cost"] and p["gain"] >= o["gain"] and dict(p) != dict(o)
+                for p in real
+            )
+        ]
+        assert [o.treatment.name for o in optimizer.pareto_front()] == front, (
+            f"{who(optimizer)}: the Pareto front is {front}."
+        )
+        assert optimizer.get_best_treatment().name in front, (
+            f"{who(optimizer)}: the best is not on the Pareto front."
+        )
+
+    @pytest.mark.parametrize("several", [False, True])
+    def test_the_best_satisfies_the_outcome_constraints(self, several: bool) -> None:
+        """A trial that violates an outcome constraint is never the best, nor on the front."""
+        if several and not self.capabilities.several_objectives:
+            pytest.skip("takes one objective")
+        objective = COST_AND_GAIN if several else COST_AND_GAIN[0]
+        constraints = [Constraint("latency", "<=", 10.0), Constraint("quality", ">=", 0.5)]
+        optimizer = self.make_optimizer(SQUARE, objective, constraints=constraints)
+        metrics: dict[str, dict[str, float]] = {
+            "slow": {"cost": 1.0, "gain": 5.0, "latency": 10.5, "quality": 0.5},
+            "bad": {"cost": 2.0, "gain": 4.0, "latency": 9.0, "quality": 0.25},
+            "good": {"cost": 3.0, "gain": 3.0, "latency": 10.0, "quality": 0.5},
+            "worse": {"cost": 4.0, "gain": 2.0, "latency": 1.0, "quality": 1.0},
+            "unknown": {"cost": 0.0, "gain": 9.0, "latency": 1.0},
+        }
+        told = {}
+        for name, values in metrics.items():
+            if name == "good":
+                must_raise(
+                    NoCompletedTrialError,
+                    optimizer,
+                    "asking for the best where no trial satisfies the constraints",
+                    optimizer.get_best_treatment,
+                )
+            told[name] = ask_one(optimizer)
+            optimizer.tell(Observation(told[name], values))
+        assert optimizer.get_best_treatment() is told["good"], (
+            f"{who(optimizer)}: the best is not the best that satisfies the constraints."
+        )
+        front = [observation.treatment for observation in optimizer.pareto_front()]
+        assert front == [told["good"]], f"{who(optimizer)}: the front is {front!r}."
+        assert optimizer.observations[-1].status is Status.INVALID, (
+            f"{who(optimizer)} takes a trial without the metric of a constraint for completed."
+        )
+        for _ in range(min(3, self.asks_per_test)):
+            optimizer.tell(Observation(ask_one(optimizer), metrics["good"]))
+
+    @pytest.mark.parametrize("replicates", [1, 3])
+    def test_it_is_driven_by_an_experiment(self, replicates: int) -> None:
+        """`Experiment.optimize` runs it: failures, replicates and all."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        experiment = Experiment(_nothing(), Pipeline([_loss_of_the_square()]), seed=0)
+        trials = max(6, self.asks_per_test)
+        best = experiment.optimize(optimizer, trials, replicates, progress=False)
+        assert len(optimizer.observations) == trials, f"{who(optimizer)}: not {trials} trials."
+        assert optimizer.pending == [], f"{who(optimizer)}: something is left pending."
+        real = [o for o in optimizer.observations if o.status is Status.COMPLETED]
+        assert all(len(o.replicates) == replicates for o in real)
+        lowest = min(real, key=lambda observation: observation["loss"])
+        assert best is lowest.treatment, f"{who(optimizer)}: the best is not the best."
+
+
+@data_source
+def _nothing(_: FrozenContext) -> None:
+    return None
+
+
+@pipeline_step()
+def _loss_of_the_square(_: None, ctx: FrozenContext, *, x: float, y: float) -> None:
+    if y > 0.8:
+        raise ValueError("boom")
+    ctx.metrics.add("loss", (x - 0.25) ** 2 + y**2 + 0.01 * ctx["replicate"])

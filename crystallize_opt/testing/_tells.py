@@ -1,0 +1,206 @@
+"""What is told: pending trials in any order, attached ones, and what is refused."""
+
+# ruff: noqa: S101  (asserts are what tests are made of)
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from crystallize_opt.errors import (
+    InvalidParametersError,
+    TellError,
+    UnknownMetricError,
+    UsageError,
+)
+from crystallize_opt.observation import Observation, Status
+from crystallize_opt.testing._base import (
+    ContractPart,
+    ask_one,
+    completed,
+    must_agree_on_what_runs,
+    must_raise,
+    points_of,
+    search,
+    state_of,
+    who,
+)
+from crystallize_opt.testing._spaces import CONDITIONAL, LOSS, SQUARE, any_loss
+from crystallize_opt.treatment import Treatment
+
+
+class Tells(ContractPart):
+    """Every tell finds its treatment, or changes nothing."""
+
+    # Pending -----------------------------------------------------------------------------------
+
+    def test_several_pending_are_told_in_any_order(self) -> None:
+        """Up to `most_pending` treatments are pending, and are told in any order."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        for number in (self.most_pending, 3):
+            asked = [ask_one(optimizer) for _ in range(min(number, self.most_pending))]
+            names = [treatment.name for treatment in asked]
+            assert [t.name for t in optimizer.pending] == names, (
+                f"{who(optimizer)}: pending are {optimizer.pending!r}, but {names} were asked for."
+            )
+            must_agree_on_what_runs(self, optimizer)
+            told = [*asked[1::2], *reversed(asked[::2])]
+            for treatment in told:
+                optimizer.tell(completed(treatment))
+            assert [o.treatment.name for o in optimizer.observations[-len(told) :]] == [
+                treatment.name for treatment in told
+            ], f"{who(optimizer)}: the observations are not in the order of the tells."
+            assert optimizer.pending == [], f"{who(optimizer)}: something is still pending."
+            must_agree_on_what_runs(self, optimizer)
+        for observation in optimizer.observations:
+            assert observation["loss"] == any_loss(observation.treatment.params), (
+                f"{who(optimizer)} has mixed up which result belongs to which treatment."
+            )
+
+    @pytest.mark.parametrize("space", ["continuous", "finite"])
+    def test_pending_points_differ(self, space: str) -> None:
+        """What is pending is not suggested again."""
+        # Few enough points that a search which forgets what is pending meets one of them again.
+        given = SQUARE if space == "continuous" else {"a": (1, 5), "b": (1, 4)}
+        if not self.takes(given):
+            pytest.skip("takes no such parameters")
+        optimizer = self.make_optimizer(given, LOSS)
+        search(optimizer, min(6, self.asks_per_test))
+        pending = [ask_one(optimizer) for _ in range(min(8, self.most_pending))]
+        points = {tuple(treatment.params.values()) for treatment in pending}
+        assert len(points) == len(pending), (
+            f"{who(optimizer)}: of {len(pending)} pending treatments, {len(points)} are different."
+        )
+
+    def test_a_treatment_may_have_been_to_another_process(self) -> None:
+        """An observation may carry an equal copy of the treatment, as workers send it back."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        treatment = ask_one(optimizer)
+        optimizer.tell(completed(pickle.loads(pickle.dumps(treatment))))  # noqa: S301  (our own)
+        assert optimizer.pending == [], f"{who(optimizer)}: {treatment!r} is still pending."
+
+    # Refused -----------------------------------------------------------------------------------
+
+    def test_what_matches_no_pending_treatment_is_refused(self) -> None:
+        """Told twice, never asked for, ambiguous: a TellError that changes nothing."""
+        optimizer, twin = (self.make_optimizer(SQUARE, LOSS) for _ in range(2))
+        for each in (optimizer, twin):
+            search(each, 2)
+            ask_one(each)
+            ask_one(each)
+        told = optimizer.observations[0].treatment
+        first, second = optimizer.pending
+        stranger = Treatment(first.name, {"x": 0.123, "y": 0.456})
+        wrong: list[tuple[str, type[Exception], Any]] = [
+            ("telling a treatment twice", TellError, completed(told)),
+            (
+                "telling what was never asked for",
+                TellError,
+                completed(Treatment("stranger", {"x": 0.5, "y": 0.5})),
+            ),
+            ("telling another optimizer's treatment", TellError, completed(stranger)),
+            ("telling a plain mapping while two are pending", TellError, {"loss": -1e9}),
+            ("telling a number", TellError, -1e9),
+        ]
+        for what, error, given in wrong:
+            before = state_of(optimizer)
+            must_raise(error, optimizer, what, lambda given=given: optimizer.tell(given))  # type: ignore[misc]
+            assert state_of(optimizer) == before, f"{who(optimizer)}: {what} changes its state."
+            must_agree_on_what_runs(self, optimizer)
+        for each in (optimizer, twin):
+            for treatment in each.pending:
+                each.tell(completed(treatment))
+        assert points_of(search(optimizer, 4)) == points_of(search(twin, 4)), (
+            f"{who(optimizer)}: tells that were refused have changed its suggestions."
+        )
+        assert {first.name, second.name} <= {o.treatment.name for o in optimizer.observations}
+
+    def test_a_plain_mapping_without_the_metric_is_refused(self) -> None:
+        """A plain mapping must have every objective, else nothing happens."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        ask_one(optimizer)
+        before = state_of(optimizer)
+        error = must_raise(
+            UnknownMetricError,
+            optimizer,
+            "telling a mapping without the objective",
+            lambda: optimizer.tell({"accuracy": 0.5}),
+        )
+        assert "'loss'" in str(error), f"{who(optimizer)} does not name the metric: {error}"
+        assert state_of(optimizer) == before, f"{who(optimizer)} changes its state all the same."
+        optimizer.tell({"loss": 1})
+        assert optimizer.observations[0]["loss"] == 1.0
+
+    @pytest.mark.parametrize("number", [0, -1, 1.5, None, "2"])
+    def test_a_batch_of_no_whole_number_is_refused(self, number: Any) -> None:
+        """`ask(n)` takes a whole number, at least 1."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        must_raise(UsageError, optimizer, f"ask({number!r})", lambda: optimizer.ask(number))
+        assert optimizer.pending == [], f"{who(optimizer)}: ask({number!r}) leaves some pending."
+
+    # Attached ----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("status", Status)
+    def test_trials_of_others_are_attached(self, status: Status) -> None:
+        """Trials that were not asked for are recorded, and the search goes on."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        ask_one(optimizer)
+        own = optimizer.pending[0]
+        first, second = (Treatment(f"old_{i}", {"x": 0.25, "y": i / 2}) for i in range(2))
+        optimizer.attach(Observation(first, {"loss": 1.0}))
+        optimizer.attach([Observation(second, {"loss": -1.0}, status, error="boom")])
+        assert [o.treatment for o in optimizer.observations] == [first, second], (
+            f"{who(optimizer)}: attached trials are not among the observations."
+        )
+        best = second if status is Status.COMPLETED else first
+        assert optimizer.get_best_treatment() is best, (
+            f"{who(optimizer)}: of attached trials with 1.0 and -1.0 ({status.value}) the best is "
+            f"{optimizer.get_best_treatment()!r}."
+        )
+        assert optimizer.pending == [own], f"{who(optimizer)}: attached trials are no asked ones."
+        optimizer.tell(completed(own))
+        search(optimizer, 3)
+
+    def test_points_outside_of_the_space_are_not_attached(self) -> None:
+        """An invalid point is refused by name, and then none of its company is attached."""
+        optimizer, twin = (self.make_optimizer(SQUARE, LOSS) for _ in range(2))
+        good = completed(Treatment("good", {"x": 0.5, "y": 0.5}))
+        outside: dict[str, dict[str, Any]] = {
+            "too large": {"x": 0.5, "y": 1.5},
+            "missing": {"x": 0.5},
+            "unknown": {"x": 0.5, "y": 0.5, "z": 0.5},
+            "no number": {"x": 0.5, "y": "0.5"},
+        }
+        for name, params in outside.items():
+            bad = Observation(Treatment(name, params), {"loss": 0.0})
+            before = state_of(optimizer)
+            error = must_raise(
+                InvalidParametersError,
+                optimizer,
+                f"attaching {params}",
+                lambda bad=bad: optimizer.attach([good, bad]),  # type: ignore[misc]
+            )
+            assert repr(name) in str(error), f"{who(optimizer)} does not say which one: {error}"
+            assert state_of(optimizer) == before, f"{who(optimizer)} has attached the others."
+        assert points_of(search(optimizer, 3)) == points_of(search(twin, 3)), (
+            f"{who(optimizer)}: what was refused has changed its suggestions."
+        )
+
+    def test_inactive_parameters_are_not_attached(self) -> None:
+        """A point with a parameter that is inactive there is refused; without it, it is taken."""
+        space = CONDITIONAL["one child"]
+        if not self.capabilities.conditions or not self.takes(space):
+            pytest.skip("takes no conditions")
+        optimizer = self.make_optimizer(space, LOSS)
+        optimizer.attach(completed(Treatment("active", {"kind": "a", "x": 0.5})))
+        optimizer.attach(completed(Treatment("inactive", {"kind": "b"})))
+        bad = completed(Treatment("bad", {"kind": "b", "x": 0.5}))
+        must_raise(
+            InvalidParametersError,
+            optimizer,
+            "attaching an inactive parameter",
+            lambda: optimizer.attach(bad),
+        )
+        search(optimizer, 3)

@@ -1,0 +1,44 @@
+"""What the pages about optimizers show is code that runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def python_of(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_code_of_the_page_on_optimizers_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for block in python_of("optimizers.md"):
+        exec(block, {})  # noqa: S102
+
+    assert "GridOptimizer crystallize-opt True None None" in capsys.readouterr().out
+
+
+def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
+    sources = [
+        (ROOT / "examples" / "custom_optimizer.py").read_text(encoding="utf-8"),
+        (ROOT / "tests" / "test_custom_optimizer.py").read_text(encoding="utf-8"),
+    ]
+    blocks = python_of("write_an_adapter.md")
+
+    assert len(blocks) == 6
+    assert [block for block in blocks if not any(block in source for source in sources)] == []
+
+
+@pytest.mark.parametrize("page", ["optimizers.md", "write_an_adapter.md"])
+def test_the_links_of_the_pages_lead_somewhere(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for path, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):
+        target = ROOT / "docs" / path
+        assert target.exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [h.lower().replace(" ", "-") for h in headings]
