@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,10 @@ from smac.main.smbo import SMBO
 from smac.model.random_forest.random_forest import RandomForest
 from smac.runhistory import TrialKey, TrialValue
 from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
-from smac.utils.configspace import convert_configurations_to_array
+from smac.utils.configspace import (
+    convert_configurations_to_array,
+    get_one_exchange_neighbourhood,
+)
 
 from crystallize_opt.errors import UsageError
 
@@ -45,6 +50,7 @@ PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
     (SMBO, "_initialize_state"),
     (AbstractRunHistoryEncoder, "_get_considered_trials"),
     (LocalSearch, "_get_init_points_from_previous_configs"),
+    (LocalSearch, "_search"),
     (LocalAndSortedRandomSearch, "_local_search"),
     (RandomForest, "_rf_opts"),
     (RandomForest, "_train"),
@@ -90,7 +96,37 @@ class _StableLocalSearch(LocalSearch):
 
     def _get_init_points_from_previous_configs(self, *args: Any, **kwargs: Any) -> Any:
         points = super()._get_init_points_from_previous_configs(*args, **kwargs)
-        return sorted(points, key=_identity)
+        return sorted(points, key=lambda point: point.get_array().tobytes())
+
+    def _search(self, start_points: list[Configuration]) -> list[tuple[float, Configuration]]:
+        if not self._configspace.forbidden_clauses:
+            return super()._search(start_points)
+        alone = not any(map(_has_neighbour, start_points))
+        with _without_runtime_warnings() if alone else nullcontext():
+            found = super()._search(start_points)
+        # On plateaus it walks over neighbours that may be forbidden, where a child became active.
+        return [(value, point) for value, point in found if _is_allowed(point)]
+
+
+@contextmanager
+def _without_runtime_warnings() -> Iterator[None]:
+    """For a moment only: other threads may change the filters, too.
+
+    Where no point has a neighbour, local search warns of the mean of no numbers.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def _has_neighbour(point: Configuration) -> bool:
+    return next(get_one_exchange_neighbourhood(point, seed=0), None) is not None
+
+
+def _is_allowed(point: Configuration) -> bool:
+    vector = point.get_array()
+    clauses = point.config_space.forbidden_clauses
+    return not any(clause.is_forbidden_vector(vector) for clause in clauses)
 
 
 class _LeanForest(RandomForest):
@@ -107,10 +143,6 @@ class _LeanForest(RandomForest):
             return super()._train(X, y)
         finally:
             self._rf_opts["max_leaf_nodes"] = most
-
-
-def _identity(configuration: Configuration) -> bytes:
-    return configuration.get_array().tobytes()
 
 
 class _Encoder(AbstractRunHistoryEncoder):

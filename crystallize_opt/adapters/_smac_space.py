@@ -316,9 +316,11 @@ class SearchedSpace:
             needed: dict[str, list[Any]] = {}
             for condition in parameter.conditions:
                 storage = self._storages[condition.parent]
-                values = [storage.encode(storage.parameter.canonical(v)) for v in condition.values]
                 inherited = conditions[condition.parent]
-                for parent, allowed in [(condition.parent, values), *inherited.items()]:
+                if not isinstance(storage, _OneValue):  # SMAC's initial design mistakes its value
+                    values = [storage.parameter.canonical(value) for value in condition.values]
+                    inherited = {condition.parent: [*map(storage.encode, values)]} | inherited
+                for parent, allowed in inherited.items():
                     before = needed.get(parent, allowed)
                     needed[parent] = [value for value in before if value in allowed]
             conditions[name] = needed
