@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from ConfigSpace import Configuration, ConfigurationSpace
+from ConfigSpace.util import get_one_exchange_neighbourhood
 from smac import HyperparameterOptimizationFacade, Scenario
 from smac.acquisition.maximizer import LocalAndSortedRandomSearch, LocalSearch
 from smac.facade.abstract_facade import AbstractFacade
@@ -23,10 +24,7 @@ from smac.main.smbo import SMBO
 from smac.model.random_forest.random_forest import RandomForest
 from smac.runhistory import TrialKey, TrialValue
 from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
-from smac.utils.configspace import (
-    convert_configurations_to_array,
-    get_one_exchange_neighbourhood,
-)
+from smac.utils.configspace import convert_configurations_to_array
 
 from crystallize_opt.errors import UsageError
 
