@@ -217,13 +217,20 @@ def _nothing() -> None:
     pass
 
 
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this code. That its package is loaded says nothing: Ax does."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return hasattr(shell, "kernel")
+
+
 @contextmanager
 def _progress_bar(
     num_trials: int, optimizer: Any, progress: bool | None
 ) -> Iterator[Callable[[Observation], None] | None]:
     """Show a tqdm bar with the best value and the number of failures, where wanted."""
     if progress is None:
-        progress = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        progress = sys.stderr is not None and (sys.stderr.isatty() or _in_notebook())
     if not progress:
         yield None
         return
