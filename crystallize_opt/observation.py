@@ -106,6 +106,11 @@ class Observation(_Metrics):
     started_at: float | None = None
     duration: float | None = None
 
+    def __post_init__(self) -> None:
+        # What is on record stays as it was, whatever the caller does with the mapping later.
+        object.__setattr__(self, "metrics", dict(self.metrics))
+        object.__setattr__(self, "sem", dict(self.sem))
+
     @classmethod
     def of_replicates(cls, treatment: Treatment, replicates: Sequence[Replicate]) -> Observation:
         """Average over replicates.

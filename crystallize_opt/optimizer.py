@@ -311,11 +311,15 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     def versions(self) -> dict[str, str]:
         """The versions of Python, of this package and of the backend's libraries."""
         # Imported when needed: it takes longer than all of this package.
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        packages = ("crystallize-opt", *self.libraries)
-        python = ".".join(map(str, sys.version_info[:3]))
-        return {"python": python} | {name: version(name) for name in packages}
+        versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+        for name in ("crystallize-opt", *self.libraries):
+            try:
+                versions[name] = version(name)
+            except PackageNotFoundError:  # It runs from its source, say.
+                versions[name] = "unknown"
+        return versions
 
     @property
     def pending(self) -> list[Treatment]:

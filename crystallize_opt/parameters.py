@@ -556,7 +556,7 @@ def _check_range(low: float, high: float, step: float | None, *, log: bool, kind
             f"{below}; give that as high, or another step."
         )
     if low < high and (low + step == low or high - step == high):
-        raise SpaceError(f"{shown}: step={step!r} is too small: low + step is low, as a float.")
+        raise SpaceError(f"{shown}: step={step!r} is too small: floats are further apart there.")
 
 
 def _decimal(number: float) -> Decimal:

@@ -22,7 +22,10 @@ def quickstart_with(optimizer: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("optimizer", ["OptunaOptimizer", "RandomOptimizer", "GridOptimizer"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["OptunaOptimizer", "AxOptimizer", "SMACOptimizer", "RandomOptimizer", "GridOptimizer"],
+)
 def test_the_quickstart_runs_with_each_optimizer_by_one_changed_line(
     optimizer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,3 +216,13 @@ def test_an_observation_is_read_only() -> None:
         observation["loss"] = 1.0
     with pytest.raises(AttributeError):
         observation.status = Status.FAILED
+
+
+def test_an_observation_stays_as_it_was_when_the_callers_mappings_change() -> None:
+    metrics: dict[str, float] = {"loss": 0.5}
+    sem: dict[str, float | None] = {"loss": 0.1}
+    observation = Observation(TREATMENT, metrics, sem=sem)
+    metrics["loss"] = sem["loss"] = 9.0
+
+    assert observation["loss"] == 0.5
+    assert observation.sem["loss"] == 0.1

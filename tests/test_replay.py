@@ -325,6 +325,16 @@ def test_a_suggestion_that_differs_is_named_with_values_and_versions(
     assert ("optuna" in replayed.versions) == (name == "TPE")
 
 
+def test_a_library_without_metadata_does_not_hide_the_difference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(RandomOptimizer, "libraries", ("no-such-distribution",))
+    other = make("Random", seed=1)
+
+    with pytest.raises(ReplayDiverged, match="'no-such-distribution': 'unknown'"):
+        make("Random").replay([Asked(tuple(other.ask()))])
+
+
 def test_what_was_told_otherwise_shows_as_soon_as_it_matters() -> None:
     recorded = make("TPE")
     one_by_one(recorded)

@@ -262,10 +262,15 @@ class SearchedSpace:
 
     def configuration(self, params: Mapping[str, Any]) -> Configuration:
         """Return the configuration for a point in canonical form."""
-        return Configuration(
-            self.configspace,
-            values={name: self._storages[name].encode(value) for name, value in params.items()},
-        )
+        values = {name: self._storages[name].encode(value) for name, value in params.items()}
+        try:
+            return Configuration(self.configspace, values=values)
+        except ForbiddenValueError:
+            # It satisfies the constraints, but ConfigSpace's rounding of it does not.
+            vector = np.full(len(self.configspace), np.nan)
+            for name, value in values.items():
+                vector[self.configspace.index_of[name]] = self.configspace[name].to_vector(value)
+            return Configuration(self.configspace, vector=vector)
 
     def _built(self) -> ConfigurationSpace:
         for seed in range(_ATTEMPTS):

@@ -1,0 +1,53 @@
+"""SMACOptimizer keeps the contract: with random points, and with its default, random forests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from crystallize_opt import Constraint, Objective, SearchSpace, SpaceOptimizer
+from crystallize_opt.adapters import SMACOptimizer
+from crystallize_opt.testing import OptimizerContract
+
+
+class SMACContract(OptimizerContract):
+    most_pending = 8
+    options: ClassVar[dict[str, Any]] = {}
+
+    def make_optimizer(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = 0,
+    ) -> SMACOptimizer:
+        return SMACOptimizer(space, objective, constraints=constraints, seed=seed, **self.options)
+
+    def count_running(self, optimizer: SpaceOptimizer[Any]) -> int:
+        assert isinstance(optimizer, SMACOptimizer)
+        return optimizer.facade.runhistory.running
+
+
+class TestInitialDesign(SMACContract):
+    """What this layer does, in the time of a test: most suggestions are of the initial design."""
+
+    asks_per_test = 4
+    trap_trials = 0  # see test_smac.py
+    options: ClassVar[dict[str, Any]] = {
+        "n_init": 4,
+        "facade_options": {
+            "acquisition_maximizer": {"challengers": 50, "local_search_iterations": 1}
+        },
+    }
+
+
+@pytest.mark.slow
+class TestRandomForest(SMACContract):
+    """The default."""
+
+    asks_per_test = 7
+    trap_seeds = (0,)
+    options: ClassVar[dict[str, Any]] = {"n_init": 4}
