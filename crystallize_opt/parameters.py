@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -541,6 +542,8 @@ def _check_range(low: float, high: float, step: float | None, *, log: bool, kind
         raise SpaceError(f"{shown}: log is True or False, not {log!r}.")
     if log and low <= 0:
         raise SpaceError(f"{shown}: log=True needs low > 0.")
+    if log and high > sys.float_info.max:
+        raise SpaceError(f"{shown}: log=True takes numbers up to 1.8e308, the largest float.")
     if step is None:
         return
     if log:

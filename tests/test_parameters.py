@@ -68,6 +68,7 @@ class FixedDraws:
         (lambda: FLOAT(0.0, 1.0, log=True), "log=True needs low > 0"),
         (lambda: FLOAT(-1.0, 1.0, log=True), "log=True needs low > 0"),
         (lambda: INTEGER(0, 5, log=True), "log=True needs low > 0"),
+        (lambda: INTEGER(1, 10**400, log=True), "numbers up to 1.8e308, the largest float"),
         (lambda: FLOAT(1.0, 2.0, log=1), "log is True or False, not 1"),
         (lambda: FLOAT(1.0, 2.0, log=True, step=0.5), "log=True and step=0.5 exclude each other"),
         (lambda: INTEGER(1, 9, log=True, step=2), "log=True and step=2 exclude each other"),
