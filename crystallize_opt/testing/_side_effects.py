@@ -63,9 +63,11 @@ class SideEffects(ContractPart):
 
         optimizer = self.make_optimizer(space, objectives, constraints=constraints)
         optimizer.attach(observations)
+        told = list(observations)
         for status in (Status.COMPLETED, Status.FAILED, Status.COMPLETED):
             (treatment,) = optimizer.ask()
-            optimizer.tell(Observation(treatment, metrics, status, sem=sem))
+            told.append(Observation(treatment, metrics, status, sem=sem))
+            optimizer.tell(told[-1])
         optimizer.ask()
         optimizer.tell(metrics)
         search(optimizer, 3, lambda treatment: Observation(treatment, metrics, sem=sem))
@@ -78,6 +80,10 @@ class SideEffects(ContractPart):
 
         for old, new in zip(before, given, strict=True):
             assert same_value(old, new), f"{who(optimizer)} has changed {old!r} to {new!r}."
+        for observation in told:
+            assert (observation.metrics, observation.sem) == (metrics, sem), (
+                f"{who(optimizer)} has changed what it was told to {observation!r}."
+            )
         assert observations == company, f"{who(optimizer)} has changed the list of observations."
         assert events == recorded, f"{who(optimizer)} has changed the list of events."
 

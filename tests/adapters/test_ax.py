@@ -650,7 +650,7 @@ def test_ranges_of_any_size_reach_from_end_to_end(parameter: Parameter) -> None:
 
 def test_what_ax_cannot_hold_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedSpaceError, match=r"'huge'.*floats.*GridOptimizer"):
-        AxOptimizer({"huge": Integer(1, 10**400, log=True)}, LOSS)
+        AxOptimizer({"huge": Integer(1, 10**305, log=True)}, LOSS)
 
 
 def test_choices_keep_their_order_and_ordinals_are_ordered() -> None:
