@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import operator
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
