@@ -190,7 +190,6 @@ def test_single_numbers_of_all_kinds(value: Any) -> None:
         {},
         object(),
     ],
-    ids=repr,
 )
 def test_what_is_no_single_number(value: Any) -> None:
     assert as_number(value) is None

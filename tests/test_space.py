@@ -104,9 +104,7 @@ def test_a_seed_gives_the_same_sample_in_every_form(space: SearchSpace, seed: in
     assert same_value(space.sample(np.int64(seed)), point)
 
 
-@pytest.mark.parametrize(
-    "make", [random.Random, np.random.default_rng, np.random.RandomState], ids=str
-)
+@pytest.mark.parametrize("make", [random.Random, np.random.default_rng, np.random.RandomState])
 def test_every_random_source_samples_plain_values(make: Any) -> None:
     space = SearchSpace(
         {
