@@ -19,7 +19,14 @@ def wants_progress(progress: bool | None) -> bool:
     """Whether to show a bar. None: where stderr is a terminal, or in a notebook."""
     if progress is not None:
         return bool(progress)
-    return sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    return sys.stderr is not None and (sys.stderr.isatty() or _in_notebook())
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this code. That its package is loaded says nothing: Ax does."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return hasattr(shell, "kernel")
 
 
 class ProgressBar:

@@ -86,7 +86,7 @@ class AvailableOptimizer:
         return found
 
 
-def load_ours(name: str) -> Any:
+def load_ours(name: str) -> type[BaseOptimizer]:
     """Import and return an optimizer of this package.
 
     Raises:
@@ -103,7 +103,8 @@ def load_ours(name: str) -> Any:
             f"{name} needs {error.name}, which is not installed. Run: {_command(module)}",
             name=error.name,
         ) from error
-    return getattr(loaded, name)
+    found: type[BaseOptimizer] = getattr(loaded, name)
+    return found
 
 
 def available_optimizers() -> dict[str, AvailableOptimizer]:

@@ -18,9 +18,11 @@ space's order. What differs from a loop written by hand:
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import math
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,10 +100,10 @@ _LEARNING: tuple[tuple[type, _Learning], ...] = (
 
 # Optuna finds these missing only in the middle of a study, where it leaves a trial running.
 _NEEDED_LIBRARIES: tuple[tuple[type, tuple[str, ...]], ...] = (
-    (GPSampler, ("scipy", "torch")),
+    (GPSampler, ("scipy.optimize", "scipy.stats", "torch")),
     (CmaEsSampler, ("cmaes",)),
-    (QMCSampler, ("scipy",)),
-    (optuna.pruners.WilcoxonPruner, ("scipy",)),
+    (QMCSampler, ("scipy.stats",)),
+    (optuna.pruners.WilcoxonPruner, ("scipy.stats",)),
 )
 
 # A sampler that serves two studies silently loses its joint search space.
@@ -520,15 +522,19 @@ def _check_pruner(pruner: Any, *, several: bool) -> None:
 
 
 def _check_libraries(user: object) -> None:
-    for kind, libraries in _NEEDED_LIBRARIES:
+    for kind, modules in _NEEDED_LIBRARIES:
         if isinstance(user, kind):
-            for library in libraries:
+            for module in modules:
+                library = module.partition(".")[0]
                 if importlib.util.find_spec(library) is None:
                     raise MissingExtraError(
                         f"{type(user).__name__} needs {library}, which is not installed. Run: "
                         f"pip install {library}",
                         name=library,
                     )
+                # Optuna imports it at the first ask. It adds warnings filters, which stay.
+                with warnings.catch_warnings():
+                    importlib.import_module(module)
 
 
 @contextmanager

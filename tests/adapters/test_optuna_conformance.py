@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler
 from optuna.trial import TrialState
@@ -46,12 +46,6 @@ class TestRandomSampler(OptunaContract):
 
 
 class TestCmaEs(OptunaContract):
-    known_gaps: ClassVar[Mapping[str, str]] = {
-        "test_a_fresh_process_stays_as_it_was": (
-            "the first ask imports cmaes and with it scipy, which adds two warnings filters"
-        ),
-    }
-
     def sampler(self, seed: int | None) -> BaseSampler:
         return CmaEsSampler(seed=seed, warn_independent_sampling=False)
 

@@ -1,0 +1,324 @@
+"""SMAC's facades, made quiet, repeatable and aware of pending trials.
+
+Everything here that is not SMAC's public interface is listed in `PRIVATE_NAMES`; a test says which
+of them an upgrade of SMAC has removed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+from ConfigSpace import Configuration, ConfigurationSpace
+from ConfigSpace.util import get_one_exchange_neighbourhood
+from smac import HyperparameterOptimizationFacade, Scenario
+from smac.acquisition.maximizer import LocalAndSortedRandomSearch, LocalSearch
+from smac.facade.abstract_facade import AbstractFacade
+from smac.main.config_selector import ConfigSelector
+from smac.main.smbo import SMBO
+from smac.model.random_forest.random_forest import RandomForest
+from smac.runhistory import TrialKey, TrialValue
+from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
+from smac.utils.configspace import convert_configurations_to_array
+
+from crystallize_opt.errors import UsageError
+
+Component = Mapping[str, Any] | Callable[[Scenario], Any]
+
+COMPONENTS = (
+    "model",
+    "acquisition_function",
+    "acquisition_maximizer",
+    "initial_design",
+    "random_design",
+    "intensifier",
+    "multi_objective_algorithm",
+    "runhistory_encoder",
+    "config_selector",
+)
+"""What a facade is made of. Each has a method `get_<name>(scenario, **keywords)`."""
+
+PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
+    (AbstractFacade, "_get_optimizer"),
+    (SMBO, "_initialize_state"),
+    (AbstractRunHistoryEncoder, "_get_considered_trials"),
+    (LocalSearch, "_get_init_points_from_previous_configs"),
+    (LocalSearch, "_search"),
+    (LocalAndSortedRandomSearch, "_local_search"),
+    (RandomForest, "_rf_opts"),
+    (RandomForest, "_train"),
+    (ConfigSelector, "_previous_entries"),
+)
+"""The private names of SMAC in use: of the class, or of its instances."""
+
+HIDDEN = "hidden from the model"
+"""Key in `TrialValue.additional_info`: the surrogate model does not learn from the trial."""
+
+# SMAC's warnings reach stderr where nobody has configured logging, like those of any library that
+# lacks this handler.
+logging.getLogger("smac").addHandler(logging.NullHandler())
+
+
+class _QuietSMBO(SMBO):
+    """Writes no files, and does not ask on the terminal what to do about those of another run."""
+
+    def _initialize_state(self) -> None:
+        pass
+
+    def save(self) -> None:
+        pass
+
+
+class _QuietFacade(AbstractFacade):
+    def _get_optimizer(self) -> SMBO:
+        return _QuietSMBO(
+            scenario=self._scenario,
+            runner=self._runner,
+            runhistory=self._runhistory,
+            intensifier=self._intensifier,
+            overwrite=True,
+        )
+
+
+class _StableLocalSearch(LocalSearch):
+    """Starts in the same order in every process.
+
+    SMAC takes the start points from a set, whose order depends on PYTHONHASHSEED:
+    https://github.com/automl/SMAC3/pull/1244
+    """
+
+    def _get_init_points_from_previous_configs(self, *args: Any, **kwargs: Any) -> Any:
+        points = super()._get_init_points_from_previous_configs(*args, **kwargs)
+        return sorted(points, key=lambda point: point.get_array().tobytes())
+
+    def _search(self, start_points: list[Configuration]) -> list[tuple[float, Configuration]]:
+        if not self._configspace.forbidden_clauses:
+            return super()._search(start_points)
+        alone = not any(map(_has_neighbour, start_points))
+        with _without_runtime_warnings() if alone else nullcontext():
+            found = super()._search(start_points)
+        # On plateaus it walks over neighbours that may be forbidden, where a child became active.
+        return [(value, point) for value, point in found if _is_allowed(point)]
+
+
+@contextmanager
+def _without_runtime_warnings() -> Iterator[None]:
+    """For a moment only: other threads may change the filters, too.
+
+    Where no point has a neighbour, local search warns of the mean of no numbers.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def _has_neighbour(point: Configuration) -> bool:
+    return next(get_one_exchange_neighbourhood(point, seed=0), None) is not None
+
+
+def _is_allowed(point: Configuration) -> bool:
+    vector = point.get_array()
+    clauses = point.config_space.forbidden_clauses
+    return not any(clause.is_forbidden_vector(vector) for clause in clauses)
+
+
+class _LeanForest(RandomForest):
+    """The same forest in a fraction of the time.
+
+    SMAC lets each of the ten trees allocate the memory for a million leaves, and hands them to
+    threads, which both takes longer than to grow them. A tree has no more leaves than it has rows.
+    """
+
+    def _train(self, X: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:  # noqa: N803
+        most: Any = self._rf_opts["max_leaf_nodes"]
+        self._rf_opts |= {"n_jobs": 1, "max_leaf_nodes": most and min(most, max(len(X), 2))}
+        try:
+            return super()._train(X, y)
+        finally:
+            self._rf_opts["max_leaf_nodes"] = most
+
+
+class _Encoder(AbstractRunHistoryEncoder):
+    """Leaves out trials that say nothing, and where it `knows_pending`, adds the pending ones.
+
+    SMAC's surrogate model knows of finished trials only, and so suggests nearly the same point
+    again while one is pending. Here it believes that a pending trial will be average ("constant
+    liar"): https://github.com/automl/SMAC3/issues/1131
+    """
+
+    knows_pending = True
+
+    def _get_considered_trials(
+        self, budget_subset: list[Any] | None = None
+    ) -> dict[TrialKey, TrialValue]:
+        trials = super()._get_considered_trials(budget_subset)
+        return {
+            key: value for key, value in trials.items() if not value.additional_info.get(HIDDEN)
+        }
+
+    def transform(
+        self, budget_subset: list[Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        vectors, costs = super().transform(budget_subset)
+        pending = self.runhistory.get_running_configs() if self.knows_pending else []
+        if len(costs) and pending:
+            lie = np.full((len(pending), 1), costs.mean())
+            vectors = np.vstack([vectors, convert_configurations_to_array(pending)])
+            costs = np.concatenate([costs, lie])
+        return vectors, costs
+
+
+def build_facade(
+    kind: type[AbstractFacade] | None,
+    configspace: ConfigurationSpace,
+    metrics: Sequence[str],
+    *,
+    seed: int,
+    n_trials: int,
+    n_init: int | None,
+    budgets: tuple[float, float] | None,
+    options: Mapping[str, Component],
+    smac_defaults: bool,
+) -> AbstractFacade:
+    """Build a facade that is driven by `ask` and `tell`.
+
+    Args:
+        kind: Its class; None for the facade for hyperparameter optimization.
+        configspace: What to search. It belongs to this facade from now on.
+        metrics: The objectives.
+        seed: The seed of all random choices.
+        n_trials: The planned number of trials, by which SMAC sizes the initial design.
+        n_init: The size of the initial design, where SMAC is not to choose it.
+        budgets: The lowest and the highest budget of a multi-fidelity facade.
+        options: Name of a component to keywords of its `get_<name>`, or to a function that makes
+            it for a scenario.
+        smac_defaults: Whether to keep SMAC's own defaults where this layer has others.
+
+    Raises:
+        UsageError: An option is none, or does not go with this kind of facade.
+    """
+    kind = kind or HyperparameterOptimizationFacade
+    if not (isinstance(kind, type) and issubclass(kind, AbstractFacade)):
+        raise UsageError(
+            f"facade= takes a facade class of SMAC's, such as smac.BlackBoxFacade, not {kind!r}."
+        )
+    scenario = Scenario(
+        configspace,
+        name="crystallize-opt",
+        deterministic=True,
+        objectives=metrics[0] if len(metrics) == 1 else list(metrics),
+        seed=seed,
+        n_trials=n_trials,
+        min_budget=budgets and budgets[0],
+        max_budget=budgets and budgets[1],
+    )
+    chosen = _with_defaults(kind, options, n_init=n_init, smac_defaults=smac_defaults)
+    components = {name: _component(kind, scenario, name, how) for name, how in chosen.items()}
+    _make_repeatable(components["acquisition_maximizer"])
+    if isinstance(components["model"], RandomForest):
+        _derive(components["model"], _LeanForest)
+    _derive(components["runhistory_encoder"], _Encoder)
+    components["runhistory_encoder"].knows_pending = not smac_defaults
+    quiet = type(kind.__name__, (_QuietFacade, kind), {})
+    # Without logging_level=False it would configure the root logger:
+    # https://github.com/automl/SMAC3/issues/948
+    facade: AbstractFacade = quiet(scenario, None, logging_level=False, **components)
+    if facade.intensifier.uses_budgets and budgets is None:
+        raise UsageError(
+            f"{kind.__name__} gives trials different budgets. Name the parameter of the space that "
+            "is the budget: fidelity='epochs'."
+        )
+    if budgets is not None and not facade.intensifier.uses_budgets:
+        raise UsageError(
+            f"{kind.__name__} does not use budgets: leave out fidelity=, or use "
+            "smac.MultiFidelityFacade."
+        )
+    return facade
+
+
+def expect_training(facade: AbstractFacade) -> None:
+    """Let the next suggestion come from a newly trained model.
+
+    SMAC trains only where the number of trials in the model has changed. It has not where a pending
+    trial has become a finished one.
+    """
+    facade.intensifier.config_selector._previous_entries = -1  # noqa: SLF001
+
+
+def target_seed(facade: AbstractFacade) -> int:
+    """Return the seed that all trials carry. One with another seed is never compared with them.
+
+    https://github.com/automl/SMAC3/issues/1149
+    """
+    intensifier = facade.intensifier
+    intensifier.__post_init__()  # what the first `ask` would do; it does no harm to do it twice
+    seed = intensifier.get_instance_seed_keys_of_interest()[0].seed
+    assert seed is not None  # noqa: S101  (for the type checker: this scenario uses seeds)
+    return seed
+
+
+def _with_defaults(
+    kind: type[AbstractFacade],
+    options: Mapping[str, Component],
+    *,
+    n_init: int | None,
+    smac_defaults: bool,
+) -> dict[str, Component]:
+    """Add this layer's own defaults, and the components that it changes."""
+    chosen: dict[str, Component] = {
+        "model": {},
+        "acquisition_maximizer": {},
+        "runhistory_encoder": {},
+        **options,
+    }
+    if not smac_defaults:
+        _prefer(kind, chosen, "config_selector", retrain_after=1)
+        # All trials have the same seed, so more than one call of a configuration never happens;
+        # SMAC then keeps a shorter queue. The suggestions are the same.
+        _prefer(kind, chosen, "intensifier", max_config_calls=1)
+    if n_init is not None and not _prefer(
+        kind, chosen, "initial_design", n_configs=n_init, max_ratio=1.0
+    ):
+        raise UsageError(
+            f"n_init= does not go with {kind.__name__} or the given initial design, whose size is "
+            "fixed."
+        )
+    return chosen
+
+
+def _prefer(
+    kind: type[AbstractFacade], chosen: dict[str, Component], name: str, **keywords: Any
+) -> bool:
+    """Add keywords for a component unless given; return whether it takes them."""
+    given = chosen.get(name, {})
+    accepted = inspect.signature(getattr(kind, f"get_{name}")).parameters
+    if callable(given) or not keywords.keys() <= accepted.keys():
+        return False
+    chosen[name] = {**keywords, **given}
+    return True
+
+
+def _component(kind: type[AbstractFacade], scenario: Scenario, name: str, how: Component) -> Any:
+    if name not in COMPONENTS:
+        raise UsageError(
+            f"A facade has no component {name!r}. facade_options takes: {', '.join(COMPONENTS)}."
+        )
+    return how(scenario) if callable(how) else getattr(kind, f"get_{name}")(scenario, **how)
+
+
+def _make_repeatable(maximizer: Any) -> None:
+    if isinstance(maximizer, LocalAndSortedRandomSearch):
+        maximizer = maximizer._local_search  # noqa: SLF001
+    if isinstance(maximizer, LocalSearch):
+        _derive(maximizer, _StableLocalSearch)
+
+
+def _derive(component: Any, kind: type) -> None:
+    """Put the methods of `kind` before those that a finished component has."""
+    own = type(component)
+    component.__class__ = type(own.__name__, (kind, own), {})
