@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+
+SIGNAL_SECONDS = 0.2
+"""How long the main thread waits at most before it looks whether a signal has come."""
 
 _loopless: ContextVar[bool] = ContextVar("crystallize_opt_loopless", default=False)
 
@@ -83,12 +87,16 @@ def _run_in_thread(
     on_event_loop: Callable[[Any, Any], None] | None,
 ) -> T:
     import asyncio
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, wait
 
-    running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = Future()
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+    interrupted = False
 
     async def work() -> T:
-        running.set_result((asyncio.get_running_loop(), asyncio.current_task()))
+        task = asyncio.current_task()
+        running.append((asyncio.get_running_loop(), task))
+        if interrupted and task is not None:
+            task.cancel()
         return await _continue(coroutine, on_event_loop)
 
     def run() -> T:
@@ -96,14 +104,20 @@ def _run_in_thread(
             return runner.run(work(), context=context)
 
     with ThreadPoolExecutor(1, thread_name_prefix="crystallize_opt") as thread:
-        future = thread.submit(run)
         try:
+            future = thread.submit(run)
+            while not wait([future], SIGNAL_SECONDS).done:
+                pass  # A signal that has interrupted another thread is handled here.
             return future.result()
         except KeyboardInterrupt:
             # Python delivers Ctrl-C to the main thread only; the work must not go on without it.
-            loop, task = running.result()
-            if task is not None and not future.done():
-                loop.call_soon_threadsafe(task.cancel)
+            # It may come before `submit` has returned, or before the work has begun: whichever of
+            # the two threads is second sees what the first has set.
+            interrupted = True
+            for loop, task in running:
+                if task is not None:
+                    with suppress(RuntimeError):  # The loop is closed: it was the work's own.
+                        loop.call_soon_threadsafe(task.cancel)
             raise
 
 

@@ -2,8 +2,7 @@
 
 What every engine does when a worker dies differs. Here is the one place that knows:
 
-- "processes": each worker is a process of its own, looked after by pebble. Its death costs the
-  trial that it ran.
+- "processes": each worker is a `WorkerProcess`. Its death costs the trial that it ran.
 - `ProcessPoolExecutor` and loky give every trial in flight the same exception. Where a function
   made the executor, it is called again, and the trials that were in flight are run again one by
   one: the one that breaks the executor alone is the one that died.
@@ -13,27 +12,21 @@ What every engine does when a worker dies differs. Here is the one place that kn
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Any
 
-from crystallize_opt import worker
-from crystallize_opt.errors import ExecutorBrokenError, MissingExtraError, UsageError
-from crystallize_opt.event_loop import is_loopless, run_sync
+from crystallize_opt.errors import ExecutorBrokenError, UsageError
+from crystallize_opt.event_loop import run_sync
 from crystallize_opt.execution import Done, Trial, ended, run_replicates
-from crystallize_opt.experiment import Experiment
+from crystallize_opt.inbox import Inbox
 from crystallize_opt.interruption import Interruption
 from crystallize_opt.limits import TrialLimits
 from crystallize_opt.observation import Status
 from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.pipeline import PipelineStep
 from crystallize_opt.session import Session
 from crystallize_opt.treatment import Treatment
 
@@ -58,47 +51,6 @@ def check_executor(executor: Any) -> None:
             "executor= takes 'threads', 'processes', a concurrent.futures.Executor, or a function "
             f"that makes one, not {executor!r}."
         )
-
-
-class Inbox:
-    """What other threads and signal handlers hand to a search, on an event loop or without one."""
-
-    def __init__(self) -> None:
-        self._items: SimpleQueue[Any] = SimpleQueue()
-        self._waiting: tuple[Any, Any] | None = None
-
-    def put(self, item: Any) -> None:
-        """Hand an item over. May be called from anywhere."""
-        self._items.put(item)
-        waiting = self._waiting
-        if waiting is not None:
-            with suppress(RuntimeError):  # That event loop is closed.
-                waiting[0].call_soon_threadsafe(waiting[1].set)
-
-    async def get(self) -> list[Any]:
-        """Wait for at least one item, and return all there are."""
-        if is_loopless():
-            items = [self._get_blocking()]
-        else:
-            items = []
-            import asyncio
-
-            arrived = asyncio.Event()
-            self._waiting = (asyncio.get_running_loop(), arrived)
-            if self._items.empty():
-                await arrived.wait()
-            self._waiting = None
-        with suppress(Empty):
-            while True:
-                items.append(self._items.get_nowait())
-        return items
-
-    def _get_blocking(self) -> Any:
-        if sys.platform != "win32":
-            return self._items.get()
-        while True:  # There, Ctrl-C is not seen while a lock is waited for.
-            with suppress(Empty):
-                return self._items.get(timeout=0.2)
 
 
 class OnExecutor:
@@ -134,11 +86,7 @@ class OnExecutor:
     async def wait(self) -> list[tuple[Trial, Done]]:
         finished: list[tuple[Trial, Done]] = []
         while not finished:
-            self._interruption.waiting = True
-            try:
-                items = await self._inbox.get()
-            finally:
-                self._interruption.waiting = False
+            items = await self._inbox.get()
             for item in items:
                 if item is not None:
                     self._take(item[0], item[1], finished)
@@ -173,7 +121,7 @@ class OnExecutor:
 
     def close(self, *, now: bool) -> None:
         if self._make is not None:
-            _shut_down(self._executor, wait=not now)
+            shut_down(self._executor, wait=not now)
 
     # What differs between threads and processes ---------------------------------------------------
 
@@ -290,101 +238,9 @@ class OnExecutor:
         self._inbox.put((trial, future))
 
     def _remake(self) -> None:
-        _shut_down(self._executor, wait=False)
+        shut_down(self._executor, wait=False)
         if self._make is not None:
             self._executor = self._make()
-
-
-class OnProcesses(OnExecutor):
-    """Runs trials on an executor whose workers are processes, here or on other machines."""
-
-    def __init__(
-        self,
-        session: Session,
-        workers: Workers,
-        interruption: Interruption,
-        limits: TrialLimits,
-        optimizer: SpaceOptimizer[Any] | None,
-    ) -> None:
-        self._blob = picklable_experiment(session.experiment, optimizer)
-        self._key = hashlib.sha256(self._blob).hexdigest()
-        self._limits = limits
-        super().__init__(session, workers, interruption)
-
-    def close(self, *, now: bool) -> None:
-        if now or self._abandoned:
-            if self._make is not None:
-                _kill_workers(self._executor)
-            now = True
-        super().close(now=now)
-
-    def _submit(self, trial: Trial) -> Future[Any]:
-        arguments = (
-            self._key,
-            self._blob,
-            _pickled(trial.treatment, f"The treatment {trial.treatment.name!r}"),
-            len(trial.done),
-            trial.last,
-        )
-        future: Future[Any]
-        if self._limits.need_processes:
-            future = self._executor.submit(
-                worker.run_limited, *arguments, self._seconds(trial), self._limits.memory_bytes
-            )
-        else:
-            future = self._executor.submit(worker.run_trial, *arguments)
-        return future
-
-    def _seconds(self, trial: Trial) -> float | None:
-        seconds = self._limits.seconds
-        return None if seconds is None else max(0.001, seconds - trial.seconds)
-
-    def _done(self, result: Any) -> Done:
-        return worker.from_rows(result)
-
-    def _threads_run(self) -> bool:
-        return False
-
-
-class OnOwnProcesses(OnProcesses):
-    """Runs each worker as a process that is killed at a limit: `executor="processes"`."""
-
-    def __init__(self, session: Session, workers: Workers, *others: Any) -> None:
-        worker.pebble()  # or say at once that it is not installed
-        self._of_thread = threading.local()
-        self._keepers: list[worker.Keeper] = []
-        super().__init__(session, workers, *others)
-        self._executor = ThreadPoolExecutor(workers.count, thread_name_prefix="crystallize_opt")
-
-    def _submit(self, trial: Trial) -> Future[Any]:
-        treatment = _pickled(trial.treatment, f"The treatment {trial.treatment.name!r}")
-        future: Future[Any] = self._executor.submit(
-            self._run, treatment, len(trial.done), trial.last, self._seconds(trial)
-        )
-        return future
-
-    def _run(self, treatment: bytes, first: int, last: int, seconds: float | None) -> Any:
-        """Run a trial: in a thread of this process that waits for the worker process."""
-        if not hasattr(self._of_thread, "keeper"):
-            self._of_thread.keeper = worker.Keeper()
-            self._keepers.append(self._of_thread.keeper)
-        if self._abandoned:
-            self._of_thread.keeper.give_up()
-        keeper: worker.Keeper = self._of_thread.keeper
-        memory = self._limits.memory_bytes
-        return keeper.run(self._key, self._blob, treatment, first, last, seconds, memory)
-
-    def _end_running(self) -> None:
-        for keeper in list(self._keepers):
-            keeper.give_up()
-
-    def close(self, *, now: bool) -> None:
-        if now:
-            self._abandoned = True
-            self._end_running()
-        _shut_down(self._executor, wait=True)  # Its threads have nothing left to wait for.
-        for keeper in self._keepers:
-            keeper.close()
 
 
 @dataclass(frozen=True)
@@ -440,12 +296,14 @@ class Workers:
                 if limits.need_processes:
                     refuse_limits("threads", limits)
                 return OnExecutor(session, self, interruption)
+            from crystallize_opt.process_executors import OnOwnProcesses, OnProcesses
+
             kind = OnOwnProcesses if self.executor is None else OnProcesses
             ours = optimizer if isinstance(optimizer, SpaceOptimizer) else None
             return kind(session, self, interruption, limits, ours)
         except BaseException:
             if self.make is not None:
-                _shut_down(self.executor, wait=False)
+                shut_down(self.executor, wait=False)
             raise
 
 
@@ -455,61 +313,6 @@ def refuse_limits(where: str, limits: TrialLimits) -> None:
         f"limits={limits!r} cannot be enforced in {where}: only a process can be ended. Use "
         'executor="processes", or another executor whose workers are processes.'
     )
-
-
-def picklable_experiment(
-    experiment: Experiment, optimizer: SpaceOptimizer[Any] | None = None
-) -> bytes:
-    """Return an experiment as bytes, for other processes.
-
-    Raises:
-        UsageError: A part of it cannot be pickled; the message names the part.
-        MissingExtraError: cloudpickle is not installed.
-    """
-    for what, part in _parts(experiment, optimizer):
-        _pickled(part, what)
-    return _pickled(experiment, "The experiment")
-
-
-def _parts(
-    experiment: Experiment, optimizer: SpaceOptimizer[Any] | None
-) -> Iterable[tuple[str, Any]]:
-    for step in experiment.pipeline.steps:
-        yield f"Step {_name_of(step)!r}", step
-    source = experiment.datasource
-    name = getattr(getattr(source, "_factory", None), "__name__", type(source).__name__)
-    yield f"The data source {name!r}", source
-    for key in experiment.initial_context:
-        yield f"initial_ctx[{key!r}]", experiment.initial_context[key]
-    for plugin in experiment.plugins:
-        yield f"The plugin {type(plugin).__name__}", plugin
-    if optimizer is not None:
-        for key in optimizer.space:
-            yield f"The parameter {key!r} of the search space", optimizer.space[key]
-
-
-def _name_of(step: PipelineStep) -> str:
-    return step.name
-
-
-def _pickled(part: Treatment | Any, what: str) -> bytes:
-    try:
-        import cloudpickle
-    except ModuleNotFoundError as error:
-        if error.name != "cloudpickle":
-            raise
-        raise MissingExtraError(
-            "Trials in processes need cloudpickle, which is not installed. Run: pip install "
-            '"crystallize-opt[processes]"',
-            name="cloudpickle",
-        ) from error
-    try:
-        return cloudpickle.dumps(part)  # type: ignore[no-any-return]
-    except Exception as error:
-        raise UsageError(
-            f"{what} cannot be sent to another process: {_text(error)}. Make it in the step's "
-            'setup(), or where it is used; or use executor="threads".'
-        ) from error
 
 
 def _run_here(session: Session, treatment: Treatment, first: int, last: int) -> Done:
@@ -534,20 +337,12 @@ def _broken_object(executor: Any) -> ExecutorBrokenError:
     )
 
 
-def _shut_down(executor: Any, *, wait: bool) -> None:
+def shut_down(executor: Any, *, wait: bool) -> None:
+    """Shut an executor down; what is queued is not run."""
     try:
         executor.shutdown(wait=wait, cancel_futures=True)
     except TypeError:  # loky's and Dask's have no such argument.
         executor.shutdown(wait=wait)
-
-
-def _kill_workers(executor: Any) -> None:
-    """End the processes of an executor that was made for this search, where they are known."""
-    processes = getattr(executor, "_processes", None)
-    if isinstance(processes, dict):
-        for process in list(processes.values()):
-            with suppress(Exception):
-                process.kill()
 
 
 def _text(error: BaseException) -> str:

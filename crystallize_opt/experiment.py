@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from crystallize_opt import loop
 from crystallize_opt.callbacks import Callback
 from crystallize_opt.context import FrozenContext
 from crystallize_opt.errors import UsageError
@@ -13,7 +12,9 @@ from crystallize_opt.event_loop import run_sync
 from crystallize_opt.hypothesis import Hypothesis
 from crystallize_opt.interruption import Interruption
 from crystallize_opt.limits import TrialLimits
+from crystallize_opt.loop import Search
 from crystallize_opt.optimizer import BaseOptimizer
+from crystallize_opt.options import ALL_FAILED_LIMIT, Options, checked_count, checked_options
 from crystallize_opt.pipeline import DataSource, Pipeline
 from crystallize_opt.plugins import BasePlugin, SeedPlugin
 from crystallize_opt.random_state import CallersRandomState, checked_seed
@@ -155,7 +156,7 @@ class Experiment:
         limits: TrialLimits | None = None,
         stop: StopCondition | Sequence[StopCondition] = (),
         on_failure: Literal["tell", "raise"] = "tell",
-        all_failed_limit: int | None = loop.ALL_FAILED_LIMIT,
+        all_failed_limit: int | None = ALL_FAILED_LIMIT,
         callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> Treatment:
@@ -203,7 +204,7 @@ class Experiment:
             ExecutorBrokenError: An executor given as an object broke.
             KeyboardInterrupt: The search was interrupted before a trial completed.
         """
-        options = loop.checked_options(
+        options = checked_options(
             self,
             optimizer,
             num_trials,
@@ -235,7 +236,7 @@ class Experiment:
         limits: TrialLimits | None = None,
         stop: StopCondition | Sequence[StopCondition] = (),
         on_failure: Literal["tell", "raise"] = "tell",
-        all_failed_limit: int | None = loop.ALL_FAILED_LIMIT,
+        all_failed_limit: int | None = ALL_FAILED_LIMIT,
         callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> Treatment:
@@ -244,7 +245,7 @@ class Experiment:
         Signals are left to the event loop. When it is cancelled, it cancels the running trials,
         tells them as abandoned, and raises `CancelledError`.
         """
-        options = loop.checked_options(
+        options = checked_options(
             self,
             optimizer,
             num_trials,
@@ -262,7 +263,7 @@ class Experiment:
         return await self._search(optimizer, options, Interruption())
 
     async def _search(
-        self, optimizer: BaseOptimizer, options: loop.Options, interruption: Interruption
+        self, optimizer: BaseOptimizer, options: Options, interruption: Interruption
     ) -> Treatment:
         self.stop_reason = None
         workers = None
@@ -273,7 +274,7 @@ class Experiment:
         results = _Results()
         in_this_process = workers is None or workers.are_threads
         async with open_session(self, set_up_steps=in_this_process) as session:
-            search = loop.Search(session, optimizer, options, interruption, workers, results.add)
+            search = Search(session, optimizer, options, interruption, workers, results.add)
             try:
                 best = await search.run()
             finally:
@@ -285,7 +286,7 @@ class Experiment:
     async def _run(
         self, treatments: list[Treatment], hypotheses: list[Hypothesis], replicates: int
     ) -> Result:
-        replicates = loop.checked_count("replicates", replicates)
+        replicates = checked_count("replicates", replicates)
         for given in treatments:
             if not isinstance(given, Treatment):
                 raise TypeError(f"treatments= takes a list of Treatment, not {given!r} in it.")

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
+from crystallize_opt.event_loop import SIGNAL_SECONDS
+
 
 class Interruption:
     """As a context manager, takes the two signals; puts the handlers back at its end.
@@ -23,7 +25,7 @@ class Interruption:
         cause: The name of the first.
         error: The exception with which a trial in the search's own thread was interrupted.
         in_trial: Whether a trial runs in the search's own thread: it may be interrupted.
-        waiting: Whether the search waits for workers: it is woken.
+        looked_at: Whether the search will look at `count` soon: it waits for trials, and is woken.
         wake: Called, in the handler, to end the wait.
     """
 
@@ -32,7 +34,7 @@ class Interruption:
         self.cause = ""
         self.error: KeyboardInterrupt | None = None
         self.in_trial = False
-        self.waiting = False
+        self.looked_at = False
         self.wake: Callable[[], None] | None = None
         self._event_loop: Any = None
         self._task: Any = None
@@ -55,6 +57,12 @@ class Interruption:
     def on_event_loop(self, event_loop: Any, task: Any) -> None:
         """From here on the search is a task of an event loop."""
         self._event_loop, self._task = event_loop, task
+        if self._before:
+            self._look()
+
+    def _look(self) -> None:
+        """Wake the event loop now and then: the system may have interrupted another thread."""
+        self._event_loop.call_later(SIGNAL_SECONDS, self._look)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
@@ -64,8 +72,8 @@ class Interruption:
         if self._task is not None and self.count == 1:
             self._event_loop.call_soon_threadsafe(self._cancel_trial)
         elif (self.in_trial and self._task is None) or (
-            # Not while it waits for workers: it is woken, and gives them up.
-            self.count > (2 if self.waiting else 1)
+            # Not where the search itself gives up what is running.
+            self.count > (2 if self.looked_at else 1)
         ):
             raise KeyboardInterrupt
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import operator
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.callbacks import (
-    Callback,
     Event,
     RunStarted,
     RunStopped,
@@ -27,176 +23,27 @@ from crystallize_opt.context import logger
 from crystallize_opt.errors import (
     ExecutorBrokenError,
     NoCompletedTrialError,
-    ObjectiveError,
     SpaceExhausted,
     TrialsFailedError,
-    UsageError,
 )
 from crystallize_opt.event_loop import resolve
 from crystallize_opt.execution import Trial, ended
 from crystallize_opt.in_process import Concurrent, InProcess
 from crystallize_opt.interruption import Interruption
-from crystallize_opt.limits import TrialLimits
-from crystallize_opt.objective import Objective, as_objectives
+from crystallize_opt.objective import Objective
 from crystallize_opt.observation import Observation, Status
-from crystallize_opt.optimizer import BaseOptimizer, SpaceOptimizer
-from crystallize_opt.progress import ProgressBar, wants_progress
-from crystallize_opt.session import REPLICATE_KEYS, ReplicateRun, Session
-from crystallize_opt.stopping import SearchState, StopCondition, as_conditions
+from crystallize_opt.optimizer import SpaceOptimizer
+from crystallize_opt.options import Options, objectives_of
+from crystallize_opt.session import ReplicateRun, Session
+from crystallize_opt.stopping import SearchState
 from crystallize_opt.treatment import Treatment
 
 if TYPE_CHECKING:
     from crystallize_opt.executors import Workers
-    from crystallize_opt.experiment import Experiment
-
-ALL_FAILED_LIMIT = 10
-"""A search ends with an error where every one of this many first trials failed."""
 
 _NO_FAILURE = (Status.COMPLETED, Status.PRUNED)
 _FAILURE = (*(status for status in Status if status not in (*_NO_FAILURE, Status.ABANDONED)),)
 _RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.WORKER_DIED)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What `Experiment.optimize` was given, checked."""
-
-    num_trials: int
-    replicates: int
-    executor: Any
-    max_concurrency: int
-    batch: bool
-    limits: TrialLimits
-    stop: tuple[StopCondition, ...]
-    raise_failures: bool
-    all_failed_limit: int | None
-    callbacks: tuple[Callback, ...]
-
-
-def checked_options(
-    experiment: Experiment,
-    optimizer: BaseOptimizer,
-    num_trials: int,
-    replicates_per_trial: int,
-    *,
-    executor: Any,
-    max_concurrency: int,
-    batch: bool,
-    limits: TrialLimits | None,
-    stop: Any,
-    on_failure: str,
-    all_failed_limit: int | None,
-    callbacks: Sequence[Callback],
-    progress: bool | None,
-) -> Options:
-    """Refuse what cannot be run, before anything is.
-
-    Raises:
-        UsageError: An argument is out of its range, or cannot be combined with another one.
-        ObjectiveError: The optimizer's objective has no metric, or no known direction.
-        TypeError: The optimizer lacks a method.
-    """
-    check_arguments(experiment, optimizer, num_trials, replicates_per_trial)
-    checked_count("max_concurrency", max_concurrency)
-    limits = limits or TrialLimits()
-    if not isinstance(limits, TrialLimits):
-        raise UsageError(f"limits= takes TrialLimits(...), not {limits!r}.")
-    if on_failure not in ("tell", "raise"):
-        raise UsageError(f"on_failure= is 'tell' or 'raise', not {on_failure!r}.")
-    if all_failed_limit is not None:
-        checked_count("all_failed_limit", all_failed_limit)
-    for callback in callbacks:
-        if not callable(callback) or isinstance(callback, type):
-            raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
-    if executor is None:
-        _check_in_process(experiment, max_concurrency, limits)
-    else:
-        from crystallize_opt.executors import check_executor, is_threads, refuse_limits
-
-        check_executor(executor)
-        if limits.need_processes and is_threads(executor):
-            refuse_limits("threads", limits)
-    if wants_progress(progress):
-        callbacks = (*callbacks, ProgressBar())
-    return Options(
-        num_trials=checked_count("num_trials", num_trials),
-        replicates=checked_count("replicates_per_trial", replicates_per_trial),
-        executor=executor,
-        max_concurrency=checked_count("max_concurrency", max_concurrency),
-        batch=bool(batch),
-        limits=limits,
-        stop=as_conditions(stop, _objectives_of(optimizer)),
-        raise_failures=on_failure == "raise",
-        all_failed_limit=all_failed_limit,
-        callbacks=tuple(callbacks),
-    )
-
-
-def _check_in_process(experiment: Experiment, max_concurrency: int, limits: TrialLimits) -> None:
-    if limits.need_processes:
-        from crystallize_opt.executors import refuse_limits
-
-        refuse_limits("this process", limits)
-    if max_concurrency > 1 and not _is_asynchronous(experiment):
-        raise UsageError(
-            f"max_concurrency={max_concurrency} without an executor needs asynchronous steps: "
-            'synchronous ones would run one after the other. Give executor="processes" or '
-            '"threads".'
-        )
-
-
-def _is_asynchronous(experiment: Experiment) -> bool:
-    for each in (experiment.datasource, *experiment.pipeline.steps):
-        parameters = getattr(each, "_parameters", None)  # of a decorated function
-        works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
-        if inspect.iscoroutinefunction(works):
-            return True
-    return False
-
-
-def check_arguments(
-    experiment: Experiment, optimizer: BaseOptimizer, num_trials: int, replicates_per_trial: int
-) -> None:
-    """Refuse what cannot be run, before anything is.
-
-    Raises:
-        UsageError: A number is no whole number of at least 1, or the optimizer's space has a
-            parameter that the context has already.
-        ObjectiveError: The optimizer's objective has no metric, or no known direction.
-        TypeError: The optimizer lacks a method.
-    """
-    checked_count("num_trials", num_trials)
-    checked_count("replicates_per_trial", replicates_per_trial)
-    needed = ("ask", "tell", "get_best_treatment", "objective")
-    if isinstance(optimizer, type) or (
-        missing := [name for name in needed if not hasattr(optimizer, name)]
-    ):
-        what = "a class; build it first" if isinstance(optimizer, type) else f"without {missing}"
-        raise TypeError(f"An optimizer has {', '.join(needed)}; {optimizer!r} is {what}.")
-    _objectives_of(optimizer)
-    if isinstance(optimizer, SpaceOptimizer):
-        taken = {*experiment.initial_context, *REPLICATE_KEYS}
-        if clash := [name for name in optimizer.space if name in taken]:
-            raise UsageError(
-                f"The search space has the parameter {clash[0]!r}, but every replicate's context "
-                f"has that key already (it has {', '.join(sorted(taken))}). Rename the parameter, "
-                "or drop the key from initial_ctx."
-            )
-
-
-def checked_count(name: str, number: Any) -> int:
-    """Return a number of trials or replicates as a plain `int`.
-
-    Raises:
-        UsageError: It is no whole number of at least 1.
-    """
-    try:
-        count = 0 if isinstance(number, bool) else operator.index(number)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise UsageError(f"{name} is a whole number, at least 1, not {number!r}.")
-    return count
 
 
 class Search:
@@ -229,7 +76,7 @@ class Search:
         self._options = options
         self._interruption = interruption
         self._on_replicate = on_replicate
-        self._objectives = _objectives_of(optimizer)
+        self._objectives = objectives_of(optimizer)
         self._required = (
             optimizer.required_metrics if self._ours else [o.metric for o in self._objectives]
         )
@@ -311,6 +158,7 @@ class Search:
     async def _search(self) -> None:
         runner, interruption = self._runner, self._interruption
         while True:
+            interruption.looked_at = False
             if self.reason is None:
                 await self._fill()
             if not self._running:
@@ -319,6 +167,7 @@ class Search:
                 self._give_up_asked()
                 await self._tell_in_order()
                 break
+            interruption.looked_at = True
             finished = await runner.wait()
             if interruption.count:
                 await self._interrupted()
@@ -559,21 +408,6 @@ _INTERRUPTED = "The search was interrupted."
 def _listens(optimizer: Any) -> bool:
     """Whether an optimizer wants to hear of single replicates."""
     return optimizer.capabilities.pruning or type(optimizer).report is not SpaceOptimizer.report
-
-
-def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:
-    """Return the objectives of an optimizer, which may use a class of its own for them."""
-    if isinstance(optimizer, SpaceOptimizer):
-        return optimizer.objectives
-    objective = optimizer.objective
-    several = objective if isinstance(objective, (list, tuple)) else (objective,)
-    for each in several:
-        if not hasattr(each, "metric") or not hasattr(each, "direction"):
-            raise ObjectiveError(
-                f"The objective of {type(optimizer).__name__} has a metric and a direction, as "
-                f"Objective('loss', 'minimize') has; {each!r} has not."
-            )
-    return as_objectives([Objective(each.metric, each.direction) for each in several])
 
 
 def _plain(observation: Observation, objectives: Sequence[Objective]) -> Observation:

@@ -79,6 +79,13 @@ def meet(data: Any, ctx: FrozenContext, *, x: float, folder: str, number: int) -
     return data, {"loss": x, "pid": os.getpid(), "thread": threading.get_ident()}
 
 
+def die_or_meet(data: Any, ctx: FrozenContext, *, x: float, death: str, folder: str) -> Any:
+    """Die in the given way where `x` is not above 0; the other two trials wait for each other."""
+    if x <= 0.0:
+        return data, DEATHS[death]()
+    return meet(data, ctx, x=x, folder=folder, number=2)
+
+
 def mark_and_wait_for(data: Any, ctx: FrozenContext, *, x: float, folder: str) -> Any:
     """Where `x` is 0, wait until three other trials have run."""
     if x == 0.0:
