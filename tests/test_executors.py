@@ -27,7 +27,7 @@ from crystallize_opt.adapters import GridOptimizer, RandomOptimizer
 from crystallize_opt.errors import UsageError
 from tests.pools import EXECUTORS, LOSS, PROCESSES, grid, statuses
 from tests.toy import PlainOptimizer, experiment_of, toy_experiment
-from tests.trials import mark_and_wait_for, meet, start_a_process
+from tests.trials import Meeting, come_or_wait, meet, start_a_process
 
 each_executor = pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
 each_process_executor = pytest.mark.parametrize("executor", PROCESSES, indirect=True)
@@ -37,13 +37,13 @@ each_process_executor = pytest.mark.parametrize("executor", PROCESSES, indirect=
 
 
 @each_executor
-def test_trials_run_side_by_side_where_they_are_said_to(
-    executor: Any, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    experiment = experiment_of(meet, initial_ctx={"folder": str(tmp_path), "number": 2})
+def test_trials_run_side_by_side_where_they_are_said_to(executor: Any) -> None:
     optimizer = grid([1.0, 2.0])
+    with Meeting(2) as meeting:
+        experiment = experiment_of(meet, initial_ctx={"meeting": meeting.address})
+        best = experiment.optimize(optimizer, 2, executor=executor, max_concurrency=2)
 
-    assert experiment.optimize(optimizer, 2, executor=executor, max_concurrency=2).params["x"] == 1
+    assert best.params == {"x": 1.0}
     assert {o.status for o in optimizer.observations} == {Status.COMPLETED}
     pids = {o["pid"] for o in optimizer.observations}
     if executor == "threads":
@@ -55,12 +55,12 @@ def test_trials_run_side_by_side_where_they_are_said_to(
 
 
 @each_executor
-def test_a_free_worker_gets_the_next_trial_at_once(executor: Any, tmp_path: Path) -> None:
-    """The first trial ends when three others have: with a barrier it would wait for ever."""
-    experiment = experiment_of(mark_and_wait_for, initial_ctx={"folder": str(tmp_path)})
+def test_a_free_worker_gets_the_next_trial_at_once(executor: Any) -> None:
+    """The first trial ends when three others have come: in batches it would wait for ever."""
     optimizer = grid([0.0, 1.0, 2.0, 3.0])
-
-    experiment.optimize(optimizer, 4, executor=executor, max_concurrency=2)
+    with Meeting(4) as meeting:
+        experiment = experiment_of(come_or_wait, initial_ctx={"meeting": meeting.address})
+        experiment.optimize(optimizer, 4, executor=executor, max_concurrency=2)
 
     assert statuses(optimizer) == dict.fromkeys([0.0, 1.0, 2.0, 3.0], Status.COMPLETED)
 
@@ -108,7 +108,7 @@ def test_a_batch_is_asked_for_jointly_and_told_before_the_next() -> None:
     assert calls == [2, "tell", "tell", 2, "tell", "tell", 1, "tell"]
 
 
-def test_a_plain_optimizer_is_told_in_its_own_order(tmp_path: Path) -> None:
+def test_a_plain_optimizer_is_told_in_its_own_order() -> None:
     """It knows no pending trials. The first treatment of an ask ends last."""
 
     class AllAtOnce(PlainOptimizer):
@@ -116,9 +116,9 @@ def test_a_plain_optimizer_is_told_in_its_own_order(tmp_path: Path) -> None:
             return self.treatments
 
     optimizer = AllAtOnce([0.0, 1.0, 2.0, 3.0], LOSS, "x")
-    experiment = experiment_of(mark_and_wait_for, initial_ctx={"folder": str(tmp_path)})
-
-    best = experiment.optimize(optimizer, 4, executor="threads", max_concurrency=4)
+    with Meeting(4) as meeting:
+        experiment = experiment_of(come_or_wait, initial_ctx={"meeting": meeting.address})
+        best = experiment.optimize(optimizer, 4, executor="threads", max_concurrency=4)
 
     assert best.params == {"x": 0.0}
     assert [told["loss"] for told in optimizer.told] == [0.0, 1.0, 2.0, 3.0]

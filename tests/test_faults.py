@@ -26,7 +26,7 @@ from crystallize_opt.callbacks import TrialTold
 from crystallize_opt.errors import ExecutorBrokenError, TrialsFailedError, UsageError
 from tests.pools import LOSS, PROCESSES, grid, loky_pool, spawn_pool, statuses
 from tests.toy import PlainOptimizer, experiment_of, toy_experiment
-from tests.trials import die_or_meet, dying
+from tests.trials import Meeting, die_or_meet, dying
 
 # What a dying trial costs ---------------------------------------------------------------------
 
@@ -73,6 +73,10 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 }
 
 
+def slowly(value: str) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def each_death(deaths: Iterable[str], fast: Iterable[str]) -> pytest.MarkDecorator:
     """Every death on every optimizer; those on Ax and SMAC that are not fast are slow."""
     return pytest.mark.parametrize(
@@ -88,7 +92,7 @@ def each_death(deaths: Iterable[str], fast: Iterable[str]) -> pytest.MarkDecorat
 
 
 SLOW = ("ax", "smac")
-slow = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in OPTIMIZERS]
+most_slowly = [slowly(name) if name in SLOW else name for name in OPTIMIZERS]
 
 
 def running_in_backend(optimizer: Any) -> list[Any]:
@@ -143,7 +147,7 @@ def test_a_dying_trial_costs_one_trial_in_threads(death: str) -> None:
 
 @pytest.mark.parametrize(
     "death",
-    [pytest.param(each, marks=() if each in OTHERS else pytest.mark.slow) for each in CAUSES],
+    [each if each in OTHERS else slowly(each) for each in CAUSES],
 )
 @pytest.mark.parametrize("executor", ["spawn", "loky", "dask"], indirect=True)
 def test_a_dying_trial_costs_one_trial_on_other_executors(death: str, executor: Any) -> None:
@@ -151,17 +155,16 @@ def test_a_dying_trial_costs_one_trial_on_other_executors(death: str, executor: 
     check_deaths(death, OPTIMIZERS["random"](), executor)
 
 
-@pytest.mark.parametrize("death", NEED_PROCESSES)
+@pytest.mark.parametrize("death", ["killed", *(slowly(each) for each in ("hang", "memory"))])
 @pytest.mark.parametrize("executor", PROCESSES, indirect=True)
-def test_the_pool_is_as_good_as_before(death: str, executor: Any, tmp_path: Path) -> None:
+def test_the_pool_is_as_good_as_before(death: str, executor: Any) -> None:
     """The last two trials wait for each other: there are two workers, as there were before."""
-    experiment = experiment_of(
-        die_or_meet, initial_ctx={"death": death, "folder": str(tmp_path)}, seed=0
-    )
     optimizer = grid([0.0, -1.0, 1.0, 2.0])
-    experiment.optimize(
-        optimizer, 4, executor=executor, max_concurrency=2, limits=LIMITS.get(death)
-    )
+    with Meeting(2) as meeting:
+        start = {"death": death, "meeting": meeting.address}
+        experiment_of(die_or_meet, initial_ctx=start).optimize(
+            optimizer, 4, executor=executor, max_concurrency=2, limits=LIMITS.get(death)
+        )
 
     dead = CAUSES[death][0]
     assert statuses(optimizer) == {
@@ -187,12 +190,12 @@ def test_after_ten_failures_it_still_suggests(optimizer: str) -> None:
     check_ten_failures("exception", OPTIMIZERS[optimizer](), None, 1)
 
 
-@pytest.mark.parametrize("optimizer", slow)
+@pytest.mark.parametrize("optimizer", most_slowly)
 def test_after_ten_dead_workers_it_still_suggests(optimizer: str) -> None:
     check_ten_failures("killed", OPTIMIZERS[optimizer](), "processes", 2)
 
 
-@pytest.mark.parametrize("optimizer", [each for each in slow if each.values != ("random",)])
+@pytest.mark.parametrize("optimizer", ["optuna", *(slowly(name) for name in SLOW)])
 def test_a_region_that_always_fails_is_no_trap(optimizer: str) -> None:
     """It is half of the space, and has the value that would be the best."""
     search = OPTIMIZERS[optimizer]()

@@ -5,8 +5,10 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from crystallize_opt import Experiment, FrozenContext, PipelineStep
 from tests.toy import experiment_of
@@ -63,35 +65,71 @@ def dying(death: str, below: float = 0.5) -> Experiment:
     return experiment_of(die, initial_ctx={"death": death, "below": below}, seed=0)
 
 
-def wait_until(condition: Any) -> None:
-    """Look again and again; a minute is far more than it ever takes."""
-    for _ in range(12_000):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("waited in vain")
+class Meeting:
+    """Lets trials wait for each other, in whichever threads and processes they run.
+
+    Args:
+        number: How many trials must have come before those that wait go on.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._listener = Listener()
+        self.address: Any = self._listener.address
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with Client(self.address) as end:
+            end.send(None)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        names: set[str] = set()
+        waiting: list[Any] = []
+        while True:
+            connection = self._listener.accept()
+            came = connection.recv()
+            if came is None:
+                break
+            names.add(came)
+            waiting.append(connection)
+            if len(names) >= self._number:
+                for each in waiting:
+                    each.close()
+        for each in (*waiting, connection):
+            each.close()
 
 
-def meet(data: Any, ctx: FrozenContext, *, x: float, folder: str, number: int) -> Any:
-    """Wait until `number` trials are here at the same time."""
-    Path(folder, ctx["condition"]).touch()
-    wait_until(lambda: len(list(Path(folder).iterdir())) >= number)
+def come_to(meeting: Any, name: str, *, wait: bool) -> None:
+    """Come to a meeting, by its address, and wait until all are there."""
+    with Client(meeting) as connection:
+        connection.send(name)
+        if wait:
+            with suppress(EOFError):
+                connection.recv()
+
+
+def meet(data: Any, ctx: FrozenContext, *, x: float, meeting: Any) -> Any:
+    """Wait until as many trials are here at the same time as belong to the meeting."""
+    come_to(meeting, ctx["condition"], wait=True)
     return data, {"loss": x, "pid": os.getpid(), "thread": threading.get_ident()}
 
 
-def die_or_meet(data: Any, ctx: FrozenContext, *, x: float, death: str, folder: str) -> Any:
-    """Die in the given way where `x` is not above 0; the other two trials wait for each other."""
+def die_or_meet(data: Any, ctx: FrozenContext, *, x: float, death: str, meeting: Any) -> Any:
+    """Die in the given way where `x` is not above 0; the other trials meet."""
     if x <= 0.0:
         return data, DEATHS[death]()
-    return meet(data, ctx, x=x, folder=folder, number=2)
+    return meet(data, ctx, x=x, meeting=meeting)
 
 
-def mark_and_wait_for(data: Any, ctx: FrozenContext, *, x: float, folder: str) -> Any:
-    """Where `x` is 0, wait until three other trials have run."""
-    if x == 0.0:
-        wait_until(lambda: len(list(Path(folder).iterdir())) >= 3)
-    else:
-        Path(folder, ctx["condition"]).touch()
+def come_or_wait(data: Any, ctx: FrozenContext, *, x: float, meeting: Any) -> Any:
+    """Come to the meeting; where `x` is 0, wait for all others."""
+    come_to(meeting, ctx["condition"], wait=x == 0.0)
     return data, {"loss": x}
 
 
