@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,10 @@ def kernel() -> Iterator[tuple[Any, Any]]:
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+        del manager, client
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()  # of what Jupyter's client leaves open
 
 
 @pytest.fixture
