@@ -65,6 +65,13 @@ class TrialFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialStored:
+    """A trial is on disk, where the search has a storage; the optimizer is told of it next."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
 class TrialTold:
     """The optimizer has been told of a trial."""
 
@@ -87,7 +94,14 @@ class RunStopped:
 
 
 Event = (
-    RunStarted | TrialAsked | TrialStarted | TrialCompleted | TrialFailed | TrialTold | RunStopped
+    RunStarted
+    | TrialAsked
+    | TrialStarted
+    | TrialCompleted
+    | TrialFailed
+    | TrialStored
+    | TrialTold
+    | RunStopped
 )
 
 
@@ -131,6 +145,9 @@ class LoggingCallback:
             told = event.observation
             log(logging.WARNING, "%s: %s, %s", told.treatment.name, told.status, told.error)
         else:
-            name = event.observation.treatment.name
-            what = "told" if isinstance(event, TrialTold) else str(event.observation.status)
-            log(level, "%s: %s, %s", name, what, dict(event.observation))
+            told = event.observation
+            what = _WHAT.get(type(event)) or told.status.value
+            log(level, "%s: %s, %s", told.treatment.name, what, dict(told))
+
+
+_WHAT = {TrialStored: "stored", TrialTold: "told"}

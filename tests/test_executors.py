@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import GridOptimizer, RandomOptimizer
-from crystallize_opt.errors import UsageError
+from crystallize_opt.errors import MissingExtraError, UsageError
 from tests.pools import EXECUTORS, LOSS, PROCESSES, grid, statuses
 from tests.toy import PlainOptimizer, experiment_of, toy_experiment
 from tests.trials import Meeting, come_or_wait, meet, start_a_process
@@ -258,6 +259,21 @@ def test_everything_that_cannot_be_sent_is_named(
 ) -> None:
     with pytest.raises(UsageError, match=f"{what} cannot be sent"):
         experiment().optimize(grid(values), 1, executor="processes")
+
+
+@pytest.mark.parametrize("library", ["cloudpickle", "loky", "psutil"])
+@pytest.mark.parametrize("executor", ["processes", "spawn"], indirect=True)
+def test_a_library_that_is_missing_is_named_with_what_installs_it(
+    executor: Any, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    optimizer = grid([1.0])
+    message = f'need {library}, which is not installed. Run: pip install "crystallize-opt'
+    with pytest.raises(MissingExtraError, match=re.escape(f'{message}[processes]"')) as error:
+        experiment_of(fine).optimize(optimizer, 1, executor=executor)
+
+    assert error.value.name == library
+    assert optimizer.events == []
 
 
 SCRIPT = """

@@ -1,5 +1,8 @@
 """A search in a real MLflow store, a SQLite file."""
 
+import importlib
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ import pytest
 
 from crystallize_opt import FrozenContext, Objective
 from crystallize_opt.adapters import GridOptimizer
+from crystallize_opt.errors import MissingExtraError
 from tests.toy import experiment_of
 
 # MLflow's own use of SQLAlchemy.
@@ -49,3 +53,13 @@ def test_each_trial_is_a_run_nested_in_the_search(tmp_path: Path) -> None:
         "trial_2": ("FINISHED", "1.0", 1.0),
     }
     assert "ValueError: boom" in by_name["trial_1"].data.tags["error"]
+
+
+def test_mlflow_that_is_missing_is_named_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "crystallize_opt.mlflow", raising=False)
+
+    with pytest.raises(MissingExtraError, match=re.escape('pip install "crystallize-opt[mlflow]"')):
+        importlib.import_module("crystallize_opt.mlflow")

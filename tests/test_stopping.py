@@ -15,9 +15,11 @@ from crystallize_opt import (
     MaxTime,
     NoImprovement,
     Objective,
+    Observation,
     SearchState,
     Status,
     TargetValue,
+    Treatment,
 )
 from crystallize_opt.adapters import GridOptimizer
 from crystallize_opt.callbacks import (
@@ -29,6 +31,7 @@ from crystallize_opt.callbacks import (
     TrialCompleted,
     TrialFailed,
     TrialStarted,
+    TrialStored,
     TrialTold,
 )
 from crystallize_opt.errors import TrialsFailedError, UsageError
@@ -224,6 +227,13 @@ def test_events_can_be_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert lines[-1] == "The search has ended: 2 trials have been run. Best: {'x': 2.0}"
     (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert "trial_1: failed, ValueError: boom" in warning.getMessage()
+
+
+def test_a_stored_trial_can_be_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "crystallize_opt"):
+        LoggingCallback()(TrialStored(Observation(Treatment("trial_3"), {"loss": 1.0})))
+
+    assert caplog.messages == ["trial_3: stored, {'loss': 1.0}"]
 
 
 # Asynchronous trials --------------------------------------------------------------------------
