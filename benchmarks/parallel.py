@@ -152,7 +152,7 @@ def dask_row(trials: int) -> str:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         make_cluster(
-            n_workers=4, threads_per_worker=1, dashboard_address=None, silence_logs=60
+            n_workers=4, threads_per_worker=1, dashboard_address=":0", silence_logs=60
         ) as cluster,
         make_client(cluster) as client,
     ):

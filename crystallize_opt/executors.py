@@ -6,8 +6,8 @@ What every engine does when a worker dies differs. Here is the one place that kn
 - `ProcessPoolExecutor` and loky give every trial in flight the same exception. Where a function
   made the executor, it is called again, and the trials that were in flight are run again one by
   one: the one that breaks the executor alone is the one that died.
-- Dask gives `KilledWorker`, which may hit a trial that only waited for that worker: it is run again
-  alone as well.
+- Dask gives `KilledWorker`, or cancels, which may hit a trial that only waited for that worker: it
+  is run again alone as well. The executor stays usable.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class OnExecutor:
         self._held: deque[Trial] = deque()
         self._suspects: deque[Trial] = deque()
         self._broken: list[Trial] = []
+        self._unusable = False
         self._alone: Trial | None = None
         self._abandoned = False
 
@@ -171,19 +172,20 @@ class OnExecutor:
         del self._running[trial]
         first = len(trial.done)
         error = None if future.cancelled() else future.exception()
-        if future.cancelled():
+        cancelled = future.cancelled() or type(error).__name__ == "CancelledError"  # Dask's
+        # Where nobody has cancelled it, Dask has: it does when it loses a worker.
+        lost = isinstance(error, _killed_worker()) or (cancelled and not self._given_up())
+        if isinstance(error, BrokenExecutor) or (lost and trial is not self._alone):
+            self._unusable |= not lost
+            self._broken.append(trial)
+            return
+        if lost:
+            why = "The process that ran it died." if error is None else _text(error)
+            done = [ended(first, Status.WORKER_DIED, why)]
+        elif cancelled:
             done = [ended(first, Status.ABANDONED, _ENDED)]
         elif error is None:
             done = self._done(future.result())
-        elif isinstance(error, BrokenExecutor) or (
-            isinstance(error, _killed_worker()) and trial is not self._alone
-        ):
-            self._broken.append(trial)
-            return
-        elif isinstance(error, _killed_worker()):
-            done = [ended(first, Status.WORKER_DIED, _text(error))]
-        elif type(error).__name__ == "CancelledError":  # Dask's, asyncio's
-            done = [ended(first, Status.ABANDONED, _ENDED)]
         else:
             # Workers return every exception of a trial as data; this is one of the executor.
             done = [ended(first, Status.FAILED, error)]
@@ -191,12 +193,17 @@ class OnExecutor:
             self._alone = None
         finished.append((trial, done))
 
+    def _given_up(self) -> bool:
+        """Whether this search cancels its trials."""
+        return self._abandoned or self._interruption.count > 0
+
     def _recover(self, finished: list[tuple[Trial, Done]]) -> None:
-        """Every trial in flight has been given the exception of a broken executor."""
+        """Nothing is in flight: the executor is broken, or trials have been lost with a worker."""
         broken, self._broken = self._broken, []
+        unusable, self._unusable = self._unusable, False
         self._alone = None
-        if self._interruption.count or self._make is None:
-            if not self._interruption.count:
+        if self._given_up() or (unusable and self._make is None):
+            if not self._given_up():
                 self.failure = _broken_object(self._executor)
             status = Status.WORKER_DIED if len(broken) == 1 else Status.ABANDONED
             finished.extend(
@@ -206,18 +213,11 @@ class OnExecutor:
             self._suspects.clear()
             self._held.clear()
             return
-        self._remake()
+        if unusable:
+            self._remake()
         if len(broken) == 1:
-            finished.append(
-                (
-                    broken[0],
-                    [
-                        ended(
-                            len(broken[0].done), Status.WORKER_DIED, "The process that ran it died."
-                        )
-                    ],
-                )
-            )
+            died = ended(len(broken[0].done), Status.WORKER_DIED, "The process that ran it died.")
+            finished.append((broken[0], [died]))
         else:
             self._suspects.extend(broken)
 

@@ -36,7 +36,7 @@ def dask_pool() -> Iterator[Callable[[], Executor]]:
     with (
         dask.config.set(options),
         make_cluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=60
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=60
         ) as cluster,
         make_client(cluster) as client,
     ):
