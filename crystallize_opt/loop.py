@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from crystallize_opt.executors import Workers
 
 _NO_FAILURE = (Status.COMPLETED, Status.PRUNED)
-_FAILURE = (*(status for status in Status if status not in (*_NO_FAILURE, Status.ABANDONED)),)
 _RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.WORKER_DIED)
 
 
@@ -237,29 +236,16 @@ class Search:
     async def _take(self, trial: Trial, done: Any) -> None:
         """Go on with a trial that has finished its turn, or tell it."""
         trial.done.extend(done)
-        replicate = done[-1][1]
-        status, pruned = replicate.status, False
-        if status is Status.COMPLETED and len(trial.done) < self._options.replicates:
-            self._theirs()
-            pruned = self._optimizer.report(trial.treatment, replicate.index, replicate)
-            self._ours_again()
-            if not pruned and not self._interruption.count:
-                trial.seconds += replicate.duration or 0.0
-                trial.last += 1
-                self._start(trial)
-                return
-            if not pruned:
-                trial.done.append(ended(len(trial.done), Status.ABANDONED, _INTERRUPTED))
-        elif (
-            status in _RETRIED
-            and trial.attempt <= self._options.limits.retries
-            and not self._interruption.count
-        ):
-            trial.attempt += 1
-            trial.done.clear()
-            trial.seconds = 0.0
-            trial.last = 1 if self._reports else self._options.replicates
-            self._start(trial)
+        pruned = False
+        if done[-1][1].status is Status.COMPLETED:
+            if len(trial.done) < self._options.replicates:
+                pruned = self._prune(trial)
+                if not pruned and not self._interruption.count:
+                    self._go_on(trial)
+                    return
+                if not pruned:
+                    trial.done.append(ended(len(trial.done), Status.ABANDONED, _INTERRUPTED))
+        elif self._tried_again(trial):
             return
         del self._running[trial]
         replicates = []
@@ -270,8 +256,38 @@ class Search:
         if pruned and observation.status is Status.COMPLETED:
             observation = dataclasses.replace(observation, status=Status.PRUNED)
         await self._finish(trial, observation)
-        if observation.status in _FAILURE:
+        if observation.status not in _NO_FAILURE and observation.status is not Status.ABANDONED:
             self._failed(observation, trial)
+
+    def _prune(self, trial: Trial) -> bool:
+        """Tell the optimizer of a replicate; return whether it would end the trial here."""
+        replicate = trial.done[-1][1]
+        self._theirs()
+        try:
+            return bool(self._optimizer.report(trial.treatment, replicate.index, replicate))
+        finally:
+            self._ours_again()
+
+    def _go_on(self, trial: Trial) -> None:
+        """Run the next replicate."""
+        trial.seconds += trial.done[-1][1].duration or 0.0
+        trial.last += 1
+        self._start(trial)
+
+    def _tried_again(self, trial: Trial) -> bool:
+        """Run a failed trial again from its first replicate, where that is wanted."""
+        if (
+            trial.attempt > self._options.limits.retries
+            or self._interruption.count
+            or trial.done[-1][1].status not in _RETRIED
+        ):
+            return False
+        trial.attempt += 1
+        trial.done.clear()
+        trial.seconds = 0.0
+        trial.last = 1 if self._reports else self._options.replicates
+        self._start(trial)
+        return True
 
     async def _finish(self, trial: Trial, observation: Observation) -> None:
         self._done += 1
@@ -359,7 +375,7 @@ class Search:
         self._give_up_asked()
         for trial in list(self._running):
             del self._running[trial]
-            if self._goes_on(trial):
+            if self._lacks_replicates(trial):
                 why = f"Given up: {self.reason}"
                 trial.done.append(ended(len(trial.done), Status.ABANDONED, why))
             replicates = [replicate for _, replicate in trial.done]
@@ -373,7 +389,7 @@ class Search:
             except Exception:  # noqa: BLE001  (the error that ends the search is the one to see)
                 logger.exception("%r could not be told.", trial.treatment.name)
 
-    def _goes_on(self, trial: Trial) -> bool:
+    def _lacks_replicates(self, trial: Trial) -> bool:
         """Whether a trial lacks replicates, and none has failed."""
         if len(trial.done) == self._options.replicates:
             return False
@@ -424,10 +440,13 @@ def _plain(observation: Observation, objectives: Sequence[Objective]) -> Observa
 
 
 def _checked_treatments(asked: Any) -> list[Treatment]:
-    treatments = list(asked) if isinstance(asked, (list, tuple)) else []
-    if not treatments or not all(isinstance(treatment, Treatment) for treatment in treatments):
-        raise TypeError(f"ask() returns a list with at least one Treatment, not {asked!r}.")
-    return treatments
+    if isinstance(asked, (list, tuple)) and asked:
+        for treatment in asked:
+            if not isinstance(treatment, Treatment):
+                break
+        else:
+            return list(asked)
+    raise TypeError(f"ask() returns a list with at least one Treatment, not {asked!r}.")
 
 
 def _causes(failures: list[Observation]) -> str:
