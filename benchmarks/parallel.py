@@ -123,7 +123,7 @@ def round_trip_rows(trials: int) -> Iterator[str]:
         )
 
 
-def memory_row(trials: int) -> str:
+def memory_rows(trials: int) -> Iterator[str]:
     def grown(executor: Any, count: int) -> int:
         optimizer = RandomOptimizer({"x": (0.0, 1.0)}, LOSS, seed=0)
         experiment = Experiment(nothing(), Pipeline([record()]), seed=0)
@@ -136,11 +136,13 @@ def memory_row(trials: int) -> str:
         tracemalloc.stop()
         return size
 
-    threads, serial = grown("threads", trials), grown(None, trials)
-    return (
-        f"| memory after {trials:,} trials, threads | {threads / trials:.0f} bytes a trial | "
-        f"{(threads - serial) / trials:+.0f} bytes beyond a serial search's observations | flat |"
-    )
+    serial = grown(None, trials)
+    for executor in ("threads", "processes"):
+        size = grown(executor, trials)
+        yield (
+            f"| memory after {trials:,} trials, {executor} | {size / trials:.0f} bytes a trial | "
+            f"{(size - serial) / trials:+.0f} bytes beyond a serial search's observations | flat |"
+        )
 
 
 def dask_row(trials: int) -> str:
@@ -171,7 +173,8 @@ def main() -> None:
     print(dask_row(trials // 2), flush=True)
     for row in round_trip_rows(100 if quick else 500):
         print(row, flush=True)
-    print(memory_row(2_000 if quick else 10_000), flush=True)
+    for row in memory_rows(2_000 if quick else 10_000):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":
