@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,12 @@ from typing import Any
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-# The kernel's own machinery warns of its event loop policy and leaves sockets to the collector.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+# Jupyter's client warns of its event loop policy, and leaves sockets and loops to the collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
 
 DEFINITIONS = """
 import asyncio, threading
@@ -74,9 +77,7 @@ def kernel() -> Iterator[tuple[Any, Any]]:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
         del manager, client
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            gc.collect()  # of what Jupyter's client leaves open
+        gc.collect()  # here, and not in a later test
 
 
 @pytest.fixture
