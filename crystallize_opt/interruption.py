@@ -25,7 +25,7 @@ class Interruption:
         cause: The name of the first.
         error: The exception with which a trial in the search's own thread was interrupted.
         in_trial: Whether a trial runs in the search's own thread: it may be interrupted.
-        looked_at: Whether the search will look at `count` soon: it waits for trials, and is woken.
+        in_optimizer: Whether the optimizer is at work: the second signal interrupts it.
         wake: Called, in the handler, to end the wait.
     """
 
@@ -34,7 +34,7 @@ class Interruption:
         self.cause = ""
         self.error: KeyboardInterrupt | None = None
         self.in_trial = False
-        self.looked_at = False
+        self.in_optimizer = False
         self.wake: Callable[[], None] | None = None
         self._event_loop: Any = None
         self._task: Any = None
@@ -71,9 +71,9 @@ class Interruption:
             self.wake()
         if self._task is not None and self.count == 1:
             self._event_loop.call_soon_threadsafe(self._cancel_trial)
-        elif (self.in_trial and self._task is None) or (
-            # Not where the search itself gives up what is running.
-            self.count > (2 if self.looked_at else 1)
+        elif (self.in_trial and (self._task is None or self.count > 1)) or (
+            # Elsewhere the search soon looks at the count, and gives up what is running.
+            self.count > (1 if self.in_optimizer else 2)
         ):
             raise KeyboardInterrupt
 

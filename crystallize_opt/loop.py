@@ -137,11 +137,13 @@ class Search:
                 raise
             except BaseException as error:
                 self._error = error
-                self.reason = self.reason or f"{type(error).__name__}: {error}"
+                self.reason = self.reason or self._why_ended(error)
                 await self._settle()
                 if isinstance(error, ExecutorBrokenError):
                     error.best = await self._best_or_none()
-                raise
+                if not (isinstance(error, KeyboardInterrupt) and self._interruption.count > 1):
+                    raise
+                self._error = None  # The second signal has interrupted the optimizer.
             best = await self._best()
             return best
         except BaseException as error:
@@ -157,7 +159,6 @@ class Search:
     async def _search(self) -> None:
         runner, interruption = self._runner, self._interruption
         while True:
-            interruption.looked_at = False
             if self.reason is None:
                 await self._fill()
             if not self._running:
@@ -166,7 +167,6 @@ class Search:
                 self._give_up_asked()
                 await self._tell_in_order()
                 break
-            interruption.looked_at = True
             finished = await runner.wait()
             if interruption.count:
                 await self._interrupted()
@@ -203,8 +203,9 @@ class Search:
             self._start(trial)
 
     async def _ask(self) -> bool:
-        options = self._options
+        options, interruption = self._options, self._interruption
         self._theirs()
+        interruption.in_optimizer = True
         try:
             if options.batch and self._ours:
                 number = min(options.max_concurrency, options.num_trials - self._count)
@@ -220,6 +221,7 @@ class Search:
             self.reason = f"the search space is used up: {end}"
             return False
         finally:
+            interruption.in_optimizer = False
             self._ours_again()
         self._asked.extend(treatments)
         self._count += len(treatments)
@@ -313,6 +315,7 @@ class Search:
     async def _tell(self, observation: Observation) -> None:
         # Storage will go here: an observation is stored before it is told.
         self._theirs()
+        self._interruption.in_optimizer = True
         try:
             told = self._optimizer.tell(
                 observation if self._ours else _plain(observation, self._objectives)
@@ -320,6 +323,7 @@ class Search:
             if told is not None:  # A coroutine, perhaps.
                 await resolve(told)
         finally:
+            self._interruption.in_optimizer = False
             self._ours_again()
         if self._options.stop:
             self._state.add(observation)
@@ -394,6 +398,11 @@ class Search:
         if len(trial.done) == self._options.replicates:
             return False
         return not trial.done or trial.done[-1][1].status is Status.COMPLETED
+
+    def _why_ended(self, error: BaseException) -> str:
+        if isinstance(error, KeyboardInterrupt) and self._interruption.count:
+            return f"interrupted by {self._interruption.cause}"
+        return f"{type(error).__name__}: {error}"
 
     async def _best(self) -> Treatment:
         try:

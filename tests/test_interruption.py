@@ -17,7 +17,8 @@ from crystallize_opt import (
     Status,
     Treatment,
 )
-from tests.pools import grid, statuses
+from crystallize_opt.adapters import GridOptimizer
+from tests.pools import LOSS, grid, statuses
 from tests.toy import experiment_of
 from tests.trials import DEATHS
 
@@ -126,6 +127,24 @@ def test_a_second_signal_does_not_wait_for_threads(fresh_handlers: None) -> None
         check_interrupted_twice(experiment_of(step), "threads")
     finally:
         end.set()
+
+
+def test_a_second_signal_ends_an_ask(fresh_handlers: None) -> None:
+    class Endless(GridOptimizer):
+        def ask(self, n: int = 1) -> list[Treatment]:
+            if self.observations:
+                send_both_signals(os.getpid())
+                threading.Event().wait()
+            return super().ask(n)
+
+    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        return data, {"loss": x}
+
+    experiment, optimizer = experiment_of(step), Endless({"x": [1.0, 2.0]}, LOSS)
+
+    assert experiment.optimize(optimizer, 2).params == {"x": 1.0}
+    assert optimizer.pending == []
+    assert "interrupted by SIG" in str(experiment.stop_reason)
 
 
 @pytest.mark.parametrize("max_concurrency", [1, 2])
