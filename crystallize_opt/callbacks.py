@@ -26,13 +26,19 @@ from crystallize_opt.treatment import Treatment
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The search begins; nothing has been asked."""
+    """The search begins, or goes on.
+
+    Attributes:
+        resumed: Of a stored run that goes on, the trials that are finished; of them there will be
+            no other events.
+    """
 
     optimizer: str
     objectives: Sequence[Objective]
     num_trials: int
     replicates_per_trial: int
     max_concurrency: int
+    resumed: Sequence[Observation] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,13 @@ class TrialFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialStored:
+    """A trial has been written to storage; the optimizer has not been told yet."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
 class TrialTold:
     """The optimizer has been told of a trial."""
 
@@ -87,7 +100,14 @@ class RunStopped:
 
 
 Event = (
-    RunStarted | TrialAsked | TrialStarted | TrialCompleted | TrialFailed | TrialTold | RunStopped
+    RunStarted
+    | TrialAsked
+    | TrialStarted
+    | TrialStored
+    | TrialCompleted
+    | TrialFailed
+    | TrialTold
+    | RunStopped
 )
 
 
@@ -106,6 +126,9 @@ def notify(callbacks: Sequence[Callback], event: Event) -> None:
             logger.exception("The callback %r failed on %s.", callback, type(event).__name__)
 
 
+_WORDS = {TrialStored: "stored", TrialTold: "told"}
+
+
 class LoggingCallback:
     """Logs every event, by default on this package's logger `crystallize_opt`, at level INFO.
 
@@ -120,6 +143,8 @@ class LoggingCallback:
         log, level = self.logger.log, self.level
         if isinstance(event, RunStarted):
             log(level, "%s: a search of %d trials begins.", event.optimizer, event.num_trials)
+            if event.resumed:
+                log(level, "%d of them are finished already.", len(event.resumed))
         elif isinstance(event, RunStopped):
             best = event.best and dict(event.best.params)
             log(level, "The search has ended: %s. Best: %s", event.reason, best)
@@ -132,5 +157,5 @@ class LoggingCallback:
             log(logging.WARNING, "%s: %s, %s", told.treatment.name, told.status, told.error)
         else:
             name = event.observation.treatment.name
-            what = "told" if isinstance(event, TrialTold) else str(event.observation.status)
+            what = _WORDS.get(type(event)) or str(event.observation.status)
             log(level, "%s: %s, %s", name, what, dict(event.observation))

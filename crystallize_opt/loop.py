@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import operator
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from crystallize_opt.callbacks import (
     TrialCompleted,
     TrialFailed,
     TrialStarted,
+    TrialStored,
     TrialTold,
     notify,
 )
@@ -41,13 +43,14 @@ from crystallize_opt.objective import Objective, as_objectives
 from crystallize_opt.observation import Observation, Status
 from crystallize_opt.optimizer import BaseOptimizer, SpaceOptimizer
 from crystallize_opt.progress import ProgressBar, wants_progress
-from crystallize_opt.session import REPLICATE_KEYS, ReplicateRun, Session
+from crystallize_opt.session import REPLICATE_KEYS, ReplicateRun, Session, run_of
 from crystallize_opt.stopping import SearchState, StopCondition, as_conditions
 from crystallize_opt.treatment import Treatment
 
 if TYPE_CHECKING:
     from crystallize_opt.executors import Workers
     from crystallize_opt.experiment import Experiment
+    from crystallize_opt.recorder import Recorder
 
 ALL_FAILED_LIMIT = 10
 """A search ends with an error where every one of this many first trials failed."""
@@ -55,6 +58,29 @@ ALL_FAILED_LIMIT = 10
 _NO_FAILURE = (Status.COMPLETED, Status.PRUNED)
 _FAILURE = (*(status for status in Status if status not in (*_NO_FAILURE, Status.ABANDONED)),)
 _RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.WORKER_DIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where a search is stored, and how it goes on."""
+
+    path: str | os.PathLike[str]
+    run: str
+    resume: str
+
+    def recorder(self, experiment: Experiment, optimizer: Any, replicates: int) -> Recorder:
+        """Open the run for writing."""
+        from crystallize_opt.recorder import Recorder
+
+        return Recorder(
+            experiment,
+            optimizer,
+            replicates,
+            storage=self.path,
+            run=self.run,
+            resume=self.resume,
+            required=required_metrics(optimizer),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +96,7 @@ class Options:
     stop: tuple[StopCondition, ...]
     raise_failures: bool
     all_failed_limit: int | None
+    storage: Storage | None
     callbacks: tuple[Callback, ...]
 
 
@@ -86,6 +113,9 @@ def checked_options(
     stop: Any,
     on_failure: str,
     all_failed_limit: int | None,
+    storage: Any,
+    run: Any,
+    resume: str,
     callbacks: Sequence[Callback],
     progress: bool | None,
 ) -> Options:
@@ -105,6 +135,7 @@ def checked_options(
         raise UsageError(f"on_failure= is 'tell' or 'raise', not {on_failure!r}.")
     if all_failed_limit is not None:
         checked_count("all_failed_limit", all_failed_limit)
+    stored = _checked_storage(storage, run, resume, experiment.name)
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
             raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
@@ -128,8 +159,24 @@ def checked_options(
         stop=as_conditions(stop, _objectives_of(optimizer)),
         raise_failures=on_failure == "raise",
         all_failed_limit=all_failed_limit,
+        storage=stored,
         callbacks=tuple(callbacks),
     )
+
+
+def _checked_storage(storage: Any, run: Any, resume: str, name: str | None) -> Storage | None:
+    if resume not in ("exact", "attach"):
+        raise UsageError(f"resume= is 'exact' or 'attach', not {resume!r}.")
+    if storage is None:
+        if run is not None:
+            raise UsageError(f"run={run!r} needs storage=, the path of a file.")
+        return None
+    if not isinstance(storage, (str, os.PathLike)):
+        raise UsageError(f"storage= takes the path of a file, not {storage!r}.")
+    run = run if run is not None else name or "run"
+    if not isinstance(run, str) or not run:
+        raise UsageError(f"run= is the name of a run, not {run!r}.")
+    return Storage(storage, run, resume)
 
 
 def _check_in_process(experiment: Experiment, max_concurrency: int, limits: TrialLimits) -> None:
@@ -209,6 +256,7 @@ class Search:
         interruption: Ctrl-C and SIGTERM.
         workers: The executor; None to run trials in process.
         on_replicate: Called with the treatment's name and each finished replicate.
+        recorder: Writes the search down; None where nothing is stored.
 
     Attributes:
         reason: Why the search ends; None while it goes on.
@@ -222,6 +270,7 @@ class Search:
         interruption: Interruption,
         workers: Workers | None,
         on_replicate: Callable[[str, ReplicateRun], None],
+        recorder: Recorder | None = None,
     ) -> None:
         self.reason: str | None = None
         self._optimizer = optimizer
@@ -229,13 +278,12 @@ class Search:
         self._options = options
         self._interruption = interruption
         self._on_replicate = on_replicate
+        self._recorder = recorder
         self._objectives = _objectives_of(optimizer)
-        self._required = (
-            optimizer.required_metrics if self._ours else [o.metric for o in self._objectives]
-        )
+        self._required = required_metrics(optimizer)
         # Only where the optimizer hears of replicates, they come back one by one.
         self._reports = options.replicates > 1 and self._ours and _listens(optimizer)
-        self._asked: deque[Treatment] = deque()
+        self._asked: deque[Trial] = deque()
         self._running: dict[Trial, None] = {}
         self._in_order: dict[Trial, Observation | None] = {}
         self._failures: list[Observation] = []
@@ -273,6 +321,7 @@ class Search:
     async def run(self) -> Treatment:
         """Run the search and return the optimizer's best treatment."""
         options = self._options
+        resumed = await self._take_up()
         if options.callbacks:
             self._emit(
                 RunStarted(
@@ -281,6 +330,7 @@ class Search:
                     options.num_trials,
                     options.replicates,
                     options.max_concurrency,
+                    tuple(resumed),
                 )
             )
         best: Treatment | None = None
@@ -307,6 +357,31 @@ class Search:
             logger.info("The search ends after %d trials: %s", self._done, self.reason)
             if options.callbacks:
                 self._emit(RunStopped(self.reason, best, self._error))
+
+    async def _take_up(self) -> list[Observation]:
+        """Go on with a stored run where it ended; return the trials that are finished."""
+        if self._recorder is None:
+            return []
+        self._theirs()
+        try:
+            taken = await self._recorder.take_up(self._ask_once, self._tell_once)
+        finally:
+            self._ours_again()
+        self._count, self._done = taken.count, len(taken.observations)
+        for observation in taken.observations:
+            self._completed += observation.status in _NO_FAILURE
+            if observation.status in _FAILURE:
+                self._failures.append(observation)
+            if self._options.stop:
+                self._state.add(observation)
+            for replicate in observation.replicates:
+                self._on_replicate(observation.treatment.name, run_of(replicate))
+        for trial in taken.trials:
+            if not self._reports:
+                trial.last = self._options.replicates
+            self._asked.append(trial)
+        self._in_order.update(taken.in_order)
+        return taken.observations
 
     async def _search(self) -> None:
         runner, interruption = self._runner, self._interruption
@@ -347,25 +422,19 @@ class Search:
                     return
                 if not await self._ask():
                     return
-            treatment = self._asked.popleft()
-            trial = Trial(treatment, 1 if self._reports else options.replicates)
+            trial = self._asked.popleft()
             running[trial] = None
-            if not self._ours:
-                self._in_order[trial] = None
             self._start(trial)
 
     async def _ask(self) -> bool:
-        options = self._options
+        options, recorder = self._options, self._recorder
         self._theirs()
         try:
-            if options.batch and self._ours:
-                number = min(options.max_concurrency, options.num_trials - self._count)
-                asked = self._optimizer.ask(number)
-            else:
-                asked = self._optimizer.ask()
-            if type(asked) is not list:  # A coroutine, perhaps.
-                asked = await resolve(asked)
-            treatments = _checked_treatments(asked)
+            if recorder is not None:
+                recorder.before_ask()
+            treatments = await self._ask_once()
+            if recorder is not None:
+                recorder.asked(treatments)
         except SpaceExhausted as end:
             if not self._count:
                 raise
@@ -373,12 +442,27 @@ class Search:
             return False
         finally:
             self._ours_again()
-        self._asked.extend(treatments)
+        for treatment in treatments:
+            trial = Trial(treatment, 1 if self._reports else options.replicates)
+            self._asked.append(trial)
+            if not self._ours:
+                self._in_order[trial] = None
         self._count += len(treatments)
         if options.callbacks:
             for treatment in treatments:
                 self._emit(TrialAsked(treatment))
         return True
+
+    async def _ask_once(self) -> list[Treatment]:
+        options = self._options
+        if options.batch and self._ours:
+            number = min(options.max_concurrency, options.num_trials - self._count)
+            asked = self._optimizer.ask(number)
+        else:
+            asked = self._optimizer.ask()
+        if type(asked) is not list:  # A coroutine, perhaps.
+            asked = await resolve(asked)
+        return _checked_treatments(asked)
 
     def _start(self, trial: Trial) -> None:
         self._runner.start(trial)
@@ -394,6 +478,8 @@ class Search:
             self._theirs()
             pruned = self._optimizer.report(trial.treatment, replicate.index, replicate)
             self._ours_again()
+            if self._recorder is not None:
+                self._recorder.reported(replicate)
             if not pruned and not self._interruption.count:
                 trial.seconds += replicate.duration or 0.0
                 trial.last += 1
@@ -425,6 +511,10 @@ class Search:
             self._failed(observation, trial)
 
     async def _finish(self, trial: Trial, observation: Observation) -> None:
+        if self._recorder is not None:
+            self._recorder.finished(observation)
+            if self._options.callbacks and observation.status is not Status.ABANDONED:
+                self._emit(TrialStored(observation))
         self._done += 1
         self._completed += observation.status in _NO_FAILURE
         if self._options.callbacks:
@@ -446,20 +536,24 @@ class Search:
             await self._tell(observation)
 
     async def _tell(self, observation: Observation) -> None:
-        # Storage will go here: an observation is stored before it is told.
         self._theirs()
         try:
-            told = self._optimizer.tell(
-                observation if self._ours else _plain(observation, self._objectives)
-            )
-            if told is not None:  # A coroutine, perhaps.
-                await resolve(told)
+            await self._tell_once(observation)
         finally:
             self._ours_again()
+        if self._recorder is not None:
+            self._recorder.sync()
         if self._options.stop:
             self._state.add(observation)
         if self._options.callbacks:
             self._emit(TrialTold(observation))
+
+    async def _tell_once(self, observation: Observation) -> None:
+        told = self._optimizer.tell(
+            observation if self._ours else _plain(observation, self._objectives)
+        )
+        if told is not None:  # A coroutine, perhaps.
+            await resolve(told)
 
     def _failed(self, observation: Observation, trial: Trial) -> None:
         self._failures.append(observation)
@@ -498,17 +592,15 @@ class Search:
             await self._settle()
 
     def _give_up_asked(self) -> None:
-        for treatment in self._asked:
-            trial = Trial(treatment, 1)
-            self._running[trial] = None
+        self._running.update(dict.fromkeys(self._asked))
         self._asked.clear()
 
     async def _settle(self) -> None:
-        """Give up everything that is running, and tell it."""
+        """Give up everything that is running, and tell it; first, what has run to its end."""
         for trial, done in await self._runner.abandon():
             trial.done.extend(done)
         self._give_up_asked()
-        for trial in list(self._running):
+        for trial in sorted(self._running, key=self._goes_on):
             del self._running[trial]
             if self._goes_on(trial):
                 why = f"Given up: {self.reason}"
@@ -559,6 +651,13 @@ _INTERRUPTED = "The search was interrupted."
 def _listens(optimizer: Any) -> bool:
     """Whether an optimizer wants to hear of single replicates."""
     return optimizer.capabilities.pruning or type(optimizer).report is not SpaceOptimizer.report
+
+
+def required_metrics(optimizer: Any) -> Sequence[str]:
+    """Return the metrics that a completed trial has."""
+    if isinstance(optimizer, SpaceOptimizer):
+        return optimizer.required_metrics
+    return [objective.metric for objective in _objectives_of(optimizer)]
 
 
 def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:
