@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from crystallize_opt.errors import UnknownMetricError
@@ -39,7 +39,7 @@ class History(Sequence[Observation]):
 
     def __init__(
         self,
-        observations: Iterable[Observation],
+        observations: Sequence[Observation],
         objectives: Sequence[Objective] = (),
         constraints: Sequence[Constraint] = (),
         *,
@@ -47,7 +47,7 @@ class History(Sequence[Observation]):
         pending: Sequence[Treatment] = (),
         name: str | None = None,
     ) -> None:
-        self._observations = list(observations)
+        self._observations = observations
         self.objectives = tuple(objectives)
         self.constraints = tuple(constraints)
         self.space = space
@@ -59,6 +59,8 @@ class History(Sequence[Observation]):
     @overload
     def __getitem__(self, index: slice) -> list[Observation]: ...
     def __getitem__(self, index: int | slice) -> Observation | list[Observation]:
+        if isinstance(index, slice):
+            return list(self._observations[index])
         return self._observations[index]
 
     def __len__(self) -> int:
@@ -93,9 +95,9 @@ class History(Sequence[Observation]):
             StorageError: There is no such file or run, or it is damaged.
             RunChanged: `space` is not the run's.
         """
-        from crystallize_opt.stored_run import StoredRun
+        from crystallize_opt.stored_run import load_history
 
-        return StoredRun.read(path, run, space).history()
+        return load_history(path, run, space)
 
     @staticmethod
     def runs(path: str | os.PathLike[str]) -> list[str]:

@@ -92,7 +92,7 @@ class Recorder:
         except BaseException:
             self._writer.close()
             raise
-        self._writer.rows = []
+        self._writer.rows = ()
         self._next = self._stored.trials
         self._numbers: dict[Any, int] = {}  # of pending trials
         self._seen = 0  # so many events of the optimizer are written
@@ -152,7 +152,7 @@ class Recorder:
             "versions": self._versions(),
             "asked_before": asked,
         }
-        self._writer.append([*settled, Row("begin", None, to_text(begin))])
+        self._writer.append([*settled, ("begin", None, to_text(begin))])
         if self._ours and not self._attaches:
             self.sync()
 
@@ -170,7 +170,7 @@ class Recorder:
             observation = Observation(treatment, status=Status.ABANDONED, error=error)
             given_up.append(observation)
             number = self._stored.numbers[id(treatment)]
-            settled.append(Row("observation", number, to_text(write_observation(observation))))
+            settled.append(("observation", number, to_text(write_observation(observation))))
         self._optimizer.attach([*self._stored.observations, *given_up])
         self._seen = len(self._optimizer.events_after(0))
         self._begin(settled)
@@ -210,7 +210,7 @@ class Recorder:
             if treatment.name in numbers:
                 self._numbers[treatment.name] = numbers[treatment.name]
         self._seen = len(optimizer.events_after(0)) - len(own)
-        self._writer.append([Row("resume", None, to_text({"versions": versions}))])
+        self._writer.append([("resume", None, to_text({"versions": versions}))])
         self._write(own)
 
     def _common(self, given: Sequence[Event], recorded: Sequence[Event]) -> tuple[int, list[Event]]:
@@ -328,7 +328,7 @@ class Recorder:
             else:
                 observation = dataclasses.replace(observation, treatment=treatment)
             taken.in_order.append((trial, observation))
-        self._writer.append([Row("resume", None, to_text({"versions": self._versions()}))])
+        self._writer.append([("resume", None, to_text({"versions": self._versions()}))])
         return taken
 
     # Writing -----------------------------------------------------------------------------------
@@ -398,23 +398,23 @@ class Recorder:
         self._state = None
 
     def _rows_of_ask(self, treatments: Sequence[Treatment]) -> list[Row]:
-        rows = []
+        rows: list[Row] = []
         for position, treatment in enumerate(treatments):
             self._numbers[treatment.name if self._ours else id(treatment)] = self._next
             kind = "batch" if position else "ask"
-            rows.append(Row(kind, self._next, self._text(treatment)))
+            rows.append((kind, self._next, self._text(treatment)))
             self._next += 1
         return rows
 
     def _row_of(self, observation: Observation) -> Row:
         treatment = observation.treatment
         number = self._numbers.pop(treatment.name if self._ours else id(treatment))
-        return Row("observation", number, to_text(write_observation(observation)))
+        return ("observation", number, to_text(write_observation(observation)))
 
     def _row_of_attached(self, observation: Observation) -> Row:
         data = self._format.write_treatment(observation.treatment) | write_observation(observation)
         self._next += 1
-        return Row("attach", self._next - 1, to_text(data))
+        return ("attach", self._next - 1, to_text(data))
 
     def _row_of_report(self, event: Reported) -> Row:
         replicate = self._replicate
@@ -425,7 +425,7 @@ class Recorder:
             "prune": event.prune,
             "replicate": write_replicate(replicate, {"status": "completed"}),
         }
-        return Row("report", self._numbers[event.name], to_text(data))
+        return ("report", self._numbers[event.name], to_text(data))
 
     def _versions(self) -> dict[str, str]:
         if self._ours:

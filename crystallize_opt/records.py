@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from crystallize_opt.parameters import Categorical, Constant, Ordinal
 from crystallize_opt.space import SearchSpace
 from crystallize_opt.treatment import Treatment
 
+_STATUSES = {str(status): status for status in Status}  # faster than `Status(...)`
 _to_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -115,25 +116,23 @@ def write_observation(observation: Observation) -> dict[str, Any]:
 
 def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observation:
     """Return what `write_observation` wrote."""
+    get = data.get
     metrics = _read_numbers(data["metrics"])
-    replicates: Sequence[Replicate] = ()
-    sem: Mapping[str, float | None] = {}
-    if "replicates" in data:
-        replicates = tuple(read_replicate(each, data, metrics) for each in data["replicates"])
-        sem = dict.fromkeys(metrics)
+    status, written = _STATUSES[data["status"]], get("replicates", ())
+    error, traceback = get("error"), get("traceback")
+    started_at, duration = get("started_at"), get("duration")
+    sem: Mapping[str, float | None] = dict.fromkeys(metrics) if written else {}
     if "sem" in data:
         sem = _read_numbers(data["sem"])
-    get = data.get
+    if len(written) == 1 and len(written[0]) == 2:  # All else is the trial's. The usual case.
+        index, seed = written[0]["index"], written[0]["seed"]
+        replicates: tuple[Replicate, ...] = (
+            Replicate(index, seed, metrics, status, error, traceback, started_at, duration),
+        )
+    else:
+        replicates = tuple([read_replicate(each, data, metrics) for each in written])
     return Observation(
-        treatment,
-        metrics,
-        Status(data["status"]),
-        sem,
-        replicates,
-        get("error"),
-        get("traceback"),
-        get("started_at"),
-        get("duration"),
+        treatment, metrics, status, sem, replicates, error, traceback, started_at, duration
     )
 
 
@@ -167,7 +166,7 @@ def read_replicate(
     """
     if "metrics" in data:
         metrics = _read_numbers(data["metrics"])
-    status = data.get("status") or trial["status"]
+    status = _STATUSES[data.get("status") or trial["status"]]
     error, traceback, started_at, duration = (
         data[name] if name in data else trial.get(name) for name in _OF_REPLICATE[1:]
     )
@@ -175,7 +174,7 @@ def read_replicate(
         data["index"],
         data["seed"],
         metrics,
-        Status(status),
+        status,
         error,
         traceback,
         started_at,

@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from crystallize_opt.errors import RunLocked, StorageError
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x6372_6F70  # "crop"; tells our files from other SQLite files
+_TEXT = "%s %s %s\n"  # what is in the checksum: kind, trial, data
 _WAIT_SECONDS = 30.0  # for another run's transaction, which takes microseconds
 
 _SCHEMA = """
@@ -63,12 +63,8 @@ CREATE VIEW metrics AS
 """
 
 
-class Row(NamedTuple):
-    """One event of a run: its kind, the number of its trial, and what it holds, as JSON."""
-
-    kind: str
-    trial: int | None
-    data: str
+Row = tuple[str, int | None, str]
+"""One event of a run: its kind, the number of its trial, and what it holds, as JSON."""
 
 
 class RunWriter:
@@ -265,29 +261,31 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _rows(
     path: Path, connection: sqlite3.Connection, run: int
-) -> tuple[list[Row], int, int | None]:
+) -> tuple[Sequence[Row], int, int | None]:
     """Return all events of a run, the last checksum, and the seq of the last call of ask."""
-    rows: list[Row] = []
-    checksum, last_ask = 0, None
     found = connection.execute(
-        "SELECT seq, kind, trial, data, checksum FROM events WHERE run = ? ORDER BY seq", (run,)
-    )
-    for seq, kind, trial, data, stored in found:
-        if not isinstance(data, str) or (
-            (checksum := _chained(checksum, kind, trial, data)) != stored
-        ):
-            raise StorageError(
-                f"{str(path)!r} is damaged: event {seq} of the run is not as it was written. "
-                "Restore the file from a copy, or begin a new run in another one."
-            )
-        if kind == "ask":
-            last_ask = seq
-        rows.append(Row(kind, trial, data))
-    return rows, checksum, last_ask
+        "SELECT kind, trial, data FROM events WHERE run = ? ORDER BY seq", (run,)
+    ).fetchall()
+    if not found:
+        return [], 0, None
+    seq, stored = connection.execute(
+        "SELECT seq, checksum FROM events WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
+    ).fetchone()
+    # The last checksum is that of all rows together, which is found much faster than each.
+    checksum = zlib.crc32("".join([_TEXT % row for row in found]).encode())
+    if checksum != stored:
+        raise StorageError(
+            f"{str(path)!r} is damaged: the events up to {seq} are not as they were written. "
+            "Restore the file from a copy, or begin a new run in another one."
+        )
+    (last_ask,) = connection.execute(
+        "SELECT max(seq) FROM events WHERE run = ? AND kind = 'ask'", (run,)
+    ).fetchone()
+    return found, checksum, last_ask
 
 
 def _chained(checksum: int, kind: str, trial: int | None, data: str) -> int:
-    return zlib.crc32(f"{kind} {trial} {data}".encode(), checksum)
+    return zlib.crc32((_TEXT % (kind, trial, data)).encode(), checksum)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 from crystallize_opt.description import (
     changes,
@@ -75,47 +75,22 @@ class StoredRun:
         self.replicates: dict[str, list[Replicate]] = {}
         self.pruned: set[str] = set()
         self._treatments: dict[int | None, Treatment] = {}
-        self._given_space = space
-        self._described = None if space is None else describe_space(space)
-        self.space: SearchSpace | None = None
+        self._space = space
         self._format = TrialFormat(None)
         with _without_garbage_collection():
             try:
                 # All at once: a call for each takes longer than the rest of it.
-                for row, data in zip(rows, json.loads(_array(rows)), strict=True):
-                    self._add(row, data)
+                for (kind, trial, _), data in zip(rows, json.loads(_array(rows)), strict=True):
+                    self._add(kind, trial, data)
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
                 raise StorageError(f"The run {name!r} is damaged: {error!r}.") from error
 
-    @classmethod
-    def read(
-        cls, path: str | os.PathLike[str], run: str | None, space: SearchSpace | None = None
-    ) -> StoredRun:
-        """Read a run, also while it is being written.
-
-        Raises:
-            StorageError: There is no such file or run, or it is damaged.
-            RunChanged: The given space is not the last one of the run.
-        """
-        name, rows = read_run(path, run)
-        stored = cls(name, rows, space)
-        if space is not None and stored.segments:
-            described = stored.segments[-1].description["space"]
-            if described != describe_space(space):
-                now = {"space": describe_space(space)}
-                raise RunChanged(
-                    f"space= is not the space of the run {name!r}: "
-                    f"{'; '.join(changes({'space': described}, now))}."
-                )
-        return stored
-
-    def _add(self, row: Row, data: dict[str, Any]) -> None:
-        kind, trial = row.kind, row.trial
-        if kind == "begin":
-            self._begin(data)
-        elif kind == "observation":
+    def _add(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
+        if kind == "observation":
             observation = read_observation(data, self._treatments[trial])
             self.segments[-1].events.append(Told(observation))
+        elif kind == "begin":
+            self._begin(data)
         elif kind in ("ask", "batch", "attach"):
             self._add_trial(kind, trial, data)
         elif kind == "report":
@@ -124,14 +99,8 @@ class StoredRun:
             raise StorageError(f"The run {self.name!r} has events of the kind {kind!r}.")
 
     def _begin(self, data: dict[str, Any]) -> None:
-        described = data["description"]["space"]
-        if described is None:
-            self.space = None
-        elif described == self._described:
-            self.space = self._given_space
-        else:
-            self.space = space_of(described)
-        self._format = TrialFormat(self.space)
+        space = _space_of(data["description"]["space"], self._space)
+        self._format = TrialFormat(space)
         self.segments.append(Segment(data["description"], data["versions"], data["asked_before"]))
 
     def _add_trial(self, kind: str, trial: Any, data: dict[str, Any]) -> None:
@@ -177,23 +146,107 @@ class StoredRun:
         asked = [t for e in events if isinstance(e, Asked) for t in e.treatments]
         return [treatment for treatment in asked if id(treatment) not in told]
 
-    def history(self) -> History:
-        """Return the run as a `History`."""
-        if not self.segments:
-            return History([], name=self.name)
-        last = self.segments[-1]
-        return History(
-            self.observations,
-            objectives_of(last.description),
-            constraints_of(last.description),
-            space=self.space,
-            pending=self.pending,
-            name=self.name,
-        )
+
+class StoredObservations(Sequence[Observation]):
+    """The observations of a stored run, each made when it is asked for.
+
+    Args:
+        name: The run's name.
+        rows: Its rows.
+        space: The space of the run; None for the stored one.
+
+    Attributes:
+        description: Of the last segment.
+        space: The space of the last segment.
+
+    Raises:
+        RunChanged: `space` is not that of the last segment.
+    """
+
+    def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None) -> None:
+        self.description: Mapping[str, Any] = {}
+        self.space: SearchSpace | None = None
+        self._asked: dict[int | None, tuple[TrialFormat, str]] = {}
+        self._pending: dict[int | None, None] = {}
+        self._told: list[tuple[int | None, str] | Observation] = []
+        trial_format = TrialFormat(None)
+        for kind, trial, data in rows:
+            if kind == "observation":
+                self._told.append((trial, data))
+                del self._pending[trial]
+            elif kind in ("ask", "batch"):
+                self._asked[trial] = trial_format, data
+                self._pending[trial] = None
+            elif kind == "attach":
+                self._asked[trial] = trial_format, data
+                self._told.append((trial, data))
+            elif kind == "begin":
+                self.description = json.loads(data)["description"]
+                self.space = _space_of(self.description["space"], space)
+                trial_format = TrialFormat(self.space)
+                self._pending.clear()
+        if space is not None and self.space is not space:
+            now = {"space": describe_space(space)}
+            found = changes({"space": self.description.get("space")}, now)
+            raise RunChanged(f"space= is not the space of the run {name!r}: {'; '.join(found)}.")
+
+    @property
+    def pending(self) -> list[Treatment]:
+        """What was asked for and not told, in order."""
+        return [self._treatment(trial) for trial in self._pending]
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    @overload
+    def __getitem__(self, index: int) -> Observation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Observation]: ...
+    def __getitem__(self, index: int | slice) -> Observation | list[Observation]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        told = self._told[index]
+        if isinstance(told, tuple):
+            trial, data = told
+            told = self._told[index] = read_observation(json.loads(data), self._treatment(trial))
+        return told
+
+    def _treatment(self, trial: int | None) -> Treatment:
+        trial_format, data = self._asked[trial]
+        return trial_format.read_treatment(json.loads(data))
+
+
+def load_history(
+    path: str | os.PathLike[str], run: str | None, space: SearchSpace | None
+) -> History:
+    """Read a run, also while it is being written: see `History.load`."""
+    name, rows = read_run(path, run)
+    try:
+        stored = StoredObservations(name, rows, space)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"The run {name!r} is damaged: {error!r}.") from error
+    described = stored.description
+    return History(
+        stored,
+        objectives_of(described) if described else (),
+        constraints_of(described) if described else (),
+        space=stored.space,
+        pending=stored.pending,
+        name=name,
+    )
+
+
+def _space_of(described: Any, space: SearchSpace | None) -> SearchSpace | None:
+    """Return the space that was described; the one given where that is it."""
+    if described is None:
+        return None
+    if space is not None and described == describe_space(space):
+        return space
+    return space_of(described)
 
 
 def _array(rows: Sequence[Row]) -> str:
-    return f"[{','.join(row.data for row in rows)}]"
+    return f"[{','.join([data for _, _, data in rows])}]"
 
 
 @contextmanager
