@@ -209,7 +209,7 @@ class Recorder:
         for treatment in (*optimizer.pending, *told):
             if treatment.name in numbers:
                 self._numbers[treatment.name] = numbers[treatment.name]
-        self._seen = len(optimizer.events_after(0)) - len(own)
+        self._seen = len(optimizer.events_after(0))
         self._writer.append([("resume", None, to_text({"versions": versions}))])
         self._write(own)
 

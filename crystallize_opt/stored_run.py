@@ -185,7 +185,9 @@ class StoredObservations(Sequence[Observation]):
                 self.space = _space_of(self.description["space"], space)
                 trial_format = TrialFormat(self.space)
                 self._pending.clear()
-        if space is not None and self.space is not space:
+        if not self.description:  # It died before it had begun.
+            self.space = space
+        elif space is not None and self.space is not space:
             now = {"space": describe_space(space)}
             found = changes({"space": self.description.get("space")}, now)
             raise RunChanged(f"space= is not the space of the run {name!r}: {'; '.join(found)}.")

@@ -140,7 +140,7 @@ def arm(where: str, when: float) -> None:
         if where == "after" and writes > when:
             _die()
 
-    RunWriter.append = counted  # type: ignore[method-assign]
+    RunWriter.append = counted  # type: ignore[assignment,method-assign]
 
 
 def dies(moment: Moment, work: Callable[[], Any]) -> bool:
