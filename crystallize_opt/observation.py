@@ -122,7 +122,7 @@ class Observation(_Metrics):
             metrics, sem = first.metrics, dict.fromkeys(first.metrics)
         else:
             metrics, sem = _means(replicates)
-        ended = failed or last
+        ended = last if failed is None else failed  # one without metrics is empty, so false
         return cls(
             treatment,
             metrics,
