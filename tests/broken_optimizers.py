@@ -327,8 +327,8 @@ class ReplaysAnything(Sound):
 
 
 class GoesOnDifferentlyAfterAReplay(Sound):
-    def replay(self, events: Any, versions: Any = None) -> None:
-        super().replay(events, versions)
+    def replay(self, *recorded: Any, **options: Any) -> None:
+        super().replay(*recorded, **options)
         self.rng = random.Random(99)
 
 
