@@ -247,7 +247,7 @@ class TakesAnyTell(Sound):
 
 
 class AttachesAnything(Sound):
-    def attach(self, observations: Observation | Iterable[Observation]) -> None:
+    def attach(self, observations: Any, **_: Any) -> Any:
         given = [observations] if isinstance(observations, Observation) else observations
         for observation in given:
             super().attach(observation)
@@ -395,7 +395,7 @@ class LearnsFromReports(Sound):
 
 
 class DropsWhatIsInactive(Sound):
-    def attach(self, observations: Observation | Iterable[Observation]) -> None:
+    def attach(self, observations: Any, **_: Any) -> Any:
         given = [observations] if isinstance(observations, Observation) else observations
         fitting = []
         for each in given:
