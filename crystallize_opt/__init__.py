@@ -12,6 +12,7 @@ from crystallize_opt.context import FrozenContext
 from crystallize_opt.errors import CrystallizeOptError, ReplayDiverged, SpaceExhausted
 from crystallize_opt.experiment import Experiment
 from crystallize_opt.hypothesis import Hypothesis
+from crystallize_opt.limits import TrialLimits
 from crystallize_opt.linear_constraint import LinearConstraint
 from crystallize_opt.objective import Constraint, Objective
 from crystallize_opt.observation import Observation, Replicate, Status
@@ -27,6 +28,7 @@ from crystallize_opt.pipeline import (
 from crystallize_opt.plugins import BasePlugin, SeedPlugin
 from crystallize_opt.result import Result
 from crystallize_opt.space import SearchSpace
+from crystallize_opt.stopping import MaxTime, NoImprovement, SearchState, TargetValue
 from crystallize_opt.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ __all__ = [
     "Hypothesis",
     "Integer",
     "LinearConstraint",
+    "MaxTime",
+    "NoImprovement",
     "Objective",
     "Observation",
     "Ordinal",
@@ -66,11 +70,14 @@ __all__ = [
     "Replicate",
     "Result",
     "SearchSpace",
+    "SearchState",
     "SeedPlugin",
     "SpaceExhausted",
     "SpaceOptimizer",
     "Status",
+    "TargetValue",
     "Treatment",
+    "TrialLimits",
     "data_source",
     "pipeline_step",
 ]

@@ -66,3 +66,15 @@ class ReplayDiverged(CrystallizeOptError):  # noqa: N818  (the name in the desig
 
 class MissingExtraError(CrystallizeOptError, ImportError):
     """An optional library is not installed. The message holds the command that installs it."""
+
+
+class ExecutorBrokenError(CrystallizeOptError, RuntimeError):
+    """An executor given as an object broke, so that the search ended. Every trial has been told.
+
+    Attributes:
+        best: The best treatment so far, or None.
+    """
+
+    def __init__(self, message: str, best: object = None) -> None:
+        super().__init__(message)
+        self.best = best

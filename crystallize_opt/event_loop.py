@@ -12,11 +12,15 @@ running loop. As soon as something awaitable turns up, the same coroutine moves 
 from __future__ import annotations
 
 import types
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+
+SIGNAL_SECONDS = 0.2
+"""How long the main thread waits at most before it looks whether a signal has come."""
 
 _loopless: ContextVar[bool] = ContextVar("crystallize_opt_loopless", default=False)
 
@@ -34,11 +38,29 @@ async def resolve(value: T | Awaitable[T]) -> T:
     return value
 
 
-def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+def is_loopless() -> bool:
+    """Whether this runs in `run_sync`, and not on an event loop: it may block."""
+    return _loopless.get()
+
+
+async def need_event_loop() -> None:
+    """Go on inside an event loop."""
+    if _loopless.get():
+        await _leave_loopless_mode()
+
+
+def run_sync(
+    coroutine: Coroutine[Any, Any, T],
+    on_event_loop: Callable[[Any, Any], None] | None = None,
+) -> T:
     """Run `coroutine` to its end from synchronous code, also where an event loop already runs.
 
     Where a loop runs in this thread (Jupyter) and the coroutine does need one, it gets its own loop
     in a helper thread: a running loop cannot be re-entered.
+
+    Args:
+        coroutine: What to run.
+        on_event_loop: Called with event loop and task if the coroutine moves onto one.
     """
     # One context from beginning to end, so that what a step's `setup` sets (`numpy.errstate`,
     # `decimal.localcontext`) can be reset in its `teardown`, after the move onto a loop.
@@ -55,33 +77,47 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         with asyncio.Runner() as runner:
-            return runner.run(_continue(coroutine), context=context)
-    return _run_in_thread(coroutine, context)
+            return runner.run(_continue(coroutine, on_event_loop), context=context)
+    return _run_in_thread(coroutine, context, on_event_loop)
 
 
-def _run_in_thread(coroutine: Coroutine[Any, Any, T], context: Context) -> T:
+def _run_in_thread(
+    coroutine: Coroutine[Any, Any, T],
+    context: Context,
+    on_event_loop: Callable[[Any, Any], None] | None,
+) -> T:
     import asyncio
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, wait
 
-    running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = Future()
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+    interrupted = False
 
     async def work() -> T:
-        running.set_result((asyncio.get_running_loop(), asyncio.current_task()))
-        return await _continue(coroutine)
+        task = asyncio.current_task()
+        running.append((asyncio.get_running_loop(), task))
+        if interrupted and task is not None:
+            task.cancel()
+        return await _continue(coroutine, on_event_loop)
 
     def run() -> T:
         with asyncio.Runner() as runner:
             return runner.run(work(), context=context)
 
     with ThreadPoolExecutor(1, thread_name_prefix="crystallize_opt") as thread:
-        future = thread.submit(run)
         try:
+            future = thread.submit(run)
+            while not wait([future], SIGNAL_SECONDS).done:
+                pass  # A signal that has interrupted another thread is handled here.
             return future.result()
         except KeyboardInterrupt:
             # Python delivers Ctrl-C to the main thread only; the work must not go on without it.
-            loop, task = running.result()
-            if task is not None and not future.done():
-                loop.call_soon_threadsafe(task.cancel)
+            # It may come before `submit` has returned, or before the work has begun: whichever of
+            # the two threads is second sees what the first has set.
+            interrupted = True
+            for loop, task in running:
+                if task is not None:
+                    with suppress(RuntimeError):  # The loop is closed: it was the work's own.
+                        loop.call_soon_threadsafe(task.cancel)
             raise
 
 
@@ -91,7 +127,13 @@ def _leave_loopless_mode() -> Generator[None, None, None]:
     yield
 
 
-async def _continue(coroutine: Coroutine[Any, Any, T]) -> T:
+async def _continue(
+    coroutine: Coroutine[Any, Any, T], on_event_loop: Callable[[Any, Any], None] | None
+) -> T:
+    if on_event_loop is not None:
+        import asyncio
+
+        on_event_loop(asyncio.get_running_loop(), asyncio.current_task())
     return await _continue_started(coroutine)
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from crystallize_opt import loop
+from crystallize_opt.callbacks import Callback
 from crystallize_opt.context import FrozenContext
 from crystallize_opt.errors import UsageError
 from crystallize_opt.event_loop import run_sync
 from crystallize_opt.hypothesis import Hypothesis
+from crystallize_opt.interruption import Interruption
+from crystallize_opt.limits import TrialLimits
+from crystallize_opt.loop import Search
 from crystallize_opt.optimizer import BaseOptimizer
+from crystallize_opt.options import ALL_FAILED_LIMIT, Options, checked_count, checked_options
 from crystallize_opt.pipeline import DataSource, Pipeline
 from crystallize_opt.plugins import BasePlugin, SeedPlugin
 from crystallize_opt.random_state import CallersRandomState, checked_seed
 from crystallize_opt.result import ExperimentMetrics, HypothesisResult, Result, TreatmentMetrics
 from crystallize_opt.session import BASELINE, FETCH, REPLICATE_KEYS, ReplicateRun, open_session
 from crystallize_opt.space import SearchSpace
+from crystallize_opt.stopping import StopCondition
 from crystallize_opt.treatment import Treatment
 
 
@@ -30,6 +35,9 @@ class Experiment:
         name: For people.
         initial_ctx: Context keys that every replicate starts with.
         seed: The seed the replicates' seeds come from; short for `plugins=[SeedPlugin(seed)]`.
+
+    Attributes:
+        stop_reason: Why the last search ended, in words; None before the first.
 
     Example:
         >>> from crystallize_opt import Objective, Treatment, data_source, pipeline_step
@@ -68,6 +76,7 @@ class Experiment:
         self.datasource = datasource
         self.pipeline = pipeline
         self.name = name
+        self.stop_reason: str | None = None
         self.initial_context = FrozenContext(initial_ctx)
         if taken := [key for key in REPLICATE_KEYS if key in self.initial_context]:
             raise UsageError(
@@ -141,6 +150,14 @@ class Experiment:
         num_trials: int,
         replicates_per_trial: int = 1,
         *,
+        executor: Any = None,
+        max_concurrency: int = 1,
+        batch: bool = False,
+        limits: TrialLimits | None = None,
+        stop: StopCondition | Sequence[StopCondition] = (),
+        on_failure: Literal["tell", "raise"] = "tell",
+        all_failed_limit: int | None = ALL_FAILED_LIMIT,
+        callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> Treatment:
         """Search: ask, run, average over the replicates, tell, `num_trials` times.
@@ -149,26 +166,63 @@ class Experiment:
         works in scripts and inside a running event loop (Jupyter), with synchronous and
         asynchronous steps.
 
+        Ctrl-C and SIGTERM end the search: nothing more is asked, running trials are told, and the
+        best so far is returned. The second time, it does not wait for running trials.
+
         Args:
             optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`.
             num_trials: How many treatments to try, at least 1. The search ends earlier where a
                 finite space is used up. Each treatment of an `ask` that gives several counts.
             replicates_per_trial: How often each is run, at least 1.
+            executor: Where trials run. None: in this process. `"processes"`: in processes on this
+                machine. `"threads"`. A `concurrent.futures.Executor`. Or a function that makes
+                one, which is called again when a dead worker has broken it.
+            max_concurrency: How many trials are in flight at most. Without an executor, more than
+                1 needs asynchronous steps.
+            batch: Ask for `max_concurrency` trials at once, and again when all of them are told;
+                for optimizers that choose several points jointly.
+            limits: What one trial may take; needs an executor whose workers are processes.
+            stop: Conditions that end the search early: `MaxTime`, `TargetValue`, `NoImprovement`,
+                or functions of a `SearchState` that return a reason.
+            on_failure: `"tell"`: a failed trial is told, and the search goes on. `"raise"`: it
+                ends the search with an error.
+            all_failed_limit: The search ends with an error when every one of this many first
+                trials has failed. None: never.
+            callbacks: Called with each event; see `crystallize_opt.callbacks`.
             progress: Whether to show a bar. None: where stderr is a terminal, or in a notebook.
 
         Returns:
-            The optimizer's best treatment.
+            The optimizer's best treatment. Why the search ended is in `.stop_reason`.
 
         Raises:
-            UsageError: An argument is out of its range, or the optimizer's space has a parameter
-                that the context has already.
+            UsageError: An argument is out of its range, the optimizer's space has a parameter that
+                the context has already, or something cannot be sent to another process.
             ObjectiveError: The optimizer's objective has no metric, or no known direction.
-            TrialsFailedError: Every one of the first 10 trials failed.
+            TrialsFailedError: Every one of the first trials failed; or one, with
+                `on_failure="raise"`.
             NoCompletedTrialError: No trial completed.
+            ExecutorBrokenError: An executor given as an object broke.
+            KeyboardInterrupt: The search was interrupted before a trial completed.
         """
-        return run_sync(
-            self.aoptimize(optimizer, num_trials, replicates_per_trial, progress=progress)
+        options = checked_options(
+            self,
+            optimizer,
+            num_trials,
+            replicates_per_trial,
+            executor=executor,
+            max_concurrency=max_concurrency,
+            batch=batch,
+            limits=limits,
+            stop=stop,
+            on_failure=on_failure,
+            all_failed_limit=all_failed_limit,
+            callbacks=callbacks,
+            progress=progress,
         )
+        with Interruption() as interruption:
+            return run_sync(
+                self._search(optimizer, options, interruption), interruption.on_event_loop
+            )
 
     async def aoptimize(
         self,
@@ -176,15 +230,55 @@ class Experiment:
         num_trials: int,
         replicates_per_trial: int = 1,
         *,
+        executor: Any = None,
+        max_concurrency: int = 1,
+        batch: bool = False,
+        limits: TrialLimits | None = None,
+        stop: StopCondition | Sequence[StopCondition] = (),
+        on_failure: Literal["tell", "raise"] = "tell",
+        all_failed_limit: int | None = ALL_FAILED_LIMIT,
+        callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> Treatment:
-        """Search as `optimize` does, from asynchronous code."""
-        loop.check_arguments(self, optimizer, num_trials, replicates_per_trial)
+        """Search as `optimize` does, from asynchronous code.
+
+        Signals are left to the event loop. When it is cancelled, it cancels the running trials,
+        tells them as abandoned, and raises `CancelledError`.
+        """
+        options = checked_options(
+            self,
+            optimizer,
+            num_trials,
+            replicates_per_trial,
+            executor=executor,
+            max_concurrency=max_concurrency,
+            batch=batch,
+            limits=limits,
+            stop=stop,
+            on_failure=on_failure,
+            all_failed_limit=all_failed_limit,
+            callbacks=callbacks,
+            progress=progress,
+        )
+        return await self._search(optimizer, options, Interruption())
+
+    async def _search(
+        self, optimizer: BaseOptimizer, options: Options, interruption: Interruption
+    ) -> Treatment:
+        self.stop_reason = None
+        workers = None
+        if options.executor is not None:
+            from crystallize_opt.executors import Workers
+
+            workers = Workers.of(options.executor, options.max_concurrency)
         results = _Results()
-        async with open_session(self) as session:
-            best = await loop.optimize(
-                session, optimizer, num_trials, replicates_per_trial, progress, results.add
-            )
+        in_this_process = workers is None or workers.are_threads
+        async with open_session(self, set_up_steps=in_this_process) as session:
+            search = Search(session, optimizer, options, interruption, workers, results.add)
+            try:
+                best = await search.run()
+            finally:
+                self.stop_reason = search.reason
             result = results.result()
         self._finish(result)
         return best
@@ -192,7 +286,7 @@ class Experiment:
     async def _run(
         self, treatments: list[Treatment], hypotheses: list[Hypothesis], replicates: int
     ) -> Result:
-        replicates = loop.checked_count("replicates", replicates)
+        replicates = checked_count("replicates", replicates)
         for given in treatments:
             if not isinstance(given, Treatment):
                 raise TypeError(f"treatments= takes a list of Treatment, not {given!r} in it.")

@@ -1,185 +1,438 @@
-"""The trial loop: ask, run the replicates, average, tell."""
+"""The trial loop: ask, run the replicates, average, tell. The one loop of every search."""
 
 from __future__ import annotations
 
 import dataclasses
-import operator
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from crystallize_opt.callbacks import (
+    Event,
+    RunStarted,
+    RunStopped,
+    TrialAsked,
+    TrialCompleted,
+    TrialFailed,
+    TrialStarted,
+    TrialTold,
+    notify,
+)
 from crystallize_opt.context import logger
 from crystallize_opt.errors import (
+    ExecutorBrokenError,
     NoCompletedTrialError,
-    ObjectiveError,
     SpaceExhausted,
     TrialsFailedError,
-    UsageError,
 )
 from crystallize_opt.event_loop import resolve
-from crystallize_opt.objective import Objective, as_objectives
-from crystallize_opt.observation import Observation, Replicate, Status
-from crystallize_opt.optimizer import BaseOptimizer, SpaceOptimizer
-from crystallize_opt.session import REPLICATE_KEYS, ReplicateRun, Session
+from crystallize_opt.execution import Trial, ended
+from crystallize_opt.in_process import Concurrent, InProcess
+from crystallize_opt.interruption import Interruption
+from crystallize_opt.objective import Objective
+from crystallize_opt.observation import Observation, Status
+from crystallize_opt.optimizer import SpaceOptimizer
+from crystallize_opt.options import Options, objectives_of
+from crystallize_opt.session import ReplicateRun, Session
+from crystallize_opt.stopping import SearchState
 from crystallize_opt.treatment import Treatment
 
 if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
-
-ALL_FAILED_LIMIT = 10
-"""A search ends with an error where every one of this many first trials failed."""
+    from crystallize_opt.executors import Workers
 
 _NO_FAILURE = (Status.COMPLETED, Status.PRUNED)
+_RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.WORKER_DIED)
 
 
-def check_arguments(
-    experiment: Experiment, optimizer: BaseOptimizer, num_trials: int, replicates_per_trial: int
-) -> None:
-    """Refuse what cannot be run, before anything is.
-
-    Raises:
-        UsageError: A number is no whole number of at least 1, or the optimizer's space has a
-            parameter that the context has already.
-        ObjectiveError: The optimizer's objective has no metric, or no known direction.
-        TypeError: The optimizer lacks a method.
-    """
-    checked_count("num_trials", num_trials)
-    checked_count("replicates_per_trial", replicates_per_trial)
-    needed = ("ask", "tell", "get_best_treatment", "objective")
-    if isinstance(optimizer, type) or (
-        missing := [name for name in needed if not hasattr(optimizer, name)]
-    ):
-        what = "a class; build it first" if isinstance(optimizer, type) else f"without {missing}"
-        raise TypeError(f"An optimizer has {', '.join(needed)}; {optimizer!r} is {what}.")
-    _objectives_of(optimizer)
-    if isinstance(optimizer, SpaceOptimizer):
-        taken = {*experiment.initial_context, *REPLICATE_KEYS}
-        if clash := [name for name in optimizer.space if name in taken]:
-            raise UsageError(
-                f"The search space has the parameter {clash[0]!r}, but every replicate's context "
-                f"has that key already (it has {', '.join(sorted(taken))}). Rename the parameter, "
-                "or drop the key from initial_ctx."
-            )
-
-
-def checked_count(name: str, number: Any) -> int:
-    """Return a number of trials or replicates as a plain `int`.
-
-    Raises:
-        UsageError: It is no whole number of at least 1.
-    """
-    try:
-        count = 0 if isinstance(number, bool) else operator.index(number)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise UsageError(f"{name} is a whole number, at least 1, not {number!r}.")
-    return count
-
-
-async def optimize(
-    session: Session,
-    optimizer: BaseOptimizer,
-    num_trials: int,
-    replicates_per_trial: int,
-    progress: bool | None,
-    on_replicate: Callable[[str, ReplicateRun], None],
-) -> Treatment:
-    """Run the search and return the optimizer's best treatment.
+class Search:
+    """One search in progress.
 
     Args:
         session: The run in progress.
-        optimizer: What suggests.
-        num_trials: How many treatments to try; more only where the last `ask` gives several.
-        replicates_per_trial: How often each is run.
-        progress: Whether to show a bar; None to decide by where stderr goes.
+        optimizer: What suggests. It is used in this thread only.
+        options: What was asked for.
+        interruption: Ctrl-C and SIGTERM.
+        workers: The executor; None to run trials in process.
         on_replicate: Called with the treatment's name and each finished replicate.
+
+    Attributes:
+        reason: Why the search ends; None while it goes on.
     """
-    ours = isinstance(optimizer, SpaceOptimizer)
-    objectives = _objectives_of(optimizer)
-    may_draw = not ours or optimizer.may_use_global_random_state  # type: ignore[attr-defined]
-    put_back = session.callers_random_state.put_back if may_draw else _nothing
-    failures: list[Observation] = []
-    done = 0
-    with _progress_bar(num_trials, optimizer, progress) as update:
-        while done < num_trials:
-            put_back()
-            try:
-                treatments = _checked_treatments(await resolve(optimizer.ask()))
-            except SpaceExhausted as end:
-                if not done:
-                    raise
-                logger.info("The search ends after %d trials: %s", done, end)
-                break
-            for treatment in treatments:
-                observation = await _run_trial(
-                    session, optimizer, objectives, treatment, replicates_per_trial, on_replicate
-                )
-                put_back()
-                await resolve(
-                    optimizer.tell(observation if ours else _plain(observation, objectives))
-                )
-                done += 1
-                if update is not None:
-                    update(observation)
-                if observation.status not in _NO_FAILURE:
-                    failures.append(observation)
-            if len(failures) == done >= ALL_FAILED_LIMIT:
-                raise TrialsFailedError(_causes(failures))
-        if len(failures) == done and not ours:
-            # An optimizer that knows no failures would call one of these trials the best.
-            raise NoCompletedTrialError(_causes(failures))
-        return await resolve(optimizer.get_best_treatment())
 
+    def __init__(
+        self,
+        session: Session,
+        optimizer: Any,
+        options: Options,
+        interruption: Interruption,
+        workers: Workers | None,
+        on_replicate: Callable[[str, ReplicateRun], None],
+    ) -> None:
+        self.reason: str | None = None
+        self._optimizer = optimizer
+        self._ours = isinstance(optimizer, SpaceOptimizer)
+        self._options = options
+        self._interruption = interruption
+        self._on_replicate = on_replicate
+        self._objectives = objectives_of(optimizer)
+        self._required = (
+            optimizer.required_metrics if self._ours else [o.metric for o in self._objectives]
+        )
+        # Only where the optimizer hears of replicates, they come back one by one.
+        self._reports = options.replicates > 1 and self._ours and _listens(optimizer)
+        self._asked: deque[Treatment] = deque()
+        self._running: dict[Trial, None] = {}
+        self._in_order: dict[Trial, Observation | None] = {}
+        self._failures: list[Observation] = []
+        self._count = self._done = self._completed = 0
+        self._error: BaseException | None = None
+        self._began = time.monotonic()
+        self._state = SearchState(self._objectives, getattr(optimizer, "constraints", ()))
+        self._runner, self._theirs, self._ours_again = self._make_runner(session, workers)
 
-async def _run_trial(
-    session: Session,
-    optimizer: Any,
-    objectives: Sequence[Objective],
-    treatment: Treatment,
-    replicates_per_trial: int,
-    on_replicate: Callable[[str, ReplicateRun], None],
-) -> Observation:
-    """Run the replicates of one treatment, up to the first that fails, and average them."""
-    ours = isinstance(optimizer, SpaceOptimizer)
-    replicates: list[Replicate] = []
-    pruned = False
-    for index in range(replicates_per_trial):
-        run = await session.run_replicate(treatment, index, condition=treatment.name)
-        replicate = run.summary()
-        if run.error is not None:
-            # A search keeps the error of every failed trial. Its frames would keep all the data.
-            run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None
-        on_replicate(treatment.name, run)
-        replicates.append(replicate)
-        if replicate.status is not Status.COMPLETED:
-            break  # The trial has failed, whatever the other replicates would give.
-        if ours and index + 1 < replicates_per_trial:
-            session.callers_random_state.put_back()
-            pruned = optimizer.report(treatment, index, replicate)
-            if pruned:
-                break
-    metrics = optimizer.required_metrics if ours else [each.metric for each in objectives]
-    observation = Observation.of_replicates(treatment, replicates).checked(metrics)
-    if pruned and observation.status is Status.COMPLETED:
-        observation = dataclasses.replace(observation, status=Status.PRUNED)
-    return observation
+    def _make_runner(
+        self, session: Session, workers: Workers | None
+    ) -> tuple[Any, Callable[[], None], Callable[[], None]]:
+        """Return what runs trials, and what to call before and after code that is not the trials'.
 
-
-def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:
-    """Return the objectives of an optimizer, which may use a class of its own for them."""
-    if isinstance(optimizer, SpaceOptimizer):
-        return optimizer.objectives
-    objective = optimizer.objective
-    several = objective if isinstance(objective, (list, tuple)) else (objective,)
-    for each in several:
-        if not hasattr(each, "metric") or not hasattr(each, "direction"):
-            raise ObjectiveError(
-                f"The objective of {type(optimizer).__name__} has a metric and a direction, as "
-                f"Objective('loss', 'minimize') has; {each!r} has not."
+        In between, `random` and numpy's global generator are the caller's, where that is possible:
+        not while threads use them.
+        """
+        options, state = self._options, session.callers_random_state
+        if workers is None:
+            if options.max_concurrency > 1:
+                return Concurrent(session, self._interruption), state.put_back, state.put_away
+            may_draw = (
+                not self._ours
+                or self._optimizer.may_use_global_random_state
+                or options.callbacks
+                or options.stop
             )
-    return as_objectives([Objective(each.metric, each.direction) for each in several])
+            put_back = state.put_back if may_draw else _nothing
+            return InProcess(session, self._interruption), put_back, _nothing
+        if not workers.are_threads:
+            state.put_back()
+        runner = workers.runner(session, self._interruption, options.limits, self._optimizer)
+        return runner, _nothing, _nothing
+
+    async def run(self) -> Treatment:
+        """Run the search and return the optimizer's best treatment."""
+        options = self._options
+        if options.callbacks:
+            self._emit(
+                RunStarted(
+                    type(self._optimizer).__name__,
+                    self._objectives,
+                    options.num_trials,
+                    options.replicates,
+                    options.max_concurrency,
+                )
+            )
+        best: Treatment | None = None
+        try:
+            try:
+                await self._search()
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                self._error = error
+                self.reason = self.reason or self._why_ended(error)
+                await self._settle()
+                if isinstance(error, ExecutorBrokenError):
+                    error.best = await self._best_or_none()
+                if not (isinstance(error, KeyboardInterrupt) and self._interruption.count > 1):
+                    raise
+                self._error = None  # The second signal has interrupted the optimizer.
+            best = await self._best()
+            return best
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            self.reason = self.reason or f"{type(self._error).__name__}: {self._error}"
+            self._runner.close(now=self._interruption.count > 1)
+            logger.info("The search ends after %d trials: %s", self._done, self.reason)
+            if options.callbacks:
+                self._emit(RunStopped(self.reason, best, self._error))
+
+    async def _search(self) -> None:
+        runner, interruption = self._runner, self._interruption
+        while True:
+            if self.reason is None:
+                await self._fill()
+            if not self._running:
+                if not self._asked:
+                    break
+                self._give_up_asked()
+                await self._tell_in_order()
+                break
+            finished = await runner.wait()
+            if interruption.count:
+                await self._interrupted()
+            for trial, done in finished:
+                if trial in self._running:
+                    await self._take(trial, done)
+            if runner.failure is not None:
+                raise runner.failure
+        self.reason = self.reason or f"{self._done} trials have been run"
+
+    async def _fill(self) -> None:
+        """Ask for trials, and start them, while there are free workers."""
+        options, running = self._options, self._running
+        while self.reason is None and len(running) < options.max_concurrency:
+            if not self._asked:
+                if self._count >= options.num_trials:
+                    return
+                if running and (options.batch or not self._ours):
+                    # A plain optimizer may not know of several pending trials: it hears of all it
+                    # has suggested before it is asked again.
+                    return
+                if self._interruption.count:
+                    await self._interrupted()
+                    return
+                if options.stop and self._should_stop():
+                    return
+                if not await self._ask():
+                    return
+            treatment = self._asked.popleft()
+            trial = Trial(treatment, 1 if self._reports else options.replicates)
+            running[trial] = None
+            if not self._ours:
+                self._in_order[trial] = None
+            self._start(trial)
+
+    async def _ask(self) -> bool:
+        options, interruption = self._options, self._interruption
+        self._theirs()
+        interruption.in_optimizer = True
+        try:
+            if options.batch and self._ours:
+                number = min(options.max_concurrency, options.num_trials - self._count)
+                asked = self._optimizer.ask(number)
+            else:
+                asked = self._optimizer.ask()
+            if type(asked) is not list:  # A coroutine, perhaps.
+                asked = await resolve(asked)
+            treatments = _checked_treatments(asked)
+        except SpaceExhausted as end:
+            if not self._count:
+                raise
+            self.reason = f"the search space is used up: {end}"
+            return False
+        finally:
+            interruption.in_optimizer = False
+            self._ours_again()
+        self._asked.extend(treatments)
+        self._count += len(treatments)
+        if options.callbacks:
+            for treatment in treatments:
+                self._emit(TrialAsked(treatment))
+        return True
+
+    def _start(self, trial: Trial) -> None:
+        self._runner.start(trial)
+        if self._options.callbacks and not trial.done:
+            self._emit(TrialStarted(trial.treatment, trial.attempt))
+
+    async def _take(self, trial: Trial, done: Any) -> None:
+        """Go on with a trial that has finished its turn, or tell it."""
+        trial.done.extend(done)
+        pruned = False
+        if done[-1][1].status is Status.COMPLETED:
+            if len(trial.done) < self._options.replicates:
+                pruned = self._prune(trial)
+                if not pruned and not self._interruption.count:
+                    self._go_on(trial)
+                    return
+                if not pruned:
+                    trial.done.append(ended(len(trial.done), Status.ABANDONED, _INTERRUPTED))
+        elif self._tried_again(trial):
+            return
+        del self._running[trial]
+        replicates = []
+        for run, replicate in trial.done:
+            self._on_replicate(trial.treatment.name, run)
+            replicates.append(replicate)
+        observation = Observation.of_replicates(trial.treatment, replicates).checked(self._required)
+        if pruned and observation.status is Status.COMPLETED:
+            observation = dataclasses.replace(observation, status=Status.PRUNED)
+        await self._finish(trial, observation)
+        if observation.status not in _NO_FAILURE and observation.status is not Status.ABANDONED:
+            self._failed(observation, trial)
+
+    def _prune(self, trial: Trial) -> bool:
+        """Tell the optimizer of a replicate; return whether it would end the trial here."""
+        replicate = trial.done[-1][1]
+        self._theirs()
+        try:
+            return bool(self._optimizer.report(trial.treatment, replicate.index, replicate))
+        finally:
+            self._ours_again()
+
+    def _go_on(self, trial: Trial) -> None:
+        """Run the next replicate."""
+        trial.seconds += trial.done[-1][1].duration or 0.0
+        trial.last += 1
+        self._start(trial)
+
+    def _tried_again(self, trial: Trial) -> bool:
+        """Run a failed trial again from its first replicate, where that is wanted."""
+        if (
+            trial.attempt > self._options.limits.retries
+            or self._interruption.count
+            or trial.done[-1][1].status not in _RETRIED
+        ):
+            return False
+        trial.attempt += 1
+        trial.done.clear()
+        trial.seconds = 0.0
+        trial.last = 1 if self._reports else self._options.replicates
+        self._start(trial)
+        return True
+
+    async def _finish(self, trial: Trial, observation: Observation) -> None:
+        self._done += 1
+        self._completed += observation.status in _NO_FAILURE
+        if self._options.callbacks:
+            failed = observation.status not in _NO_FAILURE
+            self._emit(TrialFailed(observation) if failed else TrialCompleted(observation))
+        if self._ours:
+            await self._tell(observation)
+        else:
+            self._in_order[trial] = observation
+            await self._tell_in_order()
+
+    async def _tell_in_order(self) -> None:
+        """Tell a plain optimizer what is finished, in the order in which it suggested it."""
+        while self._in_order:
+            trial, observation = next(iter(self._in_order.items()))
+            if observation is None:
+                return
+            del self._in_order[trial]
+            await self._tell(observation)
+
+    async def _tell(self, observation: Observation) -> None:
+        # Storage will go here: an observation is stored before it is told.
+        self._theirs()
+        self._interruption.in_optimizer = True
+        try:
+            told = self._optimizer.tell(
+                observation if self._ours else _plain(observation, self._objectives)
+            )
+            if told is not None:  # A coroutine, perhaps.
+                await resolve(told)
+        finally:
+            self._interruption.in_optimizer = False
+            self._ours_again()
+        if self._options.stop:
+            self._state.add(observation)
+        if self._options.callbacks:
+            self._emit(TrialTold(observation))
+
+    def _failed(self, observation: Observation, trial: Trial) -> None:
+        self._failures.append(observation)
+        if self._options.raise_failures:
+            name, error = observation.treatment.name, trial.done[-1][0].error
+            raise TrialsFailedError(
+                f"Trial {name!r}, {dict(observation.treatment.params)!r}: "
+                f"{observation.status.value}, {observation.error}"
+            ) from error
+        limit = self._options.all_failed_limit
+        if len(self._failures) == self._done and limit is not None and self._done >= limit:
+            # The trials of one ask are one step of the search.
+            if self._asked and not self._running:
+                return
+            raise TrialsFailedError(_causes(self._failures))
+
+    def _should_stop(self) -> bool:
+        self._state.elapsed = time.monotonic() - self._began
+        self._theirs()
+        try:
+            for condition in self._options.stop:
+                if reason := condition(self._state):
+                    name = getattr(condition, "__name__", repr(condition))
+                    self.reason = reason if isinstance(reason, str) else f"{name} said so"
+                    return True
+        finally:
+            self._ours_again()
+        return False
+
+    async def _interrupted(self) -> None:
+        """No new trials. What runs is waited for, or given up the second time."""
+        if self.reason is None:
+            self.reason = f"interrupted by {self._interruption.cause}"
+            self._runner.cancel_queued()
+        if self._interruption.count > 1:
+            await self._settle()
+
+    def _give_up_asked(self) -> None:
+        for treatment in self._asked:
+            trial = Trial(treatment, 1)
+            self._running[trial] = None
+        self._asked.clear()
+
+    async def _settle(self) -> None:
+        """Give up everything that is running, and tell it."""
+        for trial, done in await self._runner.abandon():
+            trial.done.extend(done)
+        self._give_up_asked()
+        for trial in list(self._running):
+            del self._running[trial]
+            if self._lacks_replicates(trial):
+                why = f"Given up: {self.reason}"
+                trial.done.append(ended(len(trial.done), Status.ABANDONED, why))
+            replicates = [replicate for _, replicate in trial.done]
+            observation = Observation.of_replicates(trial.treatment, replicates)
+            observation = observation.checked(self._required)
+            if self._error is None:
+                await self._finish(trial, observation)
+                continue
+            try:
+                await self._finish(trial, observation)
+            except Exception:  # noqa: BLE001  (the error that ends the search is the one to see)
+                logger.exception("%r could not be told.", trial.treatment.name)
+
+    def _lacks_replicates(self, trial: Trial) -> bool:
+        """Whether a trial lacks replicates, and none has failed."""
+        if len(trial.done) == self._options.replicates:
+            return False
+        return not trial.done or trial.done[-1][1].status is Status.COMPLETED
+
+    def _why_ended(self, error: BaseException) -> str:
+        if isinstance(error, KeyboardInterrupt) and self._interruption.count:
+            return f"interrupted by {self._interruption.cause}"
+        return f"{type(error).__name__}: {error}"
+
+    async def _best(self) -> Treatment:
+        try:
+            if not self._completed and not self._ours:
+                # An optimizer that knows no failures would call one of these trials the best.
+                raise NoCompletedTrialError(_causes(self._failures))
+            return await resolve(self._optimizer.get_best_treatment())
+        except NoCompletedTrialError as error:
+            if self._interruption.count:
+                raise (self._interruption.error or KeyboardInterrupt(self.reason)) from error
+            raise
+
+    async def _best_or_none(self) -> Treatment | None:
+        try:
+            return await self._best()
+        except Exception:  # noqa: BLE001  (whatever a foreign optimizer raises without a trial)
+            return None
+
+    def _emit(self, event: Event) -> None:
+        self._theirs()
+        notify(self._options.callbacks, event)
+        self._ours_again()
+
+
+_INTERRUPTED = "The search was interrupted."
+
+
+def _listens(optimizer: Any) -> bool:
+    """Whether an optimizer wants to hear of single replicates."""
+    return optimizer.capabilities.pruning or type(optimizer).report is not SpaceOptimizer.report
 
 
 def _plain(observation: Observation, objectives: Sequence[Objective]) -> Observation:
@@ -196,10 +449,13 @@ def _plain(observation: Observation, objectives: Sequence[Objective]) -> Observa
 
 
 def _checked_treatments(asked: Any) -> list[Treatment]:
-    treatments = list(asked) if isinstance(asked, (list, tuple)) else []
-    if not treatments or not all(isinstance(treatment, Treatment) for treatment in treatments):
-        raise TypeError(f"ask() returns a list with at least one Treatment, not {asked!r}.")
-    return treatments
+    if isinstance(asked, (list, tuple)) and asked:
+        for treatment in asked:
+            if not isinstance(treatment, Treatment):
+                break
+        else:
+            return list(asked)
+    raise TypeError(f"ask() returns a list with at least one Treatment, not {asked!r}.")
 
 
 def _causes(failures: list[Observation]) -> str:
@@ -215,43 +471,3 @@ def _causes(failures: list[Observation]) -> str:
 
 def _nothing() -> None:
     pass
-
-
-def _in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this code. That its package is loaded says nothing: Ax does."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return hasattr(shell, "kernel")
-
-
-@contextmanager
-def _progress_bar(
-    num_trials: int, optimizer: Any, progress: bool | None
-) -> Iterator[Callable[[Observation], None] | None]:
-    """Show a tqdm bar with the best value and the number of failures, where wanted."""
-    if progress is None:
-        progress = sys.stderr is not None and (sys.stderr.isatty() or _in_notebook())
-    if not progress:
-        yield None
-        return
-    from tqdm.auto import tqdm
-
-    objective = optimizer.objective
-    metric = getattr(objective, "metric", None)  # None: several objectives have no best value
-    better = min if getattr(objective, "direction", None) == "minimize" else max
-    values: list[float] = []
-    failed = 0
-    with tqdm(total=num_trials, desc=type(optimizer).__name__, unit="trial") as bar:
-
-        def update(observation: Observation) -> None:
-            nonlocal failed
-            if observation.status in _NO_FAILURE:
-                if metric is not None and observation.status is Status.COMPLETED:
-                    values[:] = [better([*values, observation[metric]])]
-            else:
-                failed += 1
-            shown = {f"best {metric}": values[0]} if values else {}
-            bar.set_postfix(shown | {"failed": failed}, refresh=False)
-            bar.update()
-
-        yield update

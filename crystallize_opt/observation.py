@@ -120,13 +120,15 @@ class Observation(_Metrics):
         """
         failed = next((r for r in replicates if r.status is not Status.COMPLETED), None)
         first, last = replicates[0], replicates[-1]
-        duration = None
-        if first.started_at is not None and None not in (r.duration for r in replicates):
-            duration = math.fsum(r.duration for r in replicates if r.duration is not None)
         if len(replicates) == 1:
             metrics, sem = first.metrics, dict.fromkeys(first.metrics)
+            duration = first.duration
         else:
             metrics, sem = _means(replicates)
+            durations = [r.duration for r in replicates if r.duration is not None]
+            duration = math.fsum(durations) if len(durations) == len(replicates) else None
+        if first.started_at is None:
+            duration = None
         ended = failed or last
         return cls(
             treatment,

@@ -161,8 +161,12 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(experiment: Experiment) -> AsyncIterator[Session]:
+async def open_session(
+    experiment: Experiment, *, set_up_steps: bool = True
+) -> AsyncIterator[Session]:
     """Call `before_run`, set the steps up, and tear them down at the end whatever happens.
+
+    With `set_up_steps=False` only `before_run` is called: the steps run in other processes.
 
     A step whose `setup` was called gets its `teardown`, also when that `setup` raised. All of it
     runs with private global generators, like the replicates.
@@ -173,7 +177,7 @@ async def open_session(experiment: Experiment) -> AsyncIterator[Session]:
         session = Session(experiment, callers_random_state)
         begun: list[PipelineStep] = []
         try:
-            for step in experiment.pipeline.steps:
+            for step in experiment.pipeline.steps if set_up_steps else ():
                 begun.append(step)
                 await resolve(step.setup(session.context))
             yield session

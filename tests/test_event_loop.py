@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -285,6 +286,28 @@ def test_an_interrupt_ends_the_work_in_the_helper_thread() -> None:
             loop.run_until_complete(main())
     finally:
         loop.close()
+    assert torn_down.is_set()
+
+
+def test_an_interrupt_may_come_before_the_thread_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the moment the thread is started: the steps must not wait for ever."""
+    submit, torn_down = ThreadPoolExecutor.submit, threading.Event()
+
+    def submit_and_interrupt(self: Any, *arguments: Any) -> None:
+        submit(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit_and_interrupt)
+
+    class Waiting(PipelineStep):
+        async def __call__(self, data: Any, ctx: FrozenContext) -> Any:
+            await asyncio.Event().wait()
+
+        def teardown(self, ctx: FrozenContext) -> None:
+            torn_down.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        in_a_running_loop(Experiment(sync_source(), Pipeline([Waiting()])).apply)
     assert torn_down.is_set()
 
 

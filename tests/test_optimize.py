@@ -564,17 +564,30 @@ def test_no_bar_where_stderr_is_no_terminal(
 # Interruption ---------------------------------------------------------------------------------
 
 
-def test_an_interrupt_ends_the_search_and_what_was_told_stays() -> None:
+def test_an_interrupt_gives_the_trial_up_and_returns_the_best_so_far() -> None:
     def interrupt(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
         if delta == 1.0:
             raise KeyboardInterrupt
         return data, {"sum": delta}
 
+    optimizer = grid([2.0, 0.0, 1.0, 3.0])
+    experiment = experiment_of(interrupt)
+
+    assert experiment.optimize(optimizer, 4).params == {"delta": 0.0}
+    assert [o.status for o in optimizer.observations] == [Status.COMPLETED] * 2 + [Status.ABANDONED]
+    assert optimizer.pending == []
+    assert experiment.stop_reason == "interrupted by SIGINT"
+
+
+def test_an_interrupt_before_a_trial_completed_is_raised() -> None:
+    def interrupt(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+        raise KeyboardInterrupt
+
     optimizer = grid(DELTAS)
     with pytest.raises(KeyboardInterrupt):
         experiment_of(interrupt).optimize(optimizer, 3)
 
-    assert optimizer.get_best_treatment().params == {"delta": 0.0}
+    assert [o.status for o in optimizer.observations] == [Status.ABANDONED]
 
 
 def test_a_pipeline_of_a_step_without_metrics_says_so() -> None:

@@ -1,0 +1,117 @@
+"""Trials without an executor: one after the other, or asynchronous ones side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crystallize_opt.event_loop import need_event_loop
+from crystallize_opt.execution import Done, Trial, ended, run_replicates
+from crystallize_opt.interruption import Interruption
+from crystallize_opt.observation import Status
+from crystallize_opt.session import Session
+
+_INTERRUPTED = "The search was interrupted."
+
+
+class InProcess:
+    """Runs a trial where it is waited for: in the search's own thread."""
+
+    failure: Exception | None = None
+
+    def __init__(self, session: Session, interruption: Interruption) -> None:
+        self._session = session
+        self._interruption = interruption
+        self._trial: Trial | None = None
+
+    def start(self, trial: Trial) -> None:
+        self._trial = trial
+
+    async def wait(self) -> list[tuple[Trial, Done]]:
+        trial, interruption = self._trial, self._interruption
+        if trial is None:
+            return []
+        first = len(trial.done)
+        interruption.in_trial = True
+        try:
+            done = await run_replicates(self._session, trial.treatment, first, trial.last)
+        except BaseException as error:
+            if not interruption.takes(error):
+                raise
+            done = [ended(first, Status.ABANDONED, _INTERRUPTED)]
+        finally:
+            interruption.in_trial = False
+        return [(trial, done)]
+
+    def cancel_queued(self) -> None:
+        """Nothing is queued: a trial runs where it is waited for."""
+
+    async def abandon(self) -> list[tuple[Trial, Done]]:
+        self._trial = None
+        return []
+
+    def close(self, *, now: bool) -> None:
+        """There is nothing to free."""
+
+
+class Concurrent:
+    """Runs asynchronous trials side by side in the search's own event loop."""
+
+    failure: Exception | None = None
+
+    def __init__(self, session: Session, interruption: Interruption) -> None:
+        self._session = session
+        self._interruption = interruption
+        self._new: list[Trial] = []
+        self._tasks: dict[Any, Trial] = {}
+
+    def start(self, trial: Trial) -> None:
+        self._new.append(trial)
+
+    async def wait(self) -> list[tuple[Trial, Done]]:
+        await need_event_loop()
+        import asyncio
+
+        for trial in self._new:
+            self._tasks[asyncio.ensure_future(self._run(trial))] = trial
+        self._new.clear()
+        self._interruption.in_trial = True
+        try:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError as error:
+            if not self._interruption.takes(error):
+                raise
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+        finally:
+            self._interruption.in_trial = False
+        return [(self._tasks.pop(task), task.result()) for task in list(self._tasks) if task.done()]
+
+    async def _run(self, trial: Trial) -> Done:
+        import asyncio
+
+        first = len(trial.done)
+        try:
+            return await run_replicates(self._session, trial.treatment, first, trial.last)
+        except asyncio.CancelledError:
+            return [ended(first, Status.ABANDONED, _INTERRUPTED)]
+
+    def cancel_queued(self) -> None:
+        """Nothing is queued: every trial that was started runs."""
+
+    async def abandon(self) -> list[tuple[Trial, Done]]:
+        import asyncio
+
+        self._new.clear()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        finished = [
+            (trial, task.result()) for task, trial in self._tasks.items() if not task.cancelled()
+        ]
+        self._tasks.clear()
+        return finished
+
+    def close(self, *, now: bool) -> None:
+        """There is nothing to free."""

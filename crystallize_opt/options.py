@@ -1,0 +1,175 @@
+"""What a search was asked for, checked before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.callbacks import Callback
+from crystallize_opt.errors import ObjectiveError, UsageError
+from crystallize_opt.limits import TrialLimits
+from crystallize_opt.objective import Objective, as_objectives
+from crystallize_opt.optimizer import BaseOptimizer, SpaceOptimizer
+from crystallize_opt.progress import ProgressBar, wants_progress
+from crystallize_opt.session import REPLICATE_KEYS
+from crystallize_opt.stopping import StopCondition, as_conditions
+
+if TYPE_CHECKING:
+    from crystallize_opt.experiment import Experiment
+
+ALL_FAILED_LIMIT = 10
+"""A search ends with an error where every one of this many first trials failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `Experiment.optimize` was given, checked."""
+
+    num_trials: int
+    replicates: int
+    executor: Any
+    max_concurrency: int
+    batch: bool
+    limits: TrialLimits
+    stop: tuple[StopCondition, ...]
+    raise_failures: bool
+    all_failed_limit: int | None
+    callbacks: tuple[Callback, ...]
+
+
+def checked_options(
+    experiment: Experiment,
+    optimizer: BaseOptimizer,
+    num_trials: int,
+    replicates_per_trial: int,
+    *,
+    executor: Any,
+    max_concurrency: int,
+    batch: bool,
+    limits: TrialLimits | None,
+    stop: Any,
+    on_failure: str,
+    all_failed_limit: int | None,
+    callbacks: Sequence[Callback],
+    progress: bool | None,
+) -> Options:
+    """Refuse what cannot be run, before anything is.
+
+    Raises:
+        UsageError: An argument is out of its range, or cannot be combined with another one.
+        ObjectiveError: The optimizer's objective has no metric, or no known direction.
+        TypeError: The optimizer lacks a method.
+    """
+    num_trials = checked_count("num_trials", num_trials)
+    replicates = checked_count("replicates_per_trial", replicates_per_trial)
+    max_concurrency = checked_count("max_concurrency", max_concurrency)
+    _check_optimizer(experiment, optimizer)
+    limits = limits or TrialLimits()
+    if not isinstance(limits, TrialLimits):
+        raise UsageError(f"limits= takes TrialLimits(...), not {limits!r}.")
+    if on_failure not in ("tell", "raise"):
+        raise UsageError(f"on_failure= is 'tell' or 'raise', not {on_failure!r}.")
+    if all_failed_limit is not None:
+        checked_count("all_failed_limit", all_failed_limit)
+    for callback in callbacks:
+        if not callable(callback) or isinstance(callback, type):
+            raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
+    if executor is None:
+        _check_in_process(experiment, max_concurrency, limits)
+    else:
+        from crystallize_opt.executors import check_executor, is_threads, refuse_limits
+
+        check_executor(executor)
+        if limits.need_processes and is_threads(executor):
+            refuse_limits("threads", limits)
+    if wants_progress(progress):
+        callbacks = (*callbacks, ProgressBar())
+    return Options(
+        num_trials=num_trials,
+        replicates=replicates,
+        executor=executor,
+        max_concurrency=max_concurrency,
+        batch=bool(batch),
+        limits=limits,
+        stop=as_conditions(stop, objectives_of(optimizer)),
+        raise_failures=on_failure == "raise",
+        all_failed_limit=all_failed_limit,
+        callbacks=tuple(callbacks),
+    )
+
+
+def _check_in_process(experiment: Experiment, max_concurrency: int, limits: TrialLimits) -> None:
+    if limits.need_processes:
+        from crystallize_opt.executors import refuse_limits
+
+        refuse_limits("this process", limits)
+    if max_concurrency > 1 and not _is_asynchronous(experiment):
+        raise UsageError(
+            f"max_concurrency={max_concurrency} without an executor needs asynchronous steps: "
+            'synchronous ones would run one after the other. Give executor="processes" or '
+            '"threads".'
+        )
+
+
+def _is_asynchronous(experiment: Experiment) -> bool:
+    for each in (experiment.datasource, *experiment.pipeline.steps):
+        parameters = getattr(each, "_parameters", None)  # of a decorated function
+        works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
+        if inspect.iscoroutinefunction(works):
+            return True
+    return False
+
+
+def _check_optimizer(experiment: Experiment, optimizer: BaseOptimizer) -> None:
+    needed = ("ask", "tell", "get_best_treatment", "objective")
+    if isinstance(optimizer, type) or (
+        missing := [name for name in needed if not hasattr(optimizer, name)]
+    ):
+        what = "a class; build it first" if isinstance(optimizer, type) else f"without {missing}"
+        raise TypeError(f"An optimizer has {', '.join(needed)}; {optimizer!r} is {what}.")
+    objectives_of(optimizer)
+    if isinstance(optimizer, SpaceOptimizer):
+        taken = {*experiment.initial_context, *REPLICATE_KEYS}
+        if clash := [name for name in optimizer.space if name in taken]:
+            raise UsageError(
+                f"The search space has the parameter {clash[0]!r}, but every replicate's context "
+                f"has that key already (it has {', '.join(sorted(taken))}). Rename the parameter, "
+                "or drop the key from initial_ctx."
+            )
+
+
+def checked_count(name: str, number: Any) -> int:
+    """Return a number of trials or replicates as a plain `int`.
+
+    Raises:
+        UsageError: It is no whole number of at least 1.
+    """
+    try:
+        count = 0 if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise UsageError(f"{name} is a whole number, at least 1, not {number!r}.")
+    return count
+
+
+def objectives_of(optimizer: Any) -> tuple[Objective, ...]:
+    """Return the objectives of an optimizer, which may use a class of its own for them.
+
+    Raises:
+        ObjectiveError: One has no metric, or no known direction.
+    """
+    if isinstance(optimizer, SpaceOptimizer):
+        return optimizer.objectives
+    objective = optimizer.objective
+    several = objective if isinstance(objective, (list, tuple)) else (objective,)
+    for each in several:
+        if not hasattr(each, "metric") or not hasattr(each, "direction"):
+            raise ObjectiveError(
+                f"The objective of {type(optimizer).__name__} has a metric and a direction, as "
+                f"Objective('loss', 'minimize') has; {each!r} has not."
+            )
+    return as_objectives([Objective(each.metric, each.direction) for each in several])

@@ -1,0 +1,122 @@
+"""Trials on executors whose workers are processes, and on processes of this package's own."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt import worker
+from crystallize_opt.execution import Done, Trial
+from crystallize_opt.executors import OnExecutor, shut_down
+from crystallize_opt.interruption import Interruption
+from crystallize_opt.limits import TrialLimits
+from crystallize_opt.optimizer import SpaceOptimizer
+from crystallize_opt.sending import picklable_experiment, pickled
+from crystallize_opt.session import Session
+from crystallize_opt.worker_process import WorkerProcess, run_limited
+
+if TYPE_CHECKING:
+    from crystallize_opt.executors import Workers
+
+
+class OnProcesses(OnExecutor):
+    """Runs trials on an executor whose workers are processes, here or on other machines."""
+
+    def __init__(
+        self,
+        session: Session,
+        workers: Workers,
+        interruption: Interruption,
+        limits: TrialLimits,
+        optimizer: SpaceOptimizer[Any] | None,
+    ) -> None:
+        self._blob = picklable_experiment(session.experiment, optimizer)
+        self._key = hashlib.sha256(self._blob).hexdigest()
+        self._limits = limits
+        super().__init__(session, workers, interruption)
+
+    def close(self, *, now: bool) -> None:
+        if now or self._abandoned:
+            if self._make is not None:
+                _kill_workers(self._executor)
+            now = True
+        super().close(now=now)
+
+    def _submit(self, trial: Trial) -> Future[Any]:
+        arguments = (
+            self._key,
+            self._blob,
+            pickled(trial.treatment, f"The treatment {trial.treatment.name!r}"),
+            len(trial.done),
+            trial.last,
+        )
+        future: Future[Any]
+        if self._limits.need_processes:
+            future = self._executor.submit(
+                run_limited, *arguments, self._seconds(trial), self._limits.memory_bytes
+            )
+        else:
+            future = self._executor.submit(worker.run_trial, *arguments)
+        return future
+
+    def _seconds(self, trial: Trial) -> float | None:
+        seconds = self._limits.seconds
+        return None if seconds is None else max(0.001, seconds - trial.seconds)
+
+    def _done(self, result: Any) -> Done:
+        return worker.from_rows(result)
+
+    def _threads_run(self) -> bool:
+        return False
+
+
+class OnOwnProcesses(OnProcesses):
+    """Runs each worker as a process that is killed at a limit: `executor="processes"`."""
+
+    def __init__(self, session: Session, workers: Workers, *others: Any) -> None:
+        self._of_thread = threading.local()
+        self._processes: list[WorkerProcess] = []
+        super().__init__(session, workers, *others)
+        self._executor = ThreadPoolExecutor(workers.count, thread_name_prefix="crystallize_opt")
+
+    def _submit(self, trial: Trial) -> Future[Any]:
+        treatment = pickled(trial.treatment, f"The treatment {trial.treatment.name!r}")
+        future: Future[Any] = self._executor.submit(
+            self._run, treatment, len(trial.done), trial.last, self._seconds(trial)
+        )
+        return future
+
+    def _run(self, treatment: bytes, first: int, last: int, seconds: float | None) -> Any:
+        """Run a trial: in a thread of this process that waits for the worker process."""
+        if not hasattr(self._of_thread, "process"):
+            self._of_thread.process = WorkerProcess()
+            self._processes.append(self._of_thread.process)
+        if self._abandoned:
+            self._of_thread.process.give_up()
+        process: WorkerProcess = self._of_thread.process
+        memory = self._limits.memory_bytes
+        return process.run(self._key, self._blob, treatment, first, last, seconds, memory)
+
+    def _end_running(self) -> None:
+        for process in list(self._processes):
+            process.give_up()
+
+    def close(self, *, now: bool) -> None:
+        if now:
+            self._abandoned = True
+            self._end_running()
+        shut_down(self._executor, wait=True)  # Its threads have nothing left to wait for.
+        for process in self._processes:
+            process.close()
+
+
+def _kill_workers(executor: Any) -> None:
+    """End the processes of an executor that was made for this search, where they are known."""
+    processes = getattr(executor, "_processes", None)
+    if isinstance(processes, dict):
+        for process in list(processes.values()):
+            with suppress(Exception):
+                process.kill()

@@ -1,0 +1,133 @@
+"""What runs in a worker process: one trial, from bytes to plain data.
+
+Nothing but plain data leaves it, whatever the trial does: no exception (its class might not
+unpickle, and break a whole pool), no result (which might not pickle), no `SystemExit`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from crystallize_opt.event_loop import run_sync
+from crystallize_opt.execution import Done, ended, run_replicates
+from crystallize_opt.experiment import Experiment
+from crystallize_opt.observation import Replicate, Status
+from crystallize_opt.session import ReplicateRun, open_session
+from crystallize_opt.treatment import Treatment
+
+Row = tuple[Any, ...]
+"""A replicate as plain data: the fields of `Replicate`, and the metrics with all their values."""
+
+_PLAIN = (float, int, str, bool, type(None))
+
+_loaded: tuple[str, Any] | None = None
+
+
+def run_trial(key: str, blob: bytes, treatment: bytes, first: int, last: int) -> list[Row]:
+    """Run some replicates of a treatment. Never raises.
+
+    Args:
+        key: What the experiment is remembered by, for the next trial in this process.
+        blob: The experiment.
+        treatment: The treatment.
+        first: The first replicate.
+        last: The replicate to end before.
+    """
+    started_at = time.time()
+    try:
+        load(key, blob)
+        return run_loaded(treatment, first, last)
+    except BaseException as error:  # noqa: BLE001
+        return ended_by(first, error, started_at)
+
+
+def load(key: str, blob: bytes) -> None:
+    """Unpickle the experiment, unless it is the one before."""
+    global _loaded
+    if _loaded is None or _loaded[0] != key:
+        _loaded = (key, pickle.loads(blob))  # noqa: S301  (our own bytes)
+
+
+def run_loaded(treatment: bytes, first: int, last: int) -> list[Row]:
+    """Run some replicates with the experiment that was loaded."""
+    experiment: Any = _loaded and _loaded[1]
+    return run_sync(_run(experiment, pickle.loads(treatment), first, last))  # noqa: S301
+
+
+async def _run(experiment: Experiment, treatment: Treatment, first: int, last: int) -> list[Row]:
+    async with open_session(experiment) as session:
+        done = await run_replicates(session, treatment, first, last)
+    return rows_of(done)
+
+
+def ended_by(first: int, error: BaseException, started_at: float) -> list[Row]:
+    """Return the one replicate that an exception has ended, outside of the steps."""
+    status = Status.FAILED
+    if isinstance(error, MemoryError):
+        status = Status.OUT_OF_MEMORY
+    elif isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches every process of a terminal.
+        status = Status.ABANDONED
+    return rows_of([ended(first, status, error, started_at=started_at)])
+
+
+def rows_of(done: Done) -> list[Row]:
+    """Make plain data of replicates."""
+    return [_row(run, replicate) for run, replicate in done]
+
+
+def _row(run: ReplicateRun, replicate: Replicate) -> Row:
+    return (
+        replicate.index,
+        replicate.seed,
+        {name: tuple(_portable(value) for value in each) for name, each in run.metrics.items()},
+        dict(replicate.metrics),
+        replicate.status.value,
+        replicate.error,
+        replicate.traceback,
+        replicate.started_at,
+        replicate.duration,
+    )
+
+
+def _portable(value: Any) -> Any:
+    """Return a metric's value as it is, if plain; or pickled: an array, for example."""
+    if type(value) in _PLAIN:
+        return value
+    try:
+        return pickle.dumps(value)
+    except Exception:  # noqa: BLE001  (whatever a foreign __reduce__ raises)
+        return f"<a {type(value).__name__}, which cannot be pickled>"
+
+
+def from_rows(rows: list[Row]) -> Done:
+    """Make replicates of what a worker returned."""
+    done: Done = []
+    for index, seed, values, metrics, status, error, trace, started_at, duration in rows:
+        exception = None
+        if error is not None:
+            exception = RuntimeError(error)
+            exception.add_note(f"In a worker process:\n{trace or error}")
+        replicate = Replicate(
+            index, seed, metrics, Status(status), error, trace, started_at, duration
+        )
+        run = ReplicateRun(
+            index, seed, _unpacked(values), None, exception, started_at or 0.0, duration or 0.0
+        )
+        done.append((run, replicate))
+    return done
+
+
+def _unpacked(values: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    return {name: tuple(_value(value) for value in each) for name, each in values.items()}
+
+
+def _value(value: Any) -> Any:
+    if type(value) is not bytes:
+        return value
+    try:
+        return pickle.loads(value)  # noqa: S301  (our own worker's bytes)
+    except Exception:  # noqa: BLE001
+        return "<a value that cannot be unpickled>"

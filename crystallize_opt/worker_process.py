@@ -1,0 +1,282 @@
+"""One process that runs one trial after the other, and is killed at a limit.
+
+A process and a pipe, and nothing that is shared with another one. In a pool, a worker that is
+killed while it holds the queue's lock, or has sent half of a result, takes the pool along: pebble
+5.2 then waits a minute for the lock and fails every later trial, `ProcessPoolExecutor` and loky
+fail all that is in flight. Here a new process gets a new pipe.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+import time
+from contextlib import suppress
+from multiprocessing import connection
+from multiprocessing.util import Finalize
+from typing import Any
+
+from crystallize_opt import worker
+from crystallize_opt.errors import MissingExtraError
+from crystallize_opt.execution import ended
+from crystallize_opt.observation import Status
+
+_LOOK_SECONDS = 1.0
+"""How often to look whether the process lives: what it forked may keep its pipe open."""
+_MEMORY_SECONDS = 0.05
+"""How often to look at the memory. What it has started is looked for once in `_LOOK_SECONDS`."""
+_PATIENCE_SECONDS = 3.0
+"""How long a process may take to end in good order, when it has nothing left to do."""
+
+_of_thread = threading.local()
+
+
+def run_limited(
+    key: str,
+    blob: bytes,
+    treatment: bytes,
+    first: int,
+    last: int,
+    seconds: float | None,
+    memory: int | None,
+) -> list[worker.Row]:
+    """Run some replicates in a child of this process, which is killed at a limit. Never raises."""
+    started_at = time.time()
+    try:
+        if not hasattr(_of_thread, "process"):
+            _of_thread.process = WorkerProcess()
+            # A process waits for its children when it ends, unless they have ended before.
+            Finalize(None, _of_thread.process.close, exitpriority=100)
+        process: WorkerProcess = _of_thread.process
+        return process.run(key, blob, treatment, first, last, seconds, memory)
+    except BaseException as error:  # noqa: BLE001
+        if "daemonic processes" in str(error):
+            error.add_note(
+                "Dask's workers may start no processes, so no limits hold there. Call dask.config."
+                'set({"distributed.worker.daemon": False}) before the cluster is made.'
+            )
+        return worker.ended_by(first, error, started_at)
+
+
+class _Ended(Exception):  # noqa: N818  (caught here)
+    """The process is no more, or is to be no more."""
+
+    def __init__(self, status: Status, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class WorkerProcess:
+    """Keeps a process that runs trials, and makes a new one where it has died or been killed.
+
+    Every method but `give_up` is called from one thread.
+    """
+
+    def __init__(self) -> None:
+        need_libraries()
+        self._process: Any = None
+        self._pipe: Any = None
+        self._key: str | None = None
+        self._given_up = False
+
+    def run(
+        self,
+        key: str,
+        blob: bytes,
+        treatment: bytes,
+        first: int,
+        last: int,
+        seconds: float | None = None,
+        memory: int | None = None,
+    ) -> list[worker.Row]:
+        """Run some replicates of a treatment. What happens to the process is in the result."""
+        started_at = time.time()
+        try:
+            if self._process is None or not self._process.is_alive():
+                self._throw_away()
+                self._start()
+            if key != self._key:
+                rows = self._call((worker.load, (key, blob), first))
+                if rows is not None:
+                    return rows  # The experiment cannot be unpickled there.
+                self._key = key
+            call = (worker.run_loaded, (treatment, first, last), first)
+            return self._call(call, seconds, memory) or []
+        except _Ended as end:
+            self._throw_away()
+            return worker.rows_of([ended(first, end.status, str(end), started_at=started_at)])
+
+    def _start(self) -> None:
+        from loky.backend import get_context
+
+        # Not fork: threads are running, here and in numerical libraries. Nor spawn: it would run
+        # the main script again, which for one without a guard begins this search anew.
+        context = get_context("loky")
+        self._pipe, other = context.Pipe()
+        try:
+            process = context.Process(target=_serve, args=(other,), name="crystallize_opt")
+            process.start()
+        finally:
+            other.close()
+        self._process = process
+
+    def _call(
+        self, call: Any, seconds: float | None = None, memory: int | None = None
+    ) -> list[worker.Row] | None:
+        """Have the process call a function.
+
+        Raises:
+            _Ended: The process has died, has been killed at a limit, or is given up.
+        """
+        if self._given_up:  # Looked at after the process is known: `give_up` does it in reverse.
+            self._kill()
+        try:
+            self._pipe.send(call)
+            self._await_answer(seconds, memory)
+            return self._pipe.recv()  # type: ignore[no-any-return]
+        except (EOFError, OSError):
+            raise self._death() from None
+
+    def _await_answer(self, seconds: float | None, memory: int | None) -> None:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        used = None if memory is None else _Memory(self._process.pid)
+        while True:
+            wait = _LOOK_SECONDS if used is None else _MEMORY_SECONDS
+            if deadline is not None:
+                wait = min(wait, max(0.0, deadline - time.monotonic()))
+            if self._pipe in connection.wait([self._pipe, self._process.sentinel], wait):
+                return
+            if not self._process.is_alive():
+                if self._pipe.poll():  # It has answered, and died after that.
+                    return
+                raise self._death()
+            if deadline is not None and time.monotonic() >= deadline:
+                self._kill()
+                raise _Ended(
+                    Status.TIMED_OUT, f"The trial was ended at its limit of {seconds:g} seconds."
+                )
+            if used is not None and memory is not None and (size := used.resident()) > memory:
+                self._kill()
+                raise _Ended(
+                    Status.OUT_OF_MEMORY,
+                    f"The trial was ended at its memory limit: {size / 1e6:,.0f} MB resident, "
+                    f"{memory / 1e6:,.0f} MB allowed.",
+                )
+
+    def _death(self) -> _Ended:
+        self._process.join(_PATIENCE_SECONDS)
+        code = self._process.exitcode
+        self._kill()  # It may have closed its pipe and live.
+        if self._given_up:
+            return _Ended(Status.ABANDONED, "The search was ended.")
+        return _Ended(Status.WORKER_DIED, _how_it_died(code))
+
+    def _kill(self) -> None:
+        process = self._process
+        if process is not None and process.exitcode is None:
+            for each in _family_of(process.pid):
+                with suppress(Exception):  # It has just ended.
+                    each.kill()
+
+    def _throw_away(self) -> None:
+        if self._process is not None:
+            self._pipe.close()
+            self._process.join()
+        self._process = self._pipe = self._key = None
+
+    def give_up(self) -> None:
+        """End the running trial, and every later one at once. May be called from any thread."""
+        self._given_up = True
+        self._kill()
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._pipe.close()  # At the end of its pipe it ends.
+            self._process.join(_PATIENCE_SECONDS)
+            self._kill()
+            self._throw_away()
+
+
+def _serve(pipe: Any) -> None:
+    """Call what comes through the pipe, and send back what it returns: in the process."""
+    # Ctrl-C in a terminal reaches every process of the group; the search decides what becomes of
+    # its trials.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # loky leaves its own name here, which the processes that a trial starts would not know.
+    multiprocessing.set_start_method(None, force=True)
+    while True:
+        try:
+            function, arguments, first = pipe.recv()
+        except (EOFError, OSError):
+            return
+        started_at = time.time()
+        try:
+            answer = function(*arguments)
+        except BaseException as error:  # noqa: BLE001
+            answer = worker.ended_by(first, error, started_at)
+        pipe.send(answer)
+
+
+class _Memory:
+    """The resident memory of a process and of what it has started."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._family: list[Any] = []
+        self._looked_at = -_LOOK_SECONDS
+
+    def resident(self) -> int:
+        if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
+            # Every process of the system is looked at for this.
+            self._family, self._looked_at = _family_of(self._pid), time.monotonic()
+        total = 0
+        for process in self._family:
+            with suppress(Exception):  # It has just ended.
+                total += process.memory_info().rss
+        return total
+
+
+def _family_of(pid: int | None) -> list[Any]:
+    """Return a process and all that it has started."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _how_it_died(code: int | None) -> str:
+    if code is None:
+        return "The worker process closed its connection."
+    if code >= 0:
+        return f"The worker process ended with exit code {code}."
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (the system does that when it runs out of memory)" if name == "SIGKILL" else ""
+    return f"The worker process was killed by {name}{hint}."
+
+
+def need_libraries() -> None:
+    """Check that the libraries are there that look after processes.
+
+    Raises:
+        MissingExtraError: One of them is not installed.
+    """
+    try:
+        import cloudpickle  # noqa: F401
+        import loky  # noqa: F401
+        import psutil  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name not in ("cloudpickle", "loky", "psutil"):
+            raise
+        raise MissingExtraError(
+            f"Trials in processes need {error.name}, which is not installed. Run: pip install "
+            '"crystallize-opt[processes]"',
+            name=error.name,
+        ) from error

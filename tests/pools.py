@@ -1,0 +1,35 @@
+"""Executors that the tests run trials on, and the optimizer that gives them known trials."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import Executor, ProcessPoolExecutor
+from typing import Any
+
+from loky import get_reusable_executor
+
+from crystallize_opt import Objective, Status
+from crystallize_opt.adapters import GridOptimizer
+
+LOSS = Objective("loss", "minimize")
+
+EXECUTORS = ["threads", "processes", "spawn", "loky", "dask"]
+PROCESSES = EXECUTORS[1:]
+
+
+def grid(values: list[Any], objective: Objective = LOSS) -> GridOptimizer:
+    return GridOptimizer({"x": values}, objective)
+
+
+def statuses(optimizer: Any) -> dict[float, Status]:
+    """The status of each trial, by its parameter."""
+    return {o.treatment.params["x"]: o.status for o in optimizer.observations}
+
+
+def spawn_pool() -> Executor:
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
+def loky_pool() -> Executor:
+    pool: Executor = get_reusable_executor(max_workers=2)
+    return pool
