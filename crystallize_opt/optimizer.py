@@ -322,8 +322,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         given = [observations] if isinstance(observations, Observation) else list(observations)
         inside: list[Observation] = []
         for observation in given:
+            treatment = observation.treatment
             try:
-                self.space.validate(observation.treatment.params)
+                point = self.space.validate(treatment.params)
             except InvalidParametersError as error:
                 if skip_outside:
                     continue
@@ -331,6 +332,11 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                     f"Cannot attach {observation.treatment.name!r}: {error} (To leave out what is "
                     "outside of the space: skip_outside=True.)"
                 ) from None
+            if any(
+                type(point[name]) is not type(value) for name, value in treatment.params.items()
+            ):
+                plain = Treatment(treatment.name, point)
+                observation = dataclasses.replace(observation, treatment=plain)
             inside.append(observation)
         for observation in inside:
             checked = observation.checked(self.required_metrics)

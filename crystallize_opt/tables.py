@@ -24,9 +24,13 @@ def frame_of(history: History) -> pd.DataFrame:
     metrics = list(dict.fromkeys(metric for o in history for metric in o))
     sems = [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
     names = list(history.space or dict.fromkeys(n for o in history for n in o.treatment.params))
-    columns: dict[str, list[Any]] = {"trial": [o.treatment.name for o in history]}
+    columns: dict[str, Any] = {"trial": [o.treatment.name for o in history]}
+    library = _pandas()
     for name in names:
-        columns[f"params.{name}"] = [o.treatment.params.get(name) for o in history]
+        values = [o.treatment.params.get(name) for o in history]
+        space = history.space
+        exact = space is None or hasattr(space[name], "choices")  # 1 is not to become 1.0
+        columns[f"params.{name}"] = library.Series(values, dtype=object) if exact else values
     for metric in metrics:
         columns[f"metrics.{metric}"] = [o.metrics.get(metric) for o in history]
     for metric in sems:
@@ -34,7 +38,7 @@ def frame_of(history: History) -> pd.DataFrame:
     columns["status"] = [str(o.status) for o in history]
     for name in ("error", "started_at", "duration"):
         columns[name] = [getattr(o, name) for o in history]
-    frame: pd.DataFrame = _pandas().DataFrame(columns)
+    frame: pd.DataFrame = library.DataFrame(columns)
     return frame
 
 
@@ -51,10 +55,12 @@ def observations_in(table: Any, space: SearchSpace, required: Collection[str]) -
         required: The metrics to read; besides, those of columns `metrics.<name>` are read.
 
     Raises:
-        UsageError: A parameter or a required metric has no column.
+        UsageError: A parameter or a required metric has no column; or in a file, two choices of a
+            parameter look the same.
     """
     if isinstance(table, (str, os.PathLike)):
         # As text: only the parameter knows whether "1" is a number or a choice.
+        _refuse_equal_texts(space)
         table = _pandas().read_csv(table, dtype=str, keep_default_na=False, na_values=[""])
     params = {
         name: _column(table, "params", name)
@@ -73,6 +79,18 @@ def observations_in(table: Any, space: SearchSpace, required: Collection[str]) -
         treatment = Treatment(f"row_{number}" if name is None else str(name), point)
         observations.append(_observation(treatment, cells, metrics, required))
     return observations
+
+
+def _refuse_equal_texts(space: SearchSpace) -> None:
+    for name, parameter in space.items():
+        texts: dict[str, Any] = {}
+        for choice in getattr(parameter, "choices", ()):
+            other = texts.setdefault("" if choice is None else str(choice), choice)
+            if other is not choice:
+                raise UsageError(
+                    f"In a CSV file the choices {other!r} and {choice!r} of {name!r} look the "
+                    "same. Give a DataFrame, or a History."
+                )
 
 
 def _column(table: Any, kind: str, name: str) -> str:
@@ -127,7 +145,7 @@ def _value(parameter: Parameter, cell: Any) -> Any:
                 continue
     elif isinstance(cell, float) and cell.is_integer():
         candidates.append(int(cell))  # pandas makes floats of a column of ints with gaps
-    return next((each for each in candidates if _holds(parameter, each)), cell)
+    return next((parameter.canonical(c) for c in candidates if _holds(parameter, c)), cell)
 
 
 def _holds(parameter: Parameter, value: Any) -> bool:

@@ -198,7 +198,7 @@ def test_a_client_of_ax_becomes_a_history(tmp_path: Path) -> None:
             if number == 1:
                 client.mark_trial_failed(index, failed_reason="boom")
             elif number < 3:
-                outcome = {"score": (0.25 * number, 0.125), "loss": 1.5, "lag": number}
+                outcome: Any = {"score": (0.25 * number, 0.125), "loss": 1.5, "lag": number}
                 client.complete_trial(index, outcome)
         client.save_to_json_file(str(tmp_path / "ax.json"))
 

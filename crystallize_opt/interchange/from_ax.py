@@ -36,11 +36,14 @@ def history_from_ax(client: Any) -> History:
     Raises:
         MissingExtraError: Ax is not installed.
     """
-    if isinstance(client, (str, os.PathLike)):
-        client = _load(os.fspath(client))
-    experiment = client._experiment  # noqa: SLF001  (the client has no other way to its trials)
+    ax_client = _import_ax()
+    # Ax warns of its own use of pandas.
+    with ax_client._no_trace():  # noqa: SLF001
+        if isinstance(client, (str, os.PathLike)):
+            client = ax_client.Client.load_from_json_file(os.fspath(client))
+        experiment = client._experiment  # noqa: SLF001  (there is no other way to the trials)
+        data = experiment.lookup_data().df
     config = experiment.optimization_config
-    data = experiment.lookup_data().df
     metrics: dict[int, dict[str, tuple[float, float]]] = {}
     for index, metric, mean, sem in data[["trial_index", "metric_name", "mean", "sem"]].values:
         metrics.setdefault(int(index), {})[metric] = (float(mean), float(sem))
@@ -68,7 +71,7 @@ def history_from_ax(client: Any) -> History:
     )
 
 
-def _load(path: str) -> Any:
+def _import_ax() -> Any:
     try:
         from crystallize_opt.adapters.ax import _importing
     except ModuleNotFoundError as error:
@@ -79,12 +82,8 @@ def _load(path: str) -> Any:
             name="ax",
         ) from error
     with _importing():
-        from ax.api.client import Client
-
-        from crystallize_opt.adapters._ax_client import _no_trace
-
-    with _no_trace():
-        return Client.load_from_json_file(path)
+        from crystallize_opt.adapters import _ax_client
+    return _ax_client
 
 
 def _observation(
