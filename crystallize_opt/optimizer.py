@@ -22,7 +22,7 @@ from crystallize_opt.errors import (
     UnknownMetricError,
     UsageError,
 )
-from crystallize_opt.events import Asked, Attached, Event, Reported, Told
+from crystallize_opt.events import Asked, Attached, Event, Reported, SavedState, Told
 from crystallize_opt.objective import Constraint, Objective, as_objectives, dominates
 from crystallize_opt.observation import Observation, Status, as_number
 from crystallize_opt.random_state import checked_seed
@@ -351,7 +351,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self,
         events: Iterable[Event],
         versions: Mapping[str, str] | None = None,
-        state: str | None = None,
+        state: SavedState | None = None,
     ) -> None:
         """Go through a recorded order of asks and tells again, proving each suggestion equal.
 
@@ -360,22 +360,22 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         Args:
             events: The `.events` of the recorded optimizer.
             versions: Its `.versions`, for the message of the error.
-            state: What a stored run holds for the last ask, where the backend has such a state.
-                The backend then takes the recorded suggestions as its own, and only the last ask
-                is made again, and proved equal.
+            state: What a stored run holds of an ask, where the backend has such a state. The
+                backend then takes the suggestions before it as its own, and only that ask and those
+                after it are made again, and proved equal.
 
         Raises:
             ReplayDiverged: A suggestion, or a wish to prune, differs from the recorded one.
         """
-        events = list(events)
-        last = max((i for i, e in enumerate(events) if isinstance(e, Asked)), default=-1)
-        for number, event in enumerate(events):
+        asks = 0
+        for event in events:
             if isinstance(event, Asked):
-                if state is not None and number < last:
+                asks += 1
+                if state is not None and asks <= state.asks:
                     self._repeat(event)
                     continue
-                if state is not None:
-                    self._restore_state(state)
+                if state is not None and asks == state.asks + 1:
+                    self._restore_state(state.data)
                 try:
                     asked = self.ask(len(event.treatments))
                 except SpaceExhausted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crystallize_opt.context import logger
 from crystallize_opt.description import changes, describe
 from crystallize_opt.errors import ReplayDiverged, RunChanged, UsageError
-from crystallize_opt.events import Asked, Attached, Event, Reported, Told
+from crystallize_opt.events import Asked, Attached, Event, Reported, SavedState, Told
 from crystallize_opt.execution import Done, Trial
 from crystallize_opt.observation import Observation, Replicate, Status
 from crystallize_opt.optimizer import SpaceOptimizer, versions_of
@@ -26,6 +27,7 @@ from crystallize_opt.treatment import Treatment
 if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment
 
+_STATE_EVERY = 8  # A search that is resumed makes at most so many suggestions again.
 Ask = Callable[[], Awaitable[list[Treatment]]]
 Tell = Callable[[Observation], Awaitable[None]]
 
@@ -85,9 +87,10 @@ class Recorder:
         try:
             self._stored = StoredRun(run, self._writer.rows, space)
             self._attaches = bool(self._stored.segments) and resume == "attach"
+            self._resumes = bool(self._stored.segments) and not self._attaches
             self._adopt_seed(experiment)
             self._description = describe(experiment, optimizer, replicates)
-            if self._stored.segments and not self._attaches:
+            if self._resumes:
                 self._refuse_changes()
         except BaseException:
             self._writer.close()
@@ -98,6 +101,7 @@ class Recorder:
         self._seen = 0  # so many events of the optimizer are written
         self._written: set[str] = set()  # trials written, of which the optimizer has not heard
         self._given_up: set[str] = set()
+        self._asks = 0  # calls of the optimizer's `ask` in this segment
         self._state: str | None = None
         self._replicate: Replicate | None = None
 
@@ -193,7 +197,7 @@ class Recorder:
         try:
             # With other versions every suggestion is made again, to find the first that differs.
             same = versions == last.versions
-            optimizer.replay(rest, last.versions, self._writer.state if same else None)
+            optimizer.replay(rest, last.versions, self._saved_state(recorded[:common], same=same))
         except ReplayDiverged as error:
             if optimizer.seed is None:
                 error.add_note(
@@ -203,6 +207,7 @@ class Recorder:
             else:
                 error.add_note("The run can go on with resume='attach', from its data.")
             raise
+        self._asks = sum(isinstance(event, Asked) for event in last.events)
         asked = [t for e in last.events if isinstance(e, Asked) for t in e.treatments]
         numbers = {treatment.name: stored.numbers[id(treatment)] for treatment in asked}
         told = [e.observation.treatment for e in own if isinstance(e, Told)]
@@ -212,6 +217,14 @@ class Recorder:
         self._seen = len(optimizer.events_after(0))
         self._writer.append([("resume", None, to_text({"versions": versions}))])
         self._write(own)
+
+    def _saved_state(self, before: Sequence[Event], *, same: bool) -> SavedState | None:
+        """Return the stored state, counting asks from the events that the optimizer has not had."""
+        stored = json.loads(self._writer.state or "{}")
+        if not same or stored.get("segment") != len(self._stored.segments):
+            return None
+        asks = stored["asks"] - sum(isinstance(event, Asked) for event in before)
+        return SavedState(asks, stored["state"]) if asks >= 0 else None
 
     def _common(self, given: Sequence[Event], recorded: Sequence[Event]) -> tuple[int, list[Event]]:
         """Return how much of a recorded order the optimizer has behind it, and what else it has.
@@ -253,7 +266,7 @@ class Recorder:
         asked = [t.name for segment in stored.segments for t in segment.treatments]
         names = set(asked)
         pending, observations = [], []
-        if self._ours and stored.segments and not self._attaches:
+        if self._ours and self._resumes:
             mine = {t.name for t in stored.segments[-1].treatments}
             for treatment in self._optimizer.pending:
                 if treatment.name in mine:
@@ -334,9 +347,13 @@ class Recorder:
     # Writing -----------------------------------------------------------------------------------
 
     def before_ask(self) -> None:
-        """Note what the next ask depends on."""
-        if self._ours:
-            self._state = self._optimizer._state_before_ask()  # noqa: SLF001
+        """Note what the next ask depends on; not each time, because it may be large."""
+        if self._ours and self._asks % _STATE_EVERY == 0:
+            state = self._optimizer._state_before_ask()  # noqa: SLF001
+            if state is not None:
+                segment = len(self._stored.segments) + (not self._resumes)
+                written = {"segment": segment, "asks": self._asks, "state": state}
+                self._state = json.dumps(written)
 
     def asked(self, treatments: Sequence[Treatment]) -> None:
         """Write down what was suggested."""
@@ -376,11 +393,10 @@ class Recorder:
 
     def _write(self, events: Sequence[Event]) -> None:
         rows: list[Row] = []
-        asks = 0
         for event in events:
             if isinstance(event, Asked):
                 rows += self._rows_of_ask(event.treatments)
-                asks += 1
+                self._asks += 1
             elif isinstance(event, Reported):
                 rows.append(self._row_of_report(event))
             elif isinstance(event, Attached):
@@ -394,7 +410,7 @@ class Recorder:
                 else:
                     rows.append(self._row_of(event.observation))
         if rows:
-            self._writer.append(rows, self._state if asks == 1 else None)
+            self._writer.append(rows, self._state)
         self._state = None
 
     def _rows_of_ask(self, treatments: Sequence[Treatment]) -> list[Row]:

@@ -41,7 +41,6 @@ CREATE TABLE events (
 CREATE INDEX events_of_run ON events (run);
 CREATE TABLE states (
   run INTEGER PRIMARY KEY REFERENCES runs (run),
-  seq INTEGER NOT NULL,
   data TEXT NOT NULL
 );
 CREATE VIEW trials AS
@@ -76,7 +75,7 @@ class RunWriter:
 
     Attributes:
         rows: Every event of the run so far, in order.
-        state: What the optimizer's last ask depended on, as JSON, where that is stored.
+        state: What one of the optimizer's asks depended on, as JSON, where that is stored.
 
     Raises:
         StorageError: The file is damaged, none of ours, or of a newer version.
@@ -108,9 +107,9 @@ class RunWriter:
             self._lock = _Lock(self.path, self._run, run)
             undo.callback(self._lock.release)
             with _storage_errors(self.path, "read"):
-                self.rows, self._checksum, last_ask = _rows(self.path, self._connection, self._run)
+                self.rows, self._checksum = _rows(self.path, self._connection, self._run)
                 found = self._connection.execute(
-                    "SELECT data FROM states WHERE run = ? AND seq = ?", (self._run, last_ask)
+                    "SELECT data FROM states WHERE run = ?", (self._run,)
                 ).fetchone()
                 self.state: str | None = found and found[0]
             undo.pop_all()
@@ -120,7 +119,7 @@ class RunWriter:
 
         Args:
             rows: The events.
-            state: Takes the place of the stored state; belongs to the one ask in the rows.
+            state: Takes the place of the stored state.
 
         Raises:
             StorageError: They could not be written; everything before them is intact.
@@ -132,16 +131,13 @@ class RunWriter:
             execute("BEGIN IMMEDIATE")
             for kind, trial, data in rows:
                 checksum = _chained(checksum, kind, trial, data)
-                cursor = execute(
+                execute(
                     "INSERT INTO events (run, kind, trial, at, data, checksum)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
                     (self._run, kind, trial, now, data, checksum),
                 )
-                if kind == "ask" and state is not None:
-                    execute(
-                        "INSERT OR REPLACE INTO states VALUES (?, ?, ?)",
-                        (self._run, cursor.lastrowid, state),
-                    )
+            if state is not None:
+                execute("INSERT OR REPLACE INTO states VALUES (?, ?)", (self._run, state))
             execute("COMMIT")
         except BaseException as error:
             if self._connection.in_transaction:
@@ -185,7 +181,7 @@ def read_run(path: str | os.PathLike[str], run: str | None = None) -> tuple[str,
             raise StorageError(
                 f"{str(path)!r} {what}. Its runs: {', '.join(map(repr, names)) or 'none'}."
             )
-        rows, _, _ = _rows(Path(path), connection, names[run])
+        rows, _ = _rows(Path(path), connection, names[run])
     return str(run), rows
 
 
@@ -259,15 +255,13 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield reader
 
 
-def _rows(
-    path: Path, connection: sqlite3.Connection, run: int
-) -> tuple[Sequence[Row], int, int | None]:
-    """Return all events of a run, the last checksum, and the seq of the last call of ask."""
+def _rows(path: Path, connection: sqlite3.Connection, run: int) -> tuple[Sequence[Row], int]:
+    """Return all events of a run, and the last checksum."""
     found = connection.execute(
         "SELECT kind, trial, data FROM events WHERE run = ? ORDER BY seq", (run,)
     ).fetchall()
     if not found:
-        return [], 0, None
+        return [], 0
     seq, stored = connection.execute(
         "SELECT seq, checksum FROM events WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
     ).fetchone()
@@ -278,10 +272,7 @@ def _rows(
             f"{str(path)!r} is damaged: the events up to {seq} are not as they were written. "
             "Restore the file from a copy, or begin a new run in another one."
         )
-    (last_ask,) = connection.execute(
-        "SELECT max(seq) FROM events WHERE run = ? AND kind = 'ask'", (run,)
-    ).fetchone()
-    return found, checksum, last_ask
+    return found, checksum
 
 
 def _chained(checksum: int, kind: str, trial: int | None, data: str) -> int:
