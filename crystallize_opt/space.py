@@ -6,6 +6,7 @@ import math
 import operator
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
@@ -121,7 +122,7 @@ class SearchSpace(Mapping[str, Parameter]):
         """The default of each parameter that has one."""
         return MappingProxyType({n: p.default for n, p in self.items() if p.has_default})
 
-    @property
+    @cached_property
     def size(self) -> float:
         """The number of different points, `math.inf` where a parameter is continuous.
 
