@@ -596,11 +596,11 @@ class Search:
         self._asked.clear()
 
     async def _settle(self) -> None:
-        """Give up everything that is running, and tell it; first, what has run to its end."""
+        """Give up everything that is running, and tell it."""
         for trial, done in await self._runner.abandon():
             trial.done.extend(done)
         self._give_up_asked()
-        for trial in sorted(self._running, key=self._goes_on):
+        for trial in list(self._running):
             del self._running[trial]
             if self._goes_on(trial):
                 why = f"Given up: {self.reason}"

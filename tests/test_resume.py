@@ -17,6 +17,7 @@ from crystallize_opt import (
     Constraint,
     Experiment,
     FrozenContext,
+    History,
     NoImprovement,
     Objective,
     Observation,
@@ -25,6 +26,7 @@ from crystallize_opt import (
     Status,
     TargetValue,
     Treatment,
+    TrialLimits,
     pipeline_step,
 )
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
@@ -42,7 +44,6 @@ from crystallize_opt.errors import (
     TrialsFailedError,
     UsageError,
 )
-from crystallize_opt.history import History
 from crystallize_opt.plugins import SeedPlugin
 from tests.killed_runs import LOSS, SPACE, exactly
 from tests.toy import PlainOptimizer, experiment_of, numbers, toy_experiment
@@ -172,6 +173,35 @@ def test_a_running_trial_is_run_again_with_its_parameters_and_seeds(tmp_path: Pa
     assert [t.name for t in History.load(path).pending] == ["trial_3"]
 
     assert told(search(path, experiment=experiment_of(named(loss), seed=3))) == whole
+
+
+def test_a_retried_trial_goes_on_with_the_replicates_of_its_last_attempt(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    def step(data: Any, ctx: FrozenContext, *, x: float, rate: float) -> Any:
+        ran.append(ctx["replicate"])
+        if len(ran) == 3:  # in the third replicate of the first attempt
+            raise ValueError("once")
+        if len(ran) == 6:  # in the third of the second one
+            raise KeyboardInterrupt
+        return data, {"loss": float(len(ran))}
+
+    def run() -> Any:
+        return search(
+            tmp_path / "runs.db",
+            tpe(pruner=optuna.pruners.ThresholdPruner(upper=1e9)),
+            1,
+            experiment_of(step, seed=3),
+            replicates_per_trial=3,
+            limits=TrialLimits(retries=1),
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    optimizer = run()
+
+    assert ran == [0, 1, 2, 0, 1, 2, 2]
+    assert [r["loss"] for r in optimizer.observations[0].replicates] == [4.0, 5.0, 7.0]
 
 
 def named(function: Any) -> Any:
