@@ -368,11 +368,12 @@ class Search:
         finally:
             self._ours_again()
         self._count, self._done = taken.count, len(taken.observations)
+        untold = {id(observation) for _, observation in taken.in_order}
         for observation in taken.observations:
             self._completed += observation.status in _NO_FAILURE
             if observation.status in _FAILURE:
                 self._failures.append(observation)
-            if self._options.stop:
+            if self._options.stop and id(observation) not in untold:
                 self._state.add(observation)
             for replicate in observation.replicates:
                 self._on_replicate(observation.treatment.name, run_of(replicate))
@@ -381,7 +382,7 @@ class Search:
                 trial.last = self._options.replicates
             self._asked.append(trial)
         self._in_order.update(taken.in_order)
-        return taken.observations
+        return [each for each in taken.observations if id(each) not in untold]
 
     async def _search(self) -> None:
         runner, interruption = self._runner, self._interruption

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -613,6 +614,52 @@ def test_a_plain_optimizer_goes_on(die_after: int, workers: int, tmp_path: Path)
 
     assert parts.told == whole
     assert len(History.load(tmp_path / "parts.db")) == 9
+
+
+def test_what_a_plain_optimizer_was_not_told_counts_as_finished(tmp_path: Path) -> None:
+    died = False
+
+    async def step(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+        nonlocal died
+        if ctx["condition"] == "trial_0":
+            if not died:  # when the other one is stored
+                while not (died or stored):
+                    await asyncio.sleep(0)
+                died = True
+                raise KeyboardInterrupt
+            raise ValueError("it fails when it is run again")
+        return data, {"sum": delta}
+
+    stored: list[TrialStored] = []
+
+    class Both(PlainOptimizer):
+        def ask(self) -> list[Treatment]:
+            return self.treatments
+
+    async def run(**options: Any) -> Any:
+        optimizer = Both([1.0, 2.0])
+        experiment = experiment_of(step, seed=0)
+        await experiment.aoptimize(optimizer, 2, storage=tmp_path / "runs.db", **options)
+        return optimizer
+
+    def note(event: Any) -> None:
+        stored.extend([event] if isinstance(event, TrialStored) else [])
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run(max_concurrency=2, callbacks=[note]))
+    assert [o.treatment.name for o in History.load(tmp_path / "runs.db")] == ["trial_1"]
+
+    found = asyncio.run(run())  # does not say that no trial completed
+    assert [dict(told) for told in found.told] == [{"sum": math.inf}, {"sum": 2.0}]
+    assert found.get_best_treatment().name == "trial_1"
+
+
+def test_a_search_is_stored_within_a_running_event_loop(tmp_path: Path) -> None:
+    async def run(trials: int) -> Any:
+        return search(tmp_path / "runs.db", trials=trials)
+
+    asyncio.run(run(4))
+    assert told(asyncio.run(run(8))) == told(search(tmp_path / "other.db"))
 
 
 def test_a_plain_optimizer_that_diverges_is_refused(tmp_path: Path) -> None:
