@@ -252,9 +252,13 @@ class Recorder:
                 other.prune,
             )
         if isinstance(one, (Told, Attached)) and type(one) is type(other):
-            texts = [self._text(e.observation.treatment) for e in (one, other)]
+            texts = [self._text_of(e.observation) for e in (one, other)]
             return texts[0] == texts[1]
         return False
+
+    def _text_of(self, observation: Observation) -> str:
+        checked = observation.checked(self._required)
+        return self._text(observation.treatment) + to_text(write_observation(checked))
 
     def _text(self, treatment: Treatment) -> str:
         return to_text(self._format.write_treatment(treatment))

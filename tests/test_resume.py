@@ -252,11 +252,11 @@ def test_an_optimizer_used_for_something_else_is_refused(tmp_path: Path) -> None
 
 
 def test_what_an_optimizer_knew_before_is_part_of_the_run(tmp_path: Path) -> None:
-    def warm() -> OptunaOptimizer:
+    def warm(scale: float = 0.5) -> OptunaOptimizer:
         optimizer = tpe()
         for number in range(5):
-            point = SPACE.sample(number)
-            optimizer.attach(Observation(Treatment(f"own {number}", point), {"loss": number / 2}))
+            point, loss = SPACE.sample(number), number * scale
+            optimizer.attach(Observation(Treatment(f"own {number}", point), {"loss": loss}))
         optimizer.ask()
         optimizer.tell({"loss": 1.0})
         optimizer.ask()  # Whoever asked for it may tell it later.
@@ -270,6 +270,8 @@ def test_what_an_optimizer_knew_before_is_part_of_the_run(tmp_path: Path) -> Non
     assert told(parts) == told(whole) == told(fresh)
     assert len(whole.observations) == 5 + 1 + 9
     assert [t.name for t in fresh.pending] == ["trial_6"]
+    with pytest.raises(UsageError, match=r"not in the run.*own 1"):
+        search(tmp_path / "parts.db", warm(0.25), 12)
 
 
 def test_without_a_seed_an_exact_resume_is_refused_unless_it_is_one(tmp_path: Path) -> None:
