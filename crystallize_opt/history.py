@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -156,6 +155,8 @@ class History(Sequence[Observation]):
 
     def _repr_html_(self) -> str:
         """Show the best and the last trials, in a notebook."""
+        import html  # Seldom needed, and slow to import.
+
         parts = [f"<p>{html.escape(repr(self)[1:-1])}</p>"]
         best = self.best if self.objectives else None
         shown = [] if best is None else [best]

@@ -171,11 +171,12 @@ class Search:
         finally:
             self._ours_again()
         self._count, self._done = taken.count, len(taken.observations)
+        untold = {id(observation) for _, observation in taken.in_order}
         for observation in taken.observations:
             self._completed += observation.status in _NO_FAILURE
             if _has_failed(observation):
                 self._failures.append(observation)
-            if self._options.stop:
+            if self._options.stop and id(observation) not in untold:
                 self._state.add(observation)
             for replicate in observation.replicates:
                 self._on_replicate(observation.treatment.name, run_of(replicate))
@@ -184,7 +185,7 @@ class Search:
                 trial.last = self._options.replicates
             self._asked.append(trial)
         self._in_order.update(taken.in_order)
-        return taken.observations
+        return [each for each in taken.observations if id(each) not in untold]
 
     async def _search(self) -> None:
         runner, interruption = self._runner, self._interruption
@@ -421,11 +422,11 @@ class Search:
         self._asked.clear()
 
     async def _settle(self) -> None:
-        """Give up everything that is running, and tell it; first, what has run to its end."""
+        """Give up everything that is running, and tell it."""
         for trial, done in await self._runner.abandon():
             trial.done.extend(done)
         self._give_up_asked()
-        for trial in sorted(self._running, key=self._lacks_replicates):
+        for trial in list(self._running):
             del self._running[trial]
             if self._lacks_replicates(trial):
                 why = f"Given up: {self.reason}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from crystallize_opt.events import Asked, Attached, Event, Reported, SavedState,
 from crystallize_opt.execution import Done, Trial
 from crystallize_opt.observation import Observation, Replicate, Status
 from crystallize_opt.optimizer import SpaceOptimizer, versions_of
+from crystallize_opt.plain_replay import Ask, PlainReplay, Tell
 from crystallize_opt.plugins import SeedPlugin
 from crystallize_opt.records import TrialFormat, to_text, write_observation, write_replicate
 from crystallize_opt.session import run_of
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment
 
 _STATE_EVERY = 8  # A search that is resumed makes at most so many suggestions again.
-Ask = Callable[[], Awaitable[list[Treatment]]]
-Tell = Callable[[Observation], Awaitable[None]]
 
 
 @dataclass
@@ -38,7 +36,7 @@ class TakenUp:
 
     Attributes:
         count: How many trials have been asked for.
-        observations: What came of those that are finished, in order.
+        observations: What came of those that are finished.
         trials: Those that are to be run, in order.
         in_order: Of the last ask of a plain optimizer, what it has not been told, in order.
     """
@@ -254,9 +252,13 @@ class Recorder:
                 other.prune,
             )
         if isinstance(one, (Told, Attached)) and type(one) is type(other):
-            texts = [self._text(e.observation.treatment) for e in (one, other)]
+            texts = [self._text_of(e.observation) for e in (one, other)]
             return texts[0] == texts[1]
         return False
+
+    def _text_of(self, observation: Observation) -> str:
+        checked = observation.checked(self._required)
+        return self._text(observation.treatment) + to_text(write_observation(checked))
 
     def _text(self, treatment: Treatment) -> str:
         return to_text(self._format.write_treatment(treatment))
@@ -302,44 +304,17 @@ class Recorder:
         self.sync()
 
     async def _replay_plain(self, ask: Ask, tell: Tell) -> TakenUp:
-        """Ask and tell a plain optimizer again: a batch, and all of it in order."""
-        last = self._stored.segments[-1]
-        found = {
-            id(e.observation.treatment): e.observation for e in last.events if isinstance(e, Told)
-        }
-        taken = TakenUp()
-        untold: deque[tuple[Treatment, Treatment]] = deque()
-
-        async def tell_in_order() -> None:
-            while untold and id(untold[0][0]) in found:
-                recorded, treatment = untold.popleft()
-                observation = dataclasses.replace(found[id(recorded)], treatment=treatment)
-                await tell(observation)
-                taken.observations.append(observation)
-
-        for event in last.events:
-            if not isinstance(event, Asked):
-                continue
-            await tell_in_order()
-            asked = await ask()
-            texts = [[self._text(t) for t in each] for each in (event.treatments, asked)]
-            if texts[0] != texts[1]:
-                raise ReplayDiverged(
-                    f"The replay diverges at {event.treatments[0].name!r}: recorded {texts[0]}, "
-                    f"now {texts[1]}. Give a fresh {type(self._optimizer).__name__}, whose random "
-                    "choices have a fixed seed."
-                )
-            taken.count += len(asked)
-            untold.extend(zip(event.treatments, asked, strict=True))
-        await tell_in_order()
-        for recorded, treatment in untold:
-            trial = self._trial(treatment)
-            observation = found.get(id(recorded))
+        replay = PlainReplay(self._stored.segments[-1].events, self._text)
+        await replay.run(ask, tell)
+        taken = TakenUp(replay.asked, replay.told)
+        for recorded, treatment in replay.untold:
+            trial = Trial(treatment, 1)
+            observation = replay.observation_of(recorded, treatment)
             if observation is None:
                 self._numbers[id(treatment)] = self._stored.numbers[id(recorded)]
                 taken.trials.append(trial)
             else:
-                observation = dataclasses.replace(observation, treatment=treatment)
+                taken.observations.append(observation)
             taken.in_order.append((trial, observation))
         self._writer.append([("resume", None, to_text({"versions": self._versions()}))])
         return taken

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -114,7 +114,7 @@ class RunWriter:
                 self.state: str | None = found and found[0]
             undo.pop_all()
 
-    def append(self, rows: Iterable[Row], state: str | None = None) -> None:
+    def append(self, rows: Sequence[Row], state: str | None = None) -> None:
         """Write some events, all or none of them.
 
         Args:
@@ -128,7 +128,10 @@ class RunWriter:
             raise StorageError(self._broken)
         execute, checksum, now = self._connection.execute, self._checksum, time.time()
         try:
-            execute("BEGIN IMMEDIATE")
+            # A single statement is a transaction of its own, and faster than one that is named so.
+            several = len(rows) > 1 or state is not None
+            if several:
+                execute("BEGIN IMMEDIATE")
             for kind, trial, data in rows:
                 checksum = _chained(checksum, kind, trial, data)
                 execute(
@@ -138,7 +141,8 @@ class RunWriter:
                 )
             if state is not None:
                 execute("INSERT OR REPLACE INTO states VALUES (?, ?)", (self._run, state))
-            execute("COMMIT")
+            if several:
+                execute("COMMIT")
         except BaseException as error:
             if self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):

@@ -13,6 +13,7 @@ from crystallize_opt import (
     Categorical,
     Experiment,
     Float,
+    History,
     Integer,
     Objective,
     Pipeline,
@@ -20,7 +21,6 @@ from crystallize_opt import (
     pipeline_step,
 )
 from crystallize_opt.adapters import AxOptimizer, OptunaOptimizer, SMACOptimizer
-from crystallize_opt.history import History
 
 
 @data_source

@@ -14,13 +14,12 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from crystallize_opt import FrozenContext, Objective, Observation, SearchSpace
+from crystallize_opt import FrozenContext, History, Objective, Observation, SearchSpace
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
-from crystallize_opt.history import History
 from crystallize_opt.parameters import Categorical, Constant, Float, Integer
 from crystallize_opt.storage import Row, RunWriter
 from tests.toy import experiment_of
@@ -131,7 +130,7 @@ def arm(where: str, when: float) -> None:
         return
     append, writes = RunWriter.append, 0
 
-    def counted(writer: RunWriter, rows: Iterable[Row], state: str | None = None) -> None:
+    def counted(writer: RunWriter, rows: Sequence[Row], state: str | None = None) -> None:
         nonlocal writes
         writes += 1
         if where == "before" and writes > when:

@@ -18,6 +18,7 @@ from crystallize_opt import (
     Constant,
     Constraint,
     Float,
+    History,
     Integer,
     Objective,
     Observation,
@@ -29,7 +30,6 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import InvalidParametersError, UnknownMetricError, UsageError
-from crystallize_opt.history import History
 
 LOSS, GAIN = Objective("loss", "minimize"), Objective("gain", "maximize")
 LAG = Constraint("lag", "<=", 1.0)

@@ -14,6 +14,7 @@ from crystallize_opt import (
     Categorical,
     Constant,
     Float,
+    History,
     Integer,
     Objective,
     Observation,
@@ -24,7 +25,6 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import StorageError, UsageError
-from crystallize_opt.history import History
 from crystallize_opt.interchange import (
     history_from_ax,
     history_from_optuna,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from crystallize_opt import (
     Constraint,
     Experiment,
     FrozenContext,
+    History,
     NoImprovement,
     Objective,
     Observation,
@@ -25,6 +27,7 @@ from crystallize_opt import (
     Status,
     TargetValue,
     Treatment,
+    TrialLimits,
     pipeline_step,
 )
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
@@ -42,7 +45,6 @@ from crystallize_opt.errors import (
     TrialsFailedError,
     UsageError,
 )
-from crystallize_opt.history import History
 from crystallize_opt.plugins import SeedPlugin
 from tests.killed_runs import LOSS, SPACE, exactly
 from tests.toy import PlainOptimizer, experiment_of, numbers, toy_experiment
@@ -174,6 +176,35 @@ def test_a_running_trial_is_run_again_with_its_parameters_and_seeds(tmp_path: Pa
     assert told(search(path, experiment=experiment_of(named(loss), seed=3))) == whole
 
 
+def test_a_retried_trial_goes_on_with_the_replicates_of_its_last_attempt(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    def step(data: Any, ctx: FrozenContext, *, x: float, rate: float) -> Any:
+        ran.append(ctx["replicate"])
+        if len(ran) == 3:  # in the third replicate of the first attempt
+            raise ValueError("once")
+        if len(ran) == 6:  # in the third of the second one
+            raise KeyboardInterrupt
+        return data, {"loss": float(len(ran))}
+
+    def run() -> Any:
+        return search(
+            tmp_path / "runs.db",
+            tpe(pruner=optuna.pruners.ThresholdPruner(upper=1e9)),
+            1,
+            experiment_of(step, seed=3),
+            replicates_per_trial=3,
+            limits=TrialLimits(retries=1),
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    optimizer = run()
+
+    assert ran == [0, 1, 2, 0, 1, 2, 2]
+    assert [r["loss"] for r in optimizer.observations[0].replicates] == [4.0, 5.0, 7.0]
+
+
 def named(function: Any) -> Any:
     """Let steps of other code pass for the same."""
 
@@ -221,11 +252,11 @@ def test_an_optimizer_used_for_something_else_is_refused(tmp_path: Path) -> None
 
 
 def test_what_an_optimizer_knew_before_is_part_of_the_run(tmp_path: Path) -> None:
-    def warm() -> OptunaOptimizer:
+    def warm(scale: float = 0.5) -> OptunaOptimizer:
         optimizer = tpe()
         for number in range(5):
-            point = SPACE.sample(number)
-            optimizer.attach(Observation(Treatment(f"own {number}", point), {"loss": number / 2}))
+            point, loss = SPACE.sample(number), number * scale
+            optimizer.attach(Observation(Treatment(f"own {number}", point), {"loss": loss}))
         optimizer.ask()
         optimizer.tell({"loss": 1.0})
         optimizer.ask()  # Whoever asked for it may tell it later.
@@ -239,6 +270,8 @@ def test_what_an_optimizer_knew_before_is_part_of_the_run(tmp_path: Path) -> Non
     assert told(parts) == told(whole) == told(fresh)
     assert len(whole.observations) == 5 + 1 + 9
     assert [t.name for t in fresh.pending] == ["trial_6"]
+    with pytest.raises(UsageError, match=r"not in the run.*own 1"):
+        search(tmp_path / "parts.db", warm(0.25), 12)
 
 
 def test_without_a_seed_an_exact_resume_is_refused_unless_it_is_one(tmp_path: Path) -> None:
@@ -583,6 +616,52 @@ def test_a_plain_optimizer_goes_on(die_after: int, workers: int, tmp_path: Path)
 
     assert parts.told == whole
     assert len(History.load(tmp_path / "parts.db")) == 9
+
+
+def test_what_a_plain_optimizer_was_not_told_counts_as_finished(tmp_path: Path) -> None:
+    died = False
+
+    async def step(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+        nonlocal died
+        if ctx["condition"] == "trial_0":
+            if not died:  # when the other one is stored
+                while not (died or stored):
+                    await asyncio.sleep(0)
+                died = True
+                raise KeyboardInterrupt
+            raise ValueError("it fails when it is run again")
+        return data, {"sum": delta}
+
+    stored: list[TrialStored] = []
+
+    class Both(PlainOptimizer):
+        def ask(self) -> list[Treatment]:
+            return self.treatments
+
+    async def run(**options: Any) -> Any:
+        optimizer = Both([1.0, 2.0])
+        experiment = experiment_of(step, seed=0)
+        await experiment.aoptimize(optimizer, 2, storage=tmp_path / "runs.db", **options)
+        return optimizer
+
+    def note(event: Any) -> None:
+        stored.extend([event] if isinstance(event, TrialStored) else [])
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run(max_concurrency=2, callbacks=[note]))
+    assert [o.treatment.name for o in History.load(tmp_path / "runs.db")] == ["trial_1"]
+
+    found = asyncio.run(run())  # does not say that no trial completed
+    assert [dict(told) for told in found.told] == [{"sum": math.inf}, {"sum": 2.0}]
+    assert found.get_best_treatment().name == "trial_1"
+
+
+def test_a_search_is_stored_within_a_running_event_loop(tmp_path: Path) -> None:
+    async def run(trials: int) -> Any:
+        return search(tmp_path / "runs.db", trials=trials)
+
+    asyncio.run(run(4))
+    assert told(asyncio.run(run(8))) == told(search(tmp_path / "other.db"))
 
 
 def test_a_plain_optimizer_that_diverges_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from crystallize_opt import (
     Experiment,
+    History,
     Objective,
     Observation,
     Replicate,
@@ -26,7 +27,6 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import RunLocked, StorageError
-from crystallize_opt.history import History
 from crystallize_opt.records import (
     StoredObject,
     plain,
@@ -374,7 +374,7 @@ def test_a_write_that_the_system_refuses_ends_the_search(tmp_path: Path) -> None
 SECOND = """
 import sys
 from crystallize_opt.errors import RunLocked
-from crystallize_opt.history import History
+from crystallize_opt import History
 from tests.test_storage import search
 from pathlib import Path
 

@@ -339,9 +339,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         value = metrics.get(self.objectives[0].metric, math.nan)
         if not math.isfinite(value):
             return False
+        reported = self._reported(handle)
+        if replicate in reported:  # by an earlier attempt; Optuna keeps the first, with a warning
+            return bool(handle.should_prune())
         if not self._pairs_replicates:
             # Pruners compare trials at the same step: there the mean so far is what is known.
-            means = list(self._reported(handle).values())
+            means = list(reported.values())
             value = means[-1] + (value - means[-1]) / (len(means) + 1) if means else value
         handle.report(value, step=replicate)
         return bool(handle.should_prune())
