@@ -11,6 +11,7 @@ from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.context import FrozenContext
 from crystallize_opt.errors import CrystallizeOptError, ReplayDiverged, SpaceExhausted
 from crystallize_opt.experiment import Experiment
+from crystallize_opt.history import History
 from crystallize_opt.hypothesis import Hypothesis
 from crystallize_opt.limits import TrialLimits
 from crystallize_opt.linear_constraint import LinearConstraint
@@ -56,6 +57,7 @@ __all__ = [
     "Experiment",
     "Float",
     "FrozenContext",
+    "History",
     "Hypothesis",
     "Integer",
     "LinearConstraint",

@@ -26,13 +26,19 @@ from crystallize_opt.treatment import Treatment
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The search begins; nothing has been asked."""
+    """The search begins, or goes on.
+
+    Attributes:
+        resumed: Of a stored run that goes on, the trials that are finished; of them there will be
+            no other events.
+    """
 
     optimizer: str
     objectives: Sequence[Objective]
     num_trials: int
     replicates_per_trial: int
     max_concurrency: int
+    resumed: Sequence[Observation] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,9 @@ def notify(callbacks: Sequence[Callback], event: Event) -> None:
             logger.exception("The callback %r failed on %s.", callback, type(event).__name__)
 
 
+_WORDS = {TrialStored: "stored", TrialTold: "told"}
+
+
 class LoggingCallback:
     """Logs every event, by default on this package's logger `crystallize_opt`, at level INFO.
 
@@ -134,6 +143,8 @@ class LoggingCallback:
         log, level = self.logger.log, self.level
         if isinstance(event, RunStarted):
             log(level, "%s: a search of %d trials begins.", event.optimizer, event.num_trials)
+            if event.resumed:
+                log(level, "%d of them are finished already.", len(event.resumed))
         elif isinstance(event, RunStopped):
             best = event.best and dict(event.best.params)
             log(level, "The search has ended: %s. Best: %s", event.reason, best)
@@ -145,9 +156,6 @@ class LoggingCallback:
             told = event.observation
             log(logging.WARNING, "%s: %s, %s", told.treatment.name, told.status, told.error)
         else:
-            told = event.observation
-            what = _WHAT.get(type(event)) or told.status.value
-            log(level, "%s: %s, %s", told.treatment.name, what, dict(told))
-
-
-_WHAT = {TrialStored: "stored", TrialTold: "told"}
+            name = event.observation.treatment.name
+            what = _WORDS.get(type(event)) or str(event.observation.status)
+            log(level, "%s: %s, %s", name, what, dict(event.observation))

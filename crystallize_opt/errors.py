@@ -64,6 +64,18 @@ class ReplayDiverged(CrystallizeOptError):  # noqa: N818  (the name in the desig
     """A replayed optimizer suggests something else than was recorded."""
 
 
+class StorageError(CrystallizeOptError, RuntimeError):
+    """A run cannot be stored or read: no space left, a damaged file, a newer schema."""
+
+
+class RunLocked(StorageError):  # noqa: N818  (like ReplayDiverged: what happened)
+    """Another process, or another search of this one, is writing the same run."""
+
+
+class RunChanged(StorageError):  # noqa: N818
+    """A stored run was to be resumed with another space, objective, seed, optimizer or pipeline."""
+
+
 class MissingExtraError(CrystallizeOptError, ImportError):
     """An optional library is not installed. The message holds the command that installs it."""
 

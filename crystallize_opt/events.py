@@ -36,4 +36,16 @@ class Attached(NamedTuple):
     observation: Observation
 
 
+class SavedState(NamedTuple):
+    """What an ask depended on besides the events before it.
+
+    Attributes:
+        asks: How many calls of `ask` were before it.
+        data: What that was, as the optimizer wrote it.
+    """
+
+    asks: int
+    data: str
+
+
 Event = Asked | Reported | Told | Attached

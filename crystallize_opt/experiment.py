@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any, Literal
 
 from crystallize_opt.callbacks import Callback
@@ -157,6 +158,9 @@ class Experiment:
         stop: StopCondition | Sequence[StopCondition] = (),
         on_failure: Literal["tell", "raise"] = "tell",
         all_failed_limit: int | None = ALL_FAILED_LIMIT,
+        storage: str | PathLike[str] | None = None,
+        run: str | None = None,
+        resume: Literal["exact", "attach"] = "exact",
         callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> Treatment:
@@ -188,6 +192,14 @@ class Experiment:
                 ends the search with an error.
             all_failed_limit: The search ends with an error when every one of this many first
                 trials has failed. None: never.
+            storage: The path of a file, made where there is none, in which every event is stored
+                at once. Calling the same line again, with a fresh optimizer, goes on where the run
+                ended: finished trials are not run again, those that were running are, and the
+                suggestions are those of a run without a break. `num_trials` is the run's total.
+            run: The run's name in that file. Default: the experiment's name, or "run".
+            resume: `"exact"`: a run that exists goes on exactly, or not at all. `"attach"`: the
+                optimizer learns all of its trials, and goes on from there in its own way, also
+                where space, objective, optimizer or pipeline have changed.
             callbacks: Called with each event; see `crystallize_opt.callbacks`.
             progress: Whether to show a bar. None: where stderr is a terminal, or in a notebook.
 
@@ -198,6 +210,11 @@ class Experiment:
             UsageError: An argument is out of its range, the optimizer's space has a parameter that
                 the context has already, or something cannot be sent to another process.
             ObjectiveError: The optimizer's objective has no metric, or no known direction.
+            StorageError: The run cannot be stored or read.
+            RunLocked: Another process is writing the run.
+            RunChanged: The run was made with other settings; the message says which.
+            ReplayDiverged: The optimizer does not repeat its suggestions, for example because its
+                library has another version.
             TrialsFailedError: Every one of the first trials failed; or one, with
                 `on_failure="raise"`.
             NoCompletedTrialError: No trial completed.
@@ -216,6 +233,9 @@ class Experiment:
             stop=stop,
             on_failure=on_failure,
             all_failed_limit=all_failed_limit,
+            storage=storage,
+            run=run,
+            resume=resume,
             callbacks=callbacks,
             progress=progress,
         )
@@ -237,6 +257,9 @@ class Experiment:
         stop: StopCondition | Sequence[StopCondition] = (),
         on_failure: Literal["tell", "raise"] = "tell",
         all_failed_limit: int | None = ALL_FAILED_LIMIT,
+        storage: str | PathLike[str] | None = None,
+        run: str | None = None,
+        resume: Literal["exact", "attach"] = "exact",
         callbacks: Sequence[Callback] = (),
         progress: bool | None = None,
     ) -> Treatment:
@@ -257,6 +280,9 @@ class Experiment:
             stop=stop,
             on_failure=on_failure,
             all_failed_limit=all_failed_limit,
+            storage=storage,
+            run=run,
+            resume=resume,
             callbacks=callbacks,
             progress=progress,
         )
@@ -266,20 +292,28 @@ class Experiment:
         self, optimizer: BaseOptimizer, options: Options, interruption: Interruption
     ) -> Treatment:
         self.stop_reason = None
-        workers = None
+        workers = recorder = None
         if options.executor is not None:
             from crystallize_opt.executors import Workers
 
             workers = Workers.of(options.executor, options.max_concurrency)
         results = _Results()
         in_this_process = workers is None or workers.are_threads
-        async with open_session(self, set_up_steps=in_this_process) as session:
-            search = Search(session, optimizer, options, interruption, workers, results.add)
-            try:
-                best = await search.run()
-            finally:
-                self.stop_reason = search.reason
-            result = results.result()
+        if options.storage is not None:
+            recorder = options.storage.recorder(self, optimizer, options.replicates)
+        try:
+            async with open_session(self, set_up_steps=in_this_process) as session:
+                search = Search(
+                    session, optimizer, options, interruption, workers, results.add, recorder
+                )
+                try:
+                    best = await search.run()
+                finally:
+                    self.stop_reason = search.reason
+                result = results.result()
+        finally:
+            if recorder is not None:
+                recorder.close()
         self._finish(result)
         return best
 

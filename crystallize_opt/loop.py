@@ -16,6 +16,7 @@ from crystallize_opt.callbacks import (
     TrialCompleted,
     TrialFailed,
     TrialStarted,
+    TrialStored,
     TrialTold,
     notify,
 )
@@ -33,13 +34,14 @@ from crystallize_opt.interruption import Interruption
 from crystallize_opt.objective import Objective
 from crystallize_opt.observation import Observation, Status
 from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.options import Options, objectives_of
-from crystallize_opt.session import ReplicateRun, Session
+from crystallize_opt.options import Options, objectives_of, required_metrics
+from crystallize_opt.session import ReplicateRun, Session, run_of
 from crystallize_opt.stopping import SearchState
 from crystallize_opt.treatment import Treatment
 
 if TYPE_CHECKING:
     from crystallize_opt.executors import Workers
+    from crystallize_opt.recorder import Recorder
 
 _NO_FAILURE = (Status.COMPLETED, Status.PRUNED)
 _RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.WORKER_DIED)
@@ -55,6 +57,7 @@ class Search:
         interruption: Ctrl-C and SIGTERM.
         workers: The executor; None to run trials in process.
         on_replicate: Called with the treatment's name and each finished replicate.
+        recorder: Writes the search down; None where nothing is stored.
 
     Attributes:
         reason: Why the search ends; None while it goes on.
@@ -68,6 +71,7 @@ class Search:
         interruption: Interruption,
         workers: Workers | None,
         on_replicate: Callable[[str, ReplicateRun], None],
+        recorder: Recorder | None = None,
     ) -> None:
         self.reason: str | None = None
         self._optimizer = optimizer
@@ -75,13 +79,12 @@ class Search:
         self._options = options
         self._interruption = interruption
         self._on_replicate = on_replicate
+        self._recorder = recorder
         self._objectives = objectives_of(optimizer)
-        self._required = (
-            optimizer.required_metrics if self._ours else [o.metric for o in self._objectives]
-        )
+        self._required = required_metrics(optimizer)
         # Only where the optimizer hears of replicates, they come back one by one.
         self._reports = options.replicates > 1 and self._ours and _listens(optimizer)
-        self._asked: deque[Treatment] = deque()
+        self._asked: deque[Trial] = deque()
         self._running: dict[Trial, None] = {}
         self._in_order: dict[Trial, Observation | None] = {}
         self._failures: list[Observation] = []
@@ -119,6 +122,7 @@ class Search:
     async def run(self) -> Treatment:
         """Run the search and return the optimizer's best treatment."""
         options = self._options
+        resumed = await self._take_up()
         if options.callbacks:
             self._emit(
                 RunStarted(
@@ -127,6 +131,7 @@ class Search:
                     options.num_trials,
                     options.replicates,
                     options.max_concurrency,
+                    tuple(resumed),
                 )
             )
         best: Treatment | None = None
@@ -155,6 +160,32 @@ class Search:
             logger.info("The search ends after %d trials: %s", self._done, self.reason)
             if options.callbacks:
                 self._emit(RunStopped(self.reason, best, self._error))
+
+    async def _take_up(self) -> list[Observation]:
+        """Go on with a stored run where it ended; return the trials that are finished."""
+        if self._recorder is None:
+            return []
+        self._theirs()
+        try:
+            taken = await self._recorder.take_up(self._ask_once, self._tell_once)
+        finally:
+            self._ours_again()
+        self._count, self._done = taken.count, len(taken.observations)
+        untold = {id(observation) for _, observation in taken.in_order}
+        for observation in taken.observations:
+            self._completed += observation.status in _NO_FAILURE
+            if _has_failed(observation):
+                self._failures.append(observation)
+            if self._options.stop and id(observation) not in untold:
+                self._state.add(observation)
+            for replicate in observation.replicates:
+                self._on_replicate(observation.treatment.name, run_of(replicate))
+        for trial in taken.trials:
+            if not self._reports:
+                trial.last = self._options.replicates
+            self._asked.append(trial)
+        self._in_order.update(taken.in_order)
+        return [each for each in taken.observations if id(each) not in untold]
 
     async def _search(self) -> None:
         runner, interruption = self._runner, self._interruption
@@ -195,26 +226,20 @@ class Search:
                     return
                 if not await self._ask():
                     return
-            treatment = self._asked.popleft()
-            trial = Trial(treatment, 1 if self._reports else options.replicates)
+            trial = self._asked.popleft()
             running[trial] = None
-            if not self._ours:
-                self._in_order[trial] = None
             self._start(trial)
 
     async def _ask(self) -> bool:
-        options, interruption = self._options, self._interruption
+        options, recorder, interruption = self._options, self._recorder, self._interruption
         self._theirs()
         interruption.in_optimizer = True
         try:
-            if options.batch and self._ours:
-                number = min(options.max_concurrency, options.num_trials - self._count)
-                asked = self._optimizer.ask(number)
-            else:
-                asked = self._optimizer.ask()
-            if type(asked) is not list:  # A coroutine, perhaps.
-                asked = await resolve(asked)
-            treatments = _checked_treatments(asked)
+            if recorder is not None:
+                recorder.before_ask()
+            treatments = await self._ask_once()
+            if recorder is not None:
+                recorder.asked(treatments)
         except SpaceExhausted as end:
             if not self._count:
                 raise
@@ -223,12 +248,27 @@ class Search:
         finally:
             interruption.in_optimizer = False
             self._ours_again()
-        self._asked.extend(treatments)
+        for treatment in treatments:
+            trial = Trial(treatment, 1 if self._reports else options.replicates)
+            self._asked.append(trial)
+            if not self._ours:
+                self._in_order[trial] = None
         self._count += len(treatments)
         if options.callbacks:
             for treatment in treatments:
                 self._emit(TrialAsked(treatment))
         return True
+
+    async def _ask_once(self) -> list[Treatment]:
+        options = self._options
+        if options.batch and self._ours:
+            number = min(options.max_concurrency, options.num_trials - self._count)
+            asked = self._optimizer.ask(number)
+        else:
+            asked = self._optimizer.ask()
+        if type(asked) is not list:  # A coroutine, perhaps.
+            asked = await resolve(asked)
+        return _checked_treatments(asked)
 
     def _start(self, trial: Trial) -> None:
         self._runner.start(trial)
@@ -258,7 +298,7 @@ class Search:
         if pruned and observation.status is Status.COMPLETED:
             observation = dataclasses.replace(observation, status=Status.PRUNED)
         await self._finish(trial, observation)
-        if observation.status not in _NO_FAILURE and observation.status is not Status.ABANDONED:
+        if _has_failed(observation):
             self._failed(observation, trial)
 
     def _prune(self, trial: Trial) -> bool:
@@ -266,9 +306,12 @@ class Search:
         replicate = trial.done[-1][1]
         self._theirs()
         try:
-            return bool(self._optimizer.report(trial.treatment, replicate.index, replicate))
+            pruned = bool(self._optimizer.report(trial.treatment, replicate.index, replicate))
         finally:
             self._ours_again()
+        if self._recorder is not None:
+            self._recorder.reported(replicate)
+        return pruned
 
     def _go_on(self, trial: Trial) -> None:
         """Run the next replicate."""
@@ -292,6 +335,10 @@ class Search:
         return True
 
     async def _finish(self, trial: Trial, observation: Observation) -> None:
+        if self._recorder is not None:
+            self._recorder.finished(observation)
+            if self._options.callbacks and observation.status is not Status.ABANDONED:
+                self._emit(TrialStored(observation))
         self._done += 1
         self._completed += observation.status in _NO_FAILURE
         if self._options.callbacks:
@@ -313,22 +360,26 @@ class Search:
             await self._tell(observation)
 
     async def _tell(self, observation: Observation) -> None:
-        # Storage will go here: an observation is stored before it is told.
         self._theirs()
         self._interruption.in_optimizer = True
         try:
-            told = self._optimizer.tell(
-                observation if self._ours else _plain(observation, self._objectives)
-            )
-            if told is not None:  # A coroutine, perhaps.
-                await resolve(told)
+            await self._tell_once(observation)
         finally:
             self._interruption.in_optimizer = False
             self._ours_again()
+        if self._recorder is not None:
+            self._recorder.sync()
         if self._options.stop:
             self._state.add(observation)
         if self._options.callbacks:
             self._emit(TrialTold(observation))
+
+    async def _tell_once(self, observation: Observation) -> None:
+        told = self._optimizer.tell(
+            observation if self._ours else _plain(observation, self._objectives)
+        )
+        if told is not None:  # A coroutine, perhaps.
+            await resolve(told)
 
     def _failed(self, observation: Observation, trial: Trial) -> None:
         self._failures.append(observation)
@@ -367,9 +418,7 @@ class Search:
             await self._settle()
 
     def _give_up_asked(self) -> None:
-        for treatment in self._asked:
-            trial = Trial(treatment, 1)
-            self._running[trial] = None
+        self._running.update(dict.fromkeys(self._asked))
         self._asked.clear()
 
     async def _settle(self) -> None:
@@ -428,6 +477,10 @@ class Search:
 
 
 _INTERRUPTED = "The search was interrupted."
+
+
+def _has_failed(observation: Observation) -> bool:
+    return observation.status not in (*_NO_FAILURE, Status.ABANDONED)
 
 
 def _listens(optimizer: Any) -> bool:

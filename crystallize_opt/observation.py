@@ -129,7 +129,7 @@ class Observation(_Metrics):
             duration = math.fsum(durations) if len(durations) == len(replicates) else None
         if first.started_at is None:
             duration = None
-        ended = failed or last
+        ended = last if failed is None else failed  # one without metrics is empty, so false
         return cls(
             treatment,
             metrics,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import inspect
 import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.errors import (
@@ -20,12 +22,19 @@ from crystallize_opt.errors import (
     UnknownMetricError,
     UsageError,
 )
-from crystallize_opt.events import Asked, Attached, Event, Reported, Told
-from crystallize_opt.objective import Constraint, Objective, as_objectives
+from crystallize_opt.events import Asked, Attached, Event, Reported, SavedState, Told
+from crystallize_opt.objective import Constraint, Objective, as_objectives, dominates
 from crystallize_opt.observation import Observation, Status, as_number
 from crystallize_opt.random_state import checked_seed
 from crystallize_opt.space import SearchSpace, as_space
 from crystallize_opt.treatment import Treatment
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+
+    from crystallize_opt.history import History
 
 Handle = TypeVar("Handle")
 
@@ -94,7 +103,11 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         constraints: The outcome constraints.
         seed: The seed as it was given.
         required_metrics: The metrics of objectives and constraints: a completed trial has them all.
+        settings: The other arguments it was built with, as plain data.
     """
+
+    settings: dict[str, Any]
+    __signature__: ClassVar[inspect.Signature]
 
     libraries: tuple[str, ...] = ()
     """The names of the distributions a backend needs, for `.versions`."""
@@ -107,6 +120,21 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
     Where it surely does not, the loop saves the time of putting them back before each call.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Else `help()` and editors show that of `__new__`.
+        signature = inspect.signature(cls.__init__)
+        own = [each for each in signature.parameters.values() if each.name != "self"]
+        cls.__signature__ = signature.replace(parameters=own)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Describe the arguments, by which a stored run knows an optimizer again."""
+        optimizer = super().__new__(cls)
+        # What does not fit, `__init__` refuses with a better message.
+        with contextlib.suppress(TypeError):
+            optimizer.settings = _settings(cls.__signature__, args, kwargs)
+        return optimizer
 
     def __init__(
         self,
@@ -168,6 +196,25 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             metrics: Its metrics.
         """
         return False
+
+    def _state_before_ask(self) -> str | None:
+        """Return what the next suggestion depends on besides events, as JSON.
+
+        For a backend that can be told its own suggestions more cheaply than it makes them again.
+        None: all asks are replayed.
+        """
+        return None
+
+    def _repeat_suggestion(self, params: Mapping[str, Any]) -> Handle:
+        """Do what `_suggest` does when it suggests these parameters, without choosing them.
+
+        Called only where `_state_before_ask` returned a state.
+        """
+        raise NotImplementedError
+
+    def _restore_state(self, state: str) -> None:
+        """Put back what `_state_before_ask` returned."""
+        raise NotImplementedError
 
     # What users call ---------------------------------------------------------------------------
 
@@ -244,32 +291,68 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self._events.append(Told(observation))
         self._record(observation)
 
-    def attach(self, observations: Observation | Iterable[Observation]) -> None:
+    def attach(
+        self,
+        observations: Observation | Iterable[Observation] | pd.DataFrame | str | PathLike[str],
+        *,
+        skip_outside: bool = False,
+    ) -> int:
         """Learn from trials this optimizer did not ask for: a warm start, or another backend's.
 
         Args:
-            observations: Their treatments' parameters must be points of the space.
+            observations: A `History`, or observations; or a DataFrame, or the path of a CSV file,
+                as `History.to_frame` makes them (the columns may also have the bare names of
+                parameters and metrics). The parameters must be points of the space.
+            skip_outside: Whether to leave out those that are not, instead of refusing all.
+
+        Returns:
+            How many were left out.
 
         Raises:
-            InvalidParametersError: One is not; then none has been attached.
+            InvalidParametersError: One is not a point of the space; then none has been attached.
         """
+        if (
+            isinstance(observations, str)
+            or hasattr(observations, "__fspath__")
+            or hasattr(observations, "columns")
+        ):
+            from crystallize_opt.tables import observations_in
+
+            observations = observations_in(observations, self.space, self.required_metrics)
         given = [observations] if isinstance(observations, Observation) else list(observations)
+        inside: list[Observation] = []
         for observation in given:
+            treatment = observation.treatment
             try:
-                self.space.validate(observation.treatment.params)
+                point = self.space.validate(treatment.params)
             except InvalidParametersError as error:
+                if skip_outside:
+                    continue
                 raise InvalidParametersError(
-                    f"Cannot attach {observation.treatment.name!r}: {error}"
+                    f"Cannot attach {observation.treatment.name!r}: {error} (To leave out what is "
+                    "outside of the space: skip_outside=True.)"
                 ) from None
-        for observation in given:
+            if any(
+                type(point[name]) is not type(value) for name, value in treatment.params.items()
+            ):
+                plain = Treatment(treatment.name, point)
+                observation = dataclasses.replace(observation, treatment=plain)
+            inside.append(observation)
+        for observation in inside:
             checked = observation.checked(self.required_metrics)
             self._learn_attached(checked)
             self._count += 1
             self._attached_names.add(checked.treatment.name)
             self._events.append(Attached(checked))
             self._record(checked)
+        return len(given) - len(inside)
 
-    def replay(self, events: Iterable[Event], versions: Mapping[str, str] | None = None) -> None:
+    def replay(
+        self,
+        events: Iterable[Event],
+        versions: Mapping[str, str] | None = None,
+        state: SavedState | None = None,
+    ) -> None:
         """Go through a recorded order of asks and tells again, proving each suggestion equal.
 
         A fresh optimizer with the same arguments is then where the recorded one was.
@@ -277,12 +360,22 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         Args:
             events: The `.events` of the recorded optimizer.
             versions: Its `.versions`, for the message of the error.
+            state: What a stored run holds of an ask, where the backend has such a state. The
+                backend then takes the suggestions before it as its own, and only that ask and those
+                after it are made again, and proved equal.
 
         Raises:
             ReplayDiverged: A suggestion, or a wish to prune, differs from the recorded one.
         """
+        asks = 0
         for event in events:
             if isinstance(event, Asked):
+                asks += 1
+                if state is not None and asks <= state.asks:
+                    self._repeat(event)
+                    continue
+                if state is not None and asks == state.asks + 1:
+                    self._restore_state(state.data)
                 try:
                     asked = self.ask(len(event.treatments))
                 except SpaceExhausted:
@@ -302,24 +395,28 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                 elif self.report(treatment, event.replicate, event.metrics) != event.prune:
                     raise self._diverged(name, f"prune={event.prune}", "the opposite", versions)
 
+    def _repeat(self, event: Asked) -> None:
+        treatments = []
+        for recorded in event.treatments:
+            handle = self._repeat_suggestion(recorded.params)
+            treatment = Treatment(self._new_name(), recorded.params)
+            self._pending[treatment.name] = _Pending(treatment, handle)
+            treatments.append(treatment)
+        self._events.append(Asked(tuple(treatments)))
+
     @property
     def events(self) -> list[Event]:
         """Every ask, report, tell and attach, in order: what `replay` takes."""
         return list(self._events)
 
+    def events_after(self, count: int) -> list[Event]:
+        """Return the events after the first `count`, without a copy of all."""
+        return self._events[count:]
+
     @property
     def versions(self) -> dict[str, str]:
         """The versions of Python, of this package and of the backend's libraries."""
-        # Imported when needed: it takes longer than all of this package.
-        from importlib.metadata import PackageNotFoundError, version
-
-        versions = {"python": ".".join(map(str, sys.version_info[:3]))}
-        for name in ("crystallize-opt", *self.libraries):
-            try:
-                versions[name] = version(name)
-            except PackageNotFoundError:  # It runs from its source, say.
-                versions[name] = "unknown"
-        return versions
+        return versions_of(self.libraries)
 
     @property
     def pending(self) -> list[Treatment]:
@@ -330,6 +427,19 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     def observations(self) -> list[Observation]:
         """Everything that was told or attached, in order."""
         return list(self._observations)
+
+    @property
+    def history(self) -> History:
+        """Everything that was told or attached, with its best, as a table, and to show."""
+        from crystallize_opt.history import History
+
+        return History(
+            self.observations,
+            self.objectives,
+            self.constraints,
+            space=self.space,
+            pending=self.pending,
+        )
 
     def get_best_treatment(self) -> Treatment:
         """Return the best treatment: of completed trials that satisfy the constraints.
@@ -371,7 +481,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         return [
             observation
             for observation, costs in candidates
-            if not any(_dominates(other, costs) for _, other in candidates)
+            if not any(dominates(other, costs) for _, other in candidates)
         ]
 
     # The ledger --------------------------------------------------------------------------------
@@ -486,6 +596,28 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         )
 
 
-def _dominates(costs: Sequence[float], others: Sequence[float]) -> bool:
-    pairs = list(zip(costs, others, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+def versions_of(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Python, of this package and of some distributions."""
+    # Imported when needed: it takes longer than all of this package.
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in ("crystallize-opt", *libraries):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # It runs from its source, say.
+            versions[name] = "unknown"
+    return versions
+
+
+def _settings(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    from crystallize_opt.description import setting
+
+    given = signature.bind(*args, **kwargs)
+    given.apply_defaults()
+    described = ("space", "objective", "constraints", "seed")
+    return {
+        name: setting(value) for name, value in given.arguments.items() if name not in described
+    }

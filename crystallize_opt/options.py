@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,33 @@ from crystallize_opt.stopping import StopCondition, as_conditions
 
 if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment
+    from crystallize_opt.recorder import Recorder
 
 ALL_FAILED_LIMIT = 10
 """A search ends with an error where every one of this many first trials failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where a search is stored, and how it goes on."""
+
+    path: str | os.PathLike[str]
+    run: str
+    resume: str
+
+    def recorder(self, experiment: Experiment, optimizer: Any, replicates: int) -> Recorder:
+        """Open the run for writing."""
+        from crystallize_opt.recorder import Recorder
+
+        return Recorder(
+            experiment,
+            optimizer,
+            replicates,
+            storage=self.path,
+            run=self.run,
+            resume=self.resume,
+            required=required_metrics(optimizer),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +62,7 @@ class Options:
     stop: tuple[StopCondition, ...]
     raise_failures: bool
     all_failed_limit: int | None
+    storage: Storage | None
     callbacks: tuple[Callback, ...]
 
 
@@ -53,6 +79,9 @@ def checked_options(
     stop: Any,
     on_failure: str,
     all_failed_limit: int | None,
+    storage: Any,
+    run: Any,
+    resume: str,
     callbacks: Sequence[Callback],
     progress: bool | None,
 ) -> Options:
@@ -74,6 +103,7 @@ def checked_options(
         raise UsageError(f"on_failure= is 'tell' or 'raise', not {on_failure!r}.")
     if all_failed_limit is not None:
         checked_count("all_failed_limit", all_failed_limit)
+    stored = _checked_storage(storage, run, resume, experiment.name)
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
             raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
@@ -97,8 +127,24 @@ def checked_options(
         stop=as_conditions(stop, objectives_of(optimizer)),
         raise_failures=on_failure == "raise",
         all_failed_limit=all_failed_limit,
+        storage=stored,
         callbacks=tuple(callbacks),
     )
+
+
+def _checked_storage(storage: Any, run: Any, resume: str, name: str | None) -> Storage | None:
+    if resume not in ("exact", "attach"):
+        raise UsageError(f"resume= is 'exact' or 'attach', not {resume!r}.")
+    if storage is None:
+        if run is not None:
+            raise UsageError(f"run={run!r} needs storage=, the path of a file.")
+        return None
+    if not isinstance(storage, (str, os.PathLike)):
+        raise UsageError(f"storage= takes the path of a file, not {storage!r}.")
+    run = run if run is not None else name or "run"
+    if not isinstance(run, str) or not run:
+        raise UsageError(f"run= is the name of a run, not {run!r}.")
+    return Storage(storage, run, resume)
 
 
 def _check_in_process(experiment: Experiment, max_concurrency: int, limits: TrialLimits) -> None:
@@ -173,3 +219,10 @@ def objectives_of(optimizer: Any) -> tuple[Objective, ...]:
                 f"Objective('loss', 'minimize') has; {each!r} has not."
             )
     return as_objectives([Objective(each.metric, each.direction) for each in several])
+
+
+def required_metrics(optimizer: Any) -> Sequence[str]:
+    """Return the metrics that a completed trial has."""
+    if isinstance(optimizer, SpaceOptimizer):
+        return optimizer.required_metrics
+    return [objective.metric for objective in objectives_of(optimizer)]

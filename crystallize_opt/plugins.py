@@ -64,6 +64,9 @@ class SeedPlugin(BasePlugin):
             `seed` itself.
         seed_fn: Called with the replicate's seed instead of seeding `random` and numpy.
 
+    Attributes:
+        is_drawn: Whether the seed was drawn, so that a stored run that is resumed keeps its own.
+
     Example:
         >>> SeedPlugin(seed=1).seed_of(2)
         62675
@@ -75,6 +78,7 @@ class SeedPlugin(BasePlugin):
         auto_seed: bool = True,
         seed_fn: Callable[[int], None] | None = None,
     ) -> None:
+        self.is_drawn = seed is None
         if seed is None:
             # Not the global generator: that would change the caller's own random numbers.
             seed = random.SystemRandom().randrange(SEED_LIMIT)

@@ -46,7 +46,14 @@ class ProgressBar:
 
             if len(event.objectives) == 1:  # several objectives have no best value
                 self._metric, self._sign = event.objectives[0].metric, event.objectives[0].sign
-            self._bar = tqdm(total=event.num_trials, desc=event.optimizer, unit="trial")
+            self._bar = tqdm(
+                total=event.num_trials,
+                initial=len(event.resumed),
+                desc=event.optimizer,
+                unit="trial",
+            )
+            for observation in event.resumed:
+                self._note(observation)
         elif self._bar is None:
             return
         elif isinstance(event, TrialAsked):
@@ -57,14 +64,17 @@ class ProgressBar:
             self._bar.close()
             self._bar = None
 
-    def _add(self, observation: Observation) -> None:
-        self._running -= 1
+    def _note(self, observation: Observation) -> None:
         if observation.status is Status.COMPLETED and self._metric is not None:
             value = observation[self._metric]
             if self._best is None or self._sign * value < self._sign * self._best:
                 self._best = value
         elif observation.status not in (Status.COMPLETED, Status.PRUNED):
             self._failed += 1
+
+    def _add(self, observation: Observation) -> None:
+        self._running -= 1
+        self._note(observation)
         shown: dict[str, object] = {}
         if self._best is not None:
             shown[f"best {self._metric}"] = self._best

@@ -74,6 +74,22 @@ class ReplicateRun:
         )
 
 
+def run_of(replicate: Replicate) -> ReplicateRun:
+    """Return the record of a stored replicate: of each metric the (mean) value."""
+    error = None
+    if replicate.status is not Status.COMPLETED:
+        error = RuntimeError(replicate.error or str(replicate.status))
+    return ReplicateRun(
+        replicate.index,
+        replicate.seed,
+        {metric: (value,) for metric, value in replicate.metrics.items()},
+        None,
+        error,
+        replicate.started_at or 0.0,
+        replicate.duration or 0.0,
+    )
+
+
 class Session:
     """One run in progress, between the set-up and the tear-down of the steps.
 

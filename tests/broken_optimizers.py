@@ -247,10 +247,9 @@ class TakesAnyTell(Sound):
 
 
 class AttachesAnything(Sound):
-    def attach(self, observations: Observation | Iterable[Observation]) -> None:
+    def attach(self, observations: Any, *, skip_outside: bool = False) -> int:
         given = [observations] if isinstance(observations, Observation) else observations
-        for observation in given:
-            super().attach(observation)
+        return sum(super(AttachesAnything, self).attach(observation) for observation in given)
 
 
 class BestOfAllNumbers(Sound):
@@ -327,7 +326,7 @@ class ReplaysAnything(Sound):
 
 
 class GoesOnDifferentlyAfterAReplay(Sound):
-    def replay(self, events: Any, versions: Any = None) -> None:
+    def replay(self, events: Any, versions: Any = None, state: Any = None) -> None:
         super().replay(events, versions)
         self.rng = random.Random(99)
 
@@ -395,7 +394,7 @@ class LearnsFromReports(Sound):
 
 
 class DropsWhatIsInactive(Sound):
-    def attach(self, observations: Observation | Iterable[Observation]) -> None:
+    def attach(self, observations: Any, *, skip_outside: bool = False) -> int:
         given = [observations] if isinstance(observations, Observation) else observations
         fitting = []
         for each in given:
@@ -405,7 +404,7 @@ class DropsWhatIsInactive(Sound):
                     del params[name]
             treatment = Treatment(each.treatment.name, params)
             fitting.append(dataclasses.replace(each, treatment=treatment))
-        super().attach(fitting)
+        return super().attach(fitting)
 
 
 class HasABestFromTheStart(Sound):

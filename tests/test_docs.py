@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,20 @@ def test_the_code_of_the_page_on_optimizers_runs(capsys: pytest.CaptureFixture[s
     assert "GridOptimizer crystallize-opt True None None" in capsys.readouterr().out
 
 
+def test_the_code_of_the_page_on_stored_runs_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_of("storage.md")
+    exec(block, {})  # noqa: S102
+
+    assert capsys.readouterr().out.startswith("['first'] 25 ")
+    text = (ROOT / "docs" / "storage.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    with contextlib.closing(sqlite3.connect("runs.db")) as connection:
+        assert len(connection.execute(query).fetchall()) == 5
+
+
 def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
     sources = [
         (ROOT / "examples" / "custom_optimizer.py").read_text(encoding="utf-8"),
@@ -33,7 +49,7 @@ def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
     assert [block for block in blocks if not any(block in source for source in sources)] == []
 
 
-@pytest.mark.parametrize("page", ["optimizers.md", "write_an_adapter.md"])
+@pytest.mark.parametrize("page", ["optimizers.md", "storage.md", "write_an_adapter.md"])
 def test_the_links_of_the_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for path, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):

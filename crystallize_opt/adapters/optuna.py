@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import logging
 import math
 import warnings
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -196,6 +198,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             pending=isinstance(sampler, (TPESampler, GPSampler, BruteForceSampler)),
         )
         self._worst: list[float] = []
+        self._dropped_any = False
         with _without_new_study_message():
             # A fixed name: Hyperband draws its brackets from a hash of it.
             self.study = optuna.create_study(
@@ -220,7 +223,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             return self._ask_study()  # the usual case: nothing to check
         if self._unseen is not None:
             self._unseen.require_any()
-        for _ in range(_REJECTED_IN_A_ROW):
+        for attempt in range(_REJECTED_IN_A_ROW):
+            self._dropped_any = self._dropped_any or attempt > 0
             trial, params = self._ask_study()
             if not self.space.satisfies_constraints(params):
                 self._finish_failed(trial, params, "violates a linear constraint")
@@ -230,6 +234,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             else:
                 break
         else:
+            self._dropped_any = True
             self.study.enqueue_trial(self._encode(self._fallback_point()))
             trial, params = self._ask_study()
         if self._unseen is not None:
@@ -273,6 +278,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _close_trials_from(self, known: int) -> None:
         """Do not leave the trial running whose `ask` raised; there is no other handle to it."""
+        self._dropped_any = True
         last = self.study.get_trials(deepcopy=False)[known:][-1:]
         if last and last[0].state is TrialState.RUNNING and last[0].number not in self._numbers():
             self.study.tell(last[0].number, state=TrialState.FAIL)
@@ -282,6 +288,33 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _stop(self) -> None:
         self._exhausted = True
+
+    # Replay ------------------------------------------------------------------------------------
+
+    def _state_before_ask(self) -> str | None:
+        # Of TPE: it depends on the trials and its generators, and takes time. Not where it has been
+        # asked for more than was suggested; nor grouped, where it also notes what it leaves out.
+        sampler = self.study.sampler
+        if type(sampler) is not TPESampler or sampler._group or self._dropped_any:  # noqa: SLF001
+            return None
+        return json.dumps([_written(generator) for generator in _generators(sampler)])
+
+    def _restore_state(self, state: str) -> None:
+        for generator, written in zip(
+            _generators(self.study.sampler), json.loads(state), strict=True
+        ):
+            _restore(generator, written)
+
+    def _repeat_suggestion(self, params: Mapping[str, Any]) -> Trial:
+        sampler = self.study.sampler
+        self.study.sampler = _Repeating(self._encode(params))
+        try:
+            trial, _ = self._ask_study()
+        finally:
+            self.study.sampler = sampler
+        if self._unseen is not None:
+            self._unseen.add(params)
+        return trial
 
     # Tell --------------------------------------------------------------------------------------
 
@@ -306,9 +339,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         value = metrics.get(self.objectives[0].metric, math.nan)
         if not math.isfinite(value):
             return False
+        reported = self._reported(handle)
+        if replicate in reported:  # by an earlier attempt; Optuna keeps the first, with a warning
+            return bool(handle.should_prune())
         if not self._pairs_replicates:
             # Pruners compare trials at the same step: there the mean so far is what is known.
-            means = list(self._reported(handle).values())
+            means = list(reported.values())
             value = means[-1] + (value - means[-1]) / (len(means) + 1) if means else value
         handle.report(value, step=replicate)
         return bool(handle.should_prune())
@@ -428,8 +464,39 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         return encoded
 
 
+class _Repeating(optuna.samplers.BaseSampler):
+    """Suggests given values."""
+
+    def __init__(self, stored: Mapping[str, Any]) -> None:
+        self._stored = stored
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+        return self._stored[name]
+
+
+def _generators(sampler: Any) -> list[np.random.RandomState]:
+    return [sampler._rng.rng, sampler._random_sampler._rng.rng]  # noqa: SLF001
+
+
+def _written(generator: np.random.RandomState) -> dict[str, Any]:
+    state = generator.get_state(legacy=False)
+    key = state["state"]["key"].astype("<u4").tobytes().hex()
+    return {**state, "state": {"key": key, "pos": int(state["state"]["pos"])}}
+
+
+def _restore(generator: np.random.RandomState, written: dict[str, Any]) -> None:
+    key = np.frombuffer(bytes.fromhex(written["state"]["key"]), "<u4")
+    generator.set_state({**written, "state": {**written["state"], "key": key}})
+
+
 def _params_of(trial: Trial) -> dict[str, Any]:
-    """Return the parameters of a trial, to be read only: the one private name of Optuna used here.
+    """Return the parameters of a trial, to be read only.
 
     `trial.params` is a deep copy, which takes about as long as this whole layer.
     """

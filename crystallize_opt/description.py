@@ -1,0 +1,201 @@
+"""What a stored run is a run of, as plain data, and what differs between two of them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.errors import SpaceError, StorageError
+from crystallize_opt.objective import Constraint, Objective
+from crystallize_opt.optimizer import SpaceOptimizer
+from crystallize_opt.plugins import SeedPlugin
+from crystallize_opt.records import described, plain, unplain
+from crystallize_opt.space import SearchSpace
+
+if TYPE_CHECKING:
+    from crystallize_opt.experiment import Experiment
+
+Description = dict[str, Any]
+
+
+def describe(experiment: Experiment, optimizer: Any, replicates: int) -> Description:
+    """Describe all that decides what a search suggests and measures."""
+    ours = isinstance(optimizer, SpaceOptimizer)
+    objectives = optimizer.objective
+    several = objectives if isinstance(objectives, (list, tuple)) else (objectives,)
+    return {
+        "space": describe_space(optimizer.space) if ours else None,
+        "objectives": [[each.metric, each.direction] for each in several],
+        "constraints": [
+            [each.metric, each.comparison, each.bound]
+            for each in getattr(optimizer, "constraints", ())
+        ],
+        "optimizer": {
+            "class": described(type(optimizer)),
+            "seed": getattr(optimizer, "seed", None) if ours else None,
+            "settings": optimizer.settings if ours else {},
+        },
+        "replicates_per_trial": replicates,
+        "experiment": {
+            "seed": next(p.seed for p in experiment.plugins if isinstance(p, SeedPlugin)),
+            "datasource": _describe_step(experiment.datasource),
+            "pipeline": [_describe_step(step) for step in experiment.pipeline.steps],
+            "plugins": [described(type(plugin)) for plugin in experiment.plugins],
+            "initial_ctx": {
+                key: setting(experiment.initial_context[key]) for key in experiment.initial_context
+            },
+        },
+    }
+
+
+def describe_space(space: SearchSpace) -> Any:
+    """Return a space as plain data; choices that are no plain data by their descriptions."""
+    return _plain_tree(space.to_dict())
+
+
+def space_of(data: Any) -> SearchSpace:
+    """Return the space that was described, with a `StoredObject` for what was no plain data.
+
+    Raises:
+        StorageError: Two choices have the same description.
+    """
+    try:
+        return SearchSpace.from_dict(_objects(data))
+    except SpaceError as error:
+        raise StorageError(
+            f"The space of this run has objects that cannot be told apart ({error}). Give the "
+            "space itself: space="
+        ) from error
+
+
+def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """Return the objectives that were described."""
+    return tuple(Objective(*each) for each in description["objectives"])
+
+
+def constraints_of(description: Mapping[str, Any]) -> tuple[Constraint, ...]:
+    """Return the outcome constraints that were described."""
+    return tuple(Constraint(*each) for each in description["constraints"])
+
+
+def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two descriptions, in words."""
+    found = []
+    for path, old, new in _differences("", dict(recorded), dict(now)):
+        if path.endswith(".source"):
+            if None in (old, new):
+                continue  # It could not be read, here or there.
+            found.append(f"{path.removesuffix('.source')}: its code has changed")
+        else:
+            found.append(f"{path}: {_shown(old)} became {_shown(new)}")
+    return found
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_ABSENT = _Absent()
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if path == "space" and isinstance(old, dict) and isinstance(new, dict):
+        # By the parameters' names, and each as a whole: its fields say little alone.
+        old, new = _by_name(old), _by_name(new)
+        yield from _differences("space of", old["parameters"], new["parameters"])
+        if old["constraints"] != new["constraints"]:
+            yield "linear constraints", old["constraints"], new["constraints"]
+        if [*old["parameters"]] != [*new["parameters"]]:
+            yield "order of the parameters", [*old["parameters"]], [*new["parameters"]]
+    elif isinstance(old, dict) and isinstance(new, dict) and not path.startswith("space of "):
+        for key in old | new:
+            where = f"{path} {key}" if path == "space of" else f"{path}.{key}".lstrip(".")
+            yield from _differences(where, old.get(key, _ABSENT), new.get(key, _ABSENT))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (one, other) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{number}]", one, other)
+    elif type(old) is not type(new) or old != new:
+        yield path, old, new
+
+
+def _by_name(space: Mapping[str, Any]) -> dict[str, Any]:
+    return {**space, "parameters": {each["name"]: each for each in space["parameters"]}}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict) and "type" in value and "name" in value:
+        hidden = ("type", "name")
+        fields = (f"{k}={v!r}" for k, v in value.items() if k not in hidden and v not in ([], None))
+        return f"{value['type']}({', '.join(fields)})"
+    return repr(value)
+
+
+def setting(value: Any, depth: int = 2) -> Any:
+    """Return what tells one setting of an optimizer from another, as plain data.
+
+    Of an object: its class and its attributes that are plain data. Of a function: its code.
+    """
+    if isinstance(value, type):
+        return {"class": described(value)}
+    if inspect.isroutine(value):
+        return {"function": described(value), "source": source_of(value)}
+    kind = type(value)
+    if kind in (list, tuple):
+        return [setting(item, depth) for item in value]
+    if kind is dict:
+        return {str(key): setting(item, depth) for key, item in value.items()}
+    written = plain(value)
+    if isinstance(written, dict) and "object" in written:
+        attributes = getattr(value, "__dict__", {}) if depth else {}
+        fields = {}
+        for name, attribute in attributes.items():
+            if attribute is None or type(attribute) in (bool, int, float, str):
+                fields[name] = plain(attribute)
+        return {"class": described(kind), **fields}
+    return written
+
+
+def _describe_step(step: Any) -> dict[str, Any]:
+    parameters = getattr(step, "_parameters", None)  # of a decorated function
+    code = type(step) if parameters is None else parameters.function
+    given = step.params if hasattr(step, "params") else getattr(step, "_given", {})
+    return {
+        "name": described(code),
+        "params": {name: setting(value) for name, value in given.items()},
+        "source": source_of(code),
+    }
+
+
+def source_of(code: Any) -> str | None:
+    """Return a digest of the code of a function or class: the same where only comments differ."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, TypeError, SyntaxError):  # Typed into a prompt, compiled, part of a line.
+        return None
+    import hashlib
+
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+
+
+def _plain_tree(value: Any) -> Any:
+    """Return the dicts and lists of `to_dict` with plain leaves."""
+    if type(value) is dict:
+        return {key: _plain_tree(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_plain_tree(item) for item in value]
+    return plain(value)
+
+
+def _objects(value: Any) -> Any:
+    if type(value) is dict:
+        tagged = value.get("object", value.get("float"))
+        if len(value) == 1 and type(tagged) is str:
+            return unplain(value)
+        return {key: _objects(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_objects(item) for item in value]
+    return value

@@ -1,0 +1,242 @@
+"""Treatments and observations as JSON, exact: what is read is what was written.
+
+Floats are written as `repr` does, from which they come back bit for bit; nan and the infinities,
+which JSON does not know, as text. A choice is written as its index in the space, so that objects of
+the user are never serialised. Other values that are no plain data are written as a text that
+describes them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crystallize_opt.errors import StorageError
+from crystallize_opt.observation import Observation, Replicate, Status, as_number
+from crystallize_opt.parameters import Categorical, Constant, Ordinal
+from crystallize_opt.space import SearchSpace
+from crystallize_opt.treatment import Treatment
+
+_STATUSES = {str(status): status for status in Status}  # faster than `Status(...)`
+_to_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """Stands for a value that was not stored, because it is no plain data; `text` describes it."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"<{self.text}>"
+
+
+class TrialFormat:
+    """Writes and reads trials of one search space.
+
+    Args:
+        space: The search space; None for an optimizer that has none.
+    """
+
+    def __init__(self, space: SearchSpace | None) -> None:
+        self._space = space
+        self._choices = {
+            name: parameter
+            for name, parameter in (space or {}).items()
+            if isinstance(parameter, (Categorical, Ordinal))
+        }
+        self._has_constants = any(isinstance(p, Constant) for p in (space or {}).values())
+
+    def write_treatment(self, treatment: Treatment) -> dict[str, Any]:
+        """Return name and parameters as plain data."""
+        space, params = self._space, treatment.params
+        if space is None:
+            return {"name": treatment.name, "params": {k: plain(v) for k, v in params.items()}}
+        written = {}
+        for name, value in params.items():
+            if name in self._choices:
+                written[name] = self._choices[name].index(value)
+            elif not isinstance(space[name], Constant):
+                written[name] = value
+        return {"name": treatment.name, "params": written}
+
+    def read_treatment(self, data: Mapping[str, Any]) -> Treatment:
+        """Return what `write_treatment` wrote."""
+        space, written = self._space, data["params"]
+        if space is None:
+            return Treatment(data["name"], {k: unplain(v) for k, v in written.items()})
+        for name, parameter in self._choices.items():
+            if name in written:
+                written[name] = parameter.choices[written[name]]
+        if self._has_constants:
+            written = self._with_constants(written)
+        return Treatment(data["name"], written)
+
+    def _with_constants(self, written: Mapping[str, Any]) -> dict[str, Any]:
+        params: dict[str, Any] = {}
+        for name, parameter in (self._space or {}).items():
+            if name in written:
+                params[name] = written[name]
+            elif isinstance(parameter, Constant) and self._is_active(name, params):
+                params[name] = parameter.value
+        return params
+
+    def _is_active(self, name: str, params: Mapping[str, Any]) -> bool:
+        return self._space is not None and self._space.is_active(name, params)
+
+
+def to_text(data: Mapping[str, Any]) -> str:
+    """Return plain data as JSON, in ASCII."""
+    return _to_text(data)
+
+
+def write_observation(observation: Observation) -> dict[str, Any]:
+    """Return everything of an observation but its treatment's parameters, as plain data.
+
+    What is equal in the observation and its only replicate is written once.
+    """
+    data: dict[str, Any] = {"name": observation.treatment.name, "status": str(observation.status)}
+    data["metrics"] = _write_numbers(observation.metrics)
+    replicates = observation.replicates
+    default_sem = dict.fromkeys(observation.metrics) if replicates else {}
+    if observation.sem != default_sem:
+        data["sem"] = _write_numbers(observation.sem)
+    for name in ("error", "traceback", "started_at", "duration"):
+        value = getattr(observation, name)
+        if value is not None:
+            data[name] = value
+    if replicates:
+        data["replicates"] = [write_replicate(replicate, data) for replicate in replicates]
+    return data
+
+
+def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observation:
+    """Return what `write_observation` wrote."""
+    get = data.get
+    metrics = _read_numbers(data["metrics"])
+    status, written = _STATUSES[data["status"]], get("replicates", ())
+    error, traceback = get("error"), get("traceback")
+    started_at, duration = get("started_at"), get("duration")
+    sem: Mapping[str, float | None] = dict.fromkeys(metrics) if written else {}
+    if "sem" in data:
+        sem = _read_numbers(data["sem"])
+    if len(written) == 1 and len(written[0]) == 2:  # All else is the trial's. The usual case.
+        index, seed = written[0]["index"], written[0]["seed"]
+        replicates: tuple[Replicate, ...] = (
+            Replicate(index, seed, metrics, status, error, traceback, started_at, duration),
+        )
+    else:
+        replicates = tuple([read_replicate(each, data, metrics) for each in written])
+    return Observation(
+        treatment, metrics, status, sem, replicates, error, traceback, started_at, duration
+    )
+
+
+_OF_REPLICATE = ("status", "error", "traceback", "started_at", "duration")
+
+
+def write_replicate(replicate: Replicate, trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a replicate as plain data, without what is equal to its trial's."""
+    data: dict[str, Any] = {"index": replicate.index, "seed": replicate.seed}
+    written = _write_numbers(replicate.metrics)
+    if repr(written) != repr(trial.get("metrics")):
+        data["metrics"] = written
+    for name in _OF_REPLICATE:
+        value = getattr(replicate, name)
+        if name == "status":
+            value = str(value)
+        if value != trial.get(name):
+            data[name] = value
+    return data
+
+
+def read_replicate(
+    data: Mapping[str, Any], trial: Mapping[str, Any], metrics: Mapping[str, float]
+) -> Replicate:
+    """Return what `write_replicate` wrote.
+
+    Args:
+        data: What it wrote.
+        trial: What the trial's `write_observation` wrote.
+        metrics: The trial's metrics.
+    """
+    if "metrics" in data:
+        metrics = _read_numbers(data["metrics"])
+    status = _STATUSES[data.get("status") or trial["status"]]
+    error, traceback, started_at, duration = (
+        data[name] if name in data else trial.get(name) for name in _OF_REPLICATE[1:]
+    )
+    return Replicate(
+        data["index"],
+        data["seed"],
+        metrics,
+        status,
+        error,
+        traceback,
+        started_at,
+        duration,
+    )
+
+
+def _write_numbers(numbers: Mapping[str, float | None]) -> dict[str, Any]:
+    written: dict[str, Any] = {}
+    for name, value in numbers.items():
+        if value is not None and type(value) is not float:
+            number = as_number(value)
+            if number is None:
+                raise StorageError(f"The metric {name!r} is {value!r}, not a number.")
+            value = int(value) if type(value) is int else number
+        written[name] = value if value is None or math.isfinite(value) else repr(value)
+    return written
+
+
+def _read_numbers(written: Mapping[str, Any]) -> Any:
+    for value in written.values():
+        if type(value) is str:
+            return {k: float(v) if type(v) is str else v for k, v in written.items()}
+    return written
+
+
+def plain(value: Any) -> Any:
+    """Return any value as data that JSON keeps: exact where it is plain data, else described."""
+    kind = type(value)
+    if value is None or kind in (bool, int, str):
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if kind is tuple:
+        return {"tuple": [plain(item) for item in value]}
+    if kind is list:
+        return [plain(item) for item in value]
+    if kind is dict:
+        return {"dict": [[plain(key), plain(item)] for key, item in value.items()]}
+    return {"object": described(value)}
+
+
+def unplain(written: Any) -> Any:
+    """Return what `plain` was given; for what it only described, a `StoredObject`."""
+    if type(written) is list:
+        return [unplain(item) for item in written]
+    if type(written) is not dict:
+        return written
+    ((tag, content),) = written.items()
+    if tag == "float":
+        return float(content)
+    if tag == "tuple":
+        return tuple(unplain(item) for item in content)
+    if tag == "dict":
+        return {unplain(key): unplain(item) for key, item in content}
+    return StoredObject(content)
+
+
+def described(value: Any) -> str:
+    """Return a text for an object, the same in every process."""
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    kind = type(value)
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return f"{kind.__module__}.{kind.__qualname__}: {text[:200]}"

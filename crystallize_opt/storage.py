@@ -1,0 +1,337 @@
+"""Runs in a SQLite file: an append-only journal, one transaction for each event.
+
+The schema is documented in docs/storage.md. The order of events is that of their `seq`; the clock
+plays no part in it. Every row holds a checksum of itself and the rows before it, so that a file
+that was cut short or overwritten is found out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from crystallize_opt.errors import RunLocked, StorageError
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x6372_6F70  # "crop"; tells our files from other SQLite files
+_TEXT = "%s %s %s\n"  # what is in the checksum: kind, trial, data
+_WAIT_SECONDS = 30.0  # for another run's transaction, which takes microseconds
+
+_SCHEMA = """
+CREATE TABLE runs (
+  run INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  created_at REAL NOT NULL
+);
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  run INTEGER NOT NULL REFERENCES runs (run),
+  kind TEXT NOT NULL,
+  trial INTEGER,
+  at REAL NOT NULL,
+  data TEXT NOT NULL,
+  checksum INTEGER NOT NULL
+);
+CREATE INDEX events_of_run ON events (run);
+CREATE TABLE states (
+  run INTEGER PRIMARY KEY REFERENCES runs (run),
+  data TEXT NOT NULL
+);
+CREATE VIEW trials AS
+  SELECT runs.name AS run, asked.trial AS trial,
+    json_extract(asked.data, '$.name') AS name,
+    json_extract(asked.data, '$.params') AS params,
+    coalesce(json_extract(observed.data, '$.status'), 'pending') AS status,
+    json_extract(observed.data, '$.metrics') AS metrics,
+    json_extract(observed.data, '$.error') AS error,
+    json_extract(observed.data, '$.started_at') AS started_at,
+    json_extract(observed.data, '$.duration') AS duration
+  FROM events AS asked JOIN runs ON runs.run = asked.run
+    LEFT JOIN events AS observed ON observed.run = asked.run AND observed.trial = asked.trial
+      AND observed.kind IN ('observation', 'attach')
+  WHERE asked.kind IN ('ask', 'batch', 'attach');
+CREATE VIEW metrics AS
+  SELECT trials.run, trials.trial, trials.name, each.key AS metric, each.value AS value
+  FROM trials, json_each(trials.metrics) AS each;
+"""
+
+
+Row = tuple[str, int | None, str]
+"""One event of a run: its kind, the number of its trial, and what it holds, as JSON."""
+
+
+class RunWriter:
+    """One run of a file, held for writing: nobody else can write it as long as this is open.
+
+    Args:
+        path: The file; it is made where there is none.
+        run: The run's name.
+
+    Attributes:
+        rows: Every event of the run so far, in order.
+        state: What one of the optimizer's asks depended on, as JSON, where that is stored.
+
+    Raises:
+        StorageError: The file is damaged, none of ours, or of a newer version.
+        RunLocked: The run is being written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], run: str) -> None:
+        self.path, self.name = Path(path), run
+        self._broken: str | None = None
+        with contextlib.ExitStack() as undo:
+            with _storage_errors(self.path, "opened"):
+                if not self.path.exists():
+                    _create(self.path)
+                self._connection = _connect(self.path, "rw")
+                undo.callback(self._connection.close)
+                _check_schema(self.path, self._connection)
+                # A commit is written to the file system before it returns, and so outlives this
+                # process. It is not flushed to the disk each time: when the whole machine loses
+                # power the last trials may be missing, and are then run again.
+                self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._connection.execute(
+                    "INSERT OR IGNORE INTO runs (name, created_at) VALUES (?, ?)",
+                    (run, time.time()),
+                )
+                (self._run,) = self._connection.execute(
+                    "SELECT run FROM runs WHERE name = ?", (run,)
+                ).fetchone()
+            self._lock = _Lock(self.path, self._run, run)
+            undo.callback(self._lock.release)
+            with _storage_errors(self.path, "read"):
+                self.rows, self._checksum = _rows(self.path, self._connection, self._run)
+                found = self._connection.execute(
+                    "SELECT data FROM states WHERE run = ?", (self._run,)
+                ).fetchone()
+                self.state: str | None = found and found[0]
+            undo.pop_all()
+
+    def append(self, rows: Sequence[Row], state: str | None = None) -> None:
+        """Write some events, all or none of them.
+
+        Args:
+            rows: The events.
+            state: Takes the place of the stored state.
+
+        Raises:
+            StorageError: They could not be written; everything before them is intact.
+        """
+        if self._broken is not None:
+            raise StorageError(self._broken)
+        execute, checksum, now = self._connection.execute, self._checksum, time.time()
+        try:
+            # A single statement is a transaction of its own, and faster than one that is named so.
+            several = len(rows) > 1 or state is not None
+            if several:
+                execute("BEGIN IMMEDIATE")
+            for kind, trial, data in rows:
+                checksum = _chained(checksum, kind, trial, data)
+                execute(
+                    "INSERT INTO events (run, kind, trial, at, data, checksum)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (self._run, kind, trial, now, data, checksum),
+                )
+            if state is not None:
+                execute("INSERT OR REPLACE INTO states VALUES (?, ?)", (self._run, state))
+            if several:
+                execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error):
+                raise
+            self._broken = (
+                f"The run {self.name!r} cannot be written to {str(self.path)!r}: {error}. "
+                "Everything before is stored. Once the cause is gone (is the disk full?), call "
+                "optimize() again in the same way: it goes on from there."
+            )
+            raise StorageError(self._broken) from error
+        self._checksum = checksum
+
+    def close(self) -> None:
+        """Let others write the run."""
+        try:
+            with contextlib.suppress(sqlite3.Error):  # All that was to be written has been.
+                self._connection.close()
+        finally:
+            self._lock.release()
+
+
+def read_run(path: str | os.PathLike[str], run: str | None = None) -> tuple[str, Sequence[Row]]:
+    """Return the name of a run and its events, also while it is being written.
+
+    Args:
+        path: The file.
+        run: The run's name; None where the file holds just one.
+
+    Raises:
+        StorageError: There is no such file or run, or it is damaged.
+    """
+    with _reading(Path(path)) as connection:
+        names = dict(connection.execute("SELECT name, run FROM runs ORDER BY run"))
+        if run is None and len(names) == 1:
+            (run,) = names
+        if run not in names:
+            what = "has several runs; give run=" if run is None else f"has no run {run!r}"
+            raise StorageError(
+                f"{str(path)!r} {what}. Its runs: {', '.join(map(repr, names)) or 'none'}."
+            )
+        rows, _ = _rows(Path(path), connection, names[run])
+    return str(run), rows
+
+
+def run_names(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the runs in a file, the oldest first."""
+    with _reading(Path(path)) as connection:
+        return [name for (name,) in connection.execute("SELECT name FROM runs ORDER BY run")]
+
+
+def _create(path: Path) -> None:
+    """Make an empty file of runs. It appears whole or not at all, whenever this process dies."""
+    wal = Path(f"{path}-wal")
+    if wal.exists() and wal.stat().st_size:
+        raise StorageError(
+            f"{str(path)!r} is not there, but {str(wal)!r} is, which holds a part of it: was it "
+            "moved or deleted? Bring it back, or remove its other part, too."
+        )
+    new = path.with_name(f"{path.name}.new-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        with contextlib.closing(sqlite3.connect(new)) as connection:
+            connection.executescript(_SCHEMA)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        with contextlib.suppress(FileExistsError):  # Another process was faster.
+            try:
+                os.link(new, path)
+            except FileExistsError:
+                raise
+            except OSError:  # A file system without hard links.
+                with path.open("xb") as file:
+                    file.write(new.read_bytes())
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
+
+
+def _check_schema(path: Path, connection: sqlite3.Connection) -> None:
+    if path.stat().st_size == 0:
+        raise StorageError(
+            f"{str(path)!r} is empty: it was cut short, or it never held runs. Restore it from a "
+            "copy; or delete it, to begin anew."
+        )
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != _APPLICATION_ID:
+        raise StorageError(
+            f"{str(path)!r} is a SQLite file of something else, not of crystallize-opt's runs. "
+            "Give another path."
+        )
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != SCHEMA_VERSION:
+        raise StorageError(
+            f"{str(path)!r} has version {version} of the schema; this crystallize-opt knows "
+            f"version {SCHEMA_VERSION}. Use the newer crystallize-opt that wrote it."
+        )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with _storage_errors(path, "read"):
+        if not path.exists():
+            raise StorageError(f"There is no file {str(path)!r}.")
+        # Where nothing can be written beside the file, SQLite only reads what is complete.
+        complete = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+        with contextlib.closing(_connect(path, "ro&immutable=1" if complete else "rw")) as reader:
+            reader.execute("PRAGMA query_only = 1")
+            _check_schema(path, reader)
+            yield reader
+
+
+def _rows(path: Path, connection: sqlite3.Connection, run: int) -> tuple[Sequence[Row], int]:
+    """Return all events of a run, and the last checksum."""
+    found = connection.execute(
+        "SELECT kind, trial, data FROM events WHERE run = ? ORDER BY seq", (run,)
+    ).fetchall()
+    if not found:
+        return [], 0
+    seq, stored = connection.execute(
+        "SELECT seq, checksum FROM events WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
+    ).fetchone()
+    # The last checksum is that of all rows together, which is found much faster than each.
+    checksum = zlib.crc32("".join([_TEXT % row for row in found]).encode())
+    if checksum != stored:
+        raise StorageError(
+            f"{str(path)!r} is damaged: the events up to {seq} are not as they were written. "
+            "Restore the file from a copy, or begin a new run in another one."
+        )
+    return found, checksum
+
+
+def _chained(checksum: int, kind: str, trial: int | None, data: str) -> int:
+    return zlib.crc32((_TEXT % (kind, trial, data)).encode(), checksum)
+
+
+@contextmanager
+def _storage_errors(path: Path, done: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StorageError(
+            f"{str(path)!r} cannot be {done}: {error}. If it was cut short or overwritten, "
+            "restore it from a copy (with the files -wal and -shm beside it); to begin anew, give "
+            "another path."
+        ) from error
+
+
+class _Lock:
+    """Keeps a run to one writer, by a lock of the operating system, which dies with the process.
+
+    SQLite holds it, on an empty file beside the database, because it does so on every system and
+    between threads of one process, too. Readers, and writers of other runs, do not meet it.
+    """
+
+    def __init__(self, path: Path, run: int, name: str) -> None:
+        self._path = Path(f"{path}.lock-{run}")
+        while True:
+            with _storage_errors(self._path, "locked"):
+                self._path.touch()
+                before = self._inode()
+                self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+                try:
+                    self._connection.execute("PRAGMA journal_mode = MEMORY")
+                    self._connection.execute("BEGIN EXCLUSIVE")
+                except sqlite3.OperationalError as error:
+                    self._connection.close()
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                        raise
+                    raise RunLocked(
+                        f"The run {name!r} in {str(path)!r} is being written by another process, "
+                        "or by another search of this one. Wait for it to end, or give another "
+                        "run=. (To read it meanwhile: History.load.)"
+                    ) from error
+            # Whoever had the lock removes the file: then this lock is on nothing.
+            if before is not None and before == self._inode():
+                return
+            self._connection.close()
+
+    def _inode(self) -> int | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self._path.stat().st_ino
+        return None
+
+    def release(self) -> None:
+        with contextlib.suppress(OSError):  # Windows does not remove a file that is open.
+            self._path.unlink(missing_ok=True)
+        self._connection.close()
