@@ -294,7 +294,7 @@ class Experiment:
         self.stop_reason = None
         workers = recorder = None
         if options.executor is not None:
-            from crystallize_opt.executors import Workers
+            from crystallize_opt.workers.executors import Workers
 
             workers = Workers.of(options.executor, options.max_concurrency)
         results = _Results()

@@ -94,7 +94,7 @@ class History(Sequence[Observation]):
             StorageError: There is no such file or run, or it is damaged.
             RunChanged: `space` is not the run's.
         """
-        from crystallize_opt.stored_run import load_history
+        from crystallize_opt.storage.stored_run import load_history
 
         return load_history(path, run, space)
 
@@ -105,7 +105,7 @@ class History(Sequence[Observation]):
         Raises:
             StorageError: There is no such file, or it is damaged.
         """
-        from crystallize_opt.storage import run_names
+        from crystallize_opt.storage.journal import run_names
 
         return run_names(path)
 

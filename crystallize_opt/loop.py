@@ -28,8 +28,6 @@ from crystallize_opt.errors import (
     TrialsFailedError,
 )
 from crystallize_opt.event_loop import resolve
-from crystallize_opt.execution import Trial, ended
-from crystallize_opt.in_process import Concurrent, InProcess
 from crystallize_opt.interruption import Interruption
 from crystallize_opt.objective import Objective
 from crystallize_opt.observation import Observation, Status
@@ -38,10 +36,12 @@ from crystallize_opt.options import Options, objectives_of, required_metrics
 from crystallize_opt.session import ReplicateRun, Session, run_of
 from crystallize_opt.stopping import SearchState
 from crystallize_opt.treatment import Treatment
+from crystallize_opt.workers.execution import Trial, ended
+from crystallize_opt.workers.in_process import Concurrent, InProcess
 
 if TYPE_CHECKING:
-    from crystallize_opt.executors import Workers
-    from crystallize_opt.recorder import Recorder
+    from crystallize_opt.storage.recorder import Recorder
+    from crystallize_opt.workers.executors import Workers
 
 _NO_FAILURE = (Status.COMPLETED, Status.PRUNED)
 _RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.WORKER_DIED)

@@ -613,7 +613,7 @@ def versions_of(libraries: Iterable[str]) -> dict[str, str]:
 def _settings(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from crystallize_opt.description import setting
+    from crystallize_opt.storage.description import setting
 
     given = signature.bind(*args, **kwargs)
     given.apply_defaults()

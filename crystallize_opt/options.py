@@ -20,7 +20,7 @@ from crystallize_opt.stopping import StopCondition, as_conditions
 
 if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment
-    from crystallize_opt.recorder import Recorder
+    from crystallize_opt.storage.recorder import Recorder
 
 ALL_FAILED_LIMIT = 10
 """A search ends with an error where every one of this many first trials failed."""
@@ -36,7 +36,7 @@ class Storage:
 
     def recorder(self, experiment: Experiment, optimizer: Any, replicates: int) -> Recorder:
         """Open the run for writing."""
-        from crystallize_opt.recorder import Recorder
+        from crystallize_opt.storage.recorder import Recorder
 
         return Recorder(
             experiment,
@@ -110,7 +110,7 @@ def checked_options(
     if executor is None:
         _check_in_process(experiment, max_concurrency, limits)
     else:
-        from crystallize_opt.executors import check_executor, is_threads, refuse_limits
+        from crystallize_opt.workers.executors import check_executor, is_threads, refuse_limits
 
         check_executor(executor)
         if limits.need_processes and is_threads(executor):
@@ -149,7 +149,7 @@ def _checked_storage(storage: Any, run: Any, resume: str, name: str | None) -> S
 
 def _check_in_process(experiment: Experiment, max_concurrency: int, limits: TrialLimits) -> None:
     if limits.need_processes:
-        from crystallize_opt.executors import refuse_limits
+        from crystallize_opt.workers.executors import refuse_limits
 
         refuse_limits("this process", limits)
     if max_concurrency > 1 and not _is_asynchronous(experiment):

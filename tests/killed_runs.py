@@ -21,7 +21,7 @@ from typing import Any
 from crystallize_opt import FrozenContext, History, Objective, Observation, SearchSpace
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.parameters import Categorical, Constant, Float, Integer
-from crystallize_opt.storage import Row, RunWriter
+from crystallize_opt.storage.journal import Row, RunWriter
 from tests.toy import experiment_of
 
 LOSS = Objective("loss", "minimize")

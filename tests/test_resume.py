@@ -489,7 +489,7 @@ def test_settings_of_samplers_and_functions_are_compared(tmp_path: Path) -> None
 
 
 def test_comments_and_layout_of_the_code_may_change(tmp_path: Path) -> None:
-    from crystallize_opt.description import source_of
+    from crystallize_opt.storage.description import source_of
 
     folder = tmp_path / "modules"
     folder.mkdir()

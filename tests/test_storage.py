@@ -27,7 +27,8 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import RunLocked, StorageError
-from crystallize_opt.records import (
+from crystallize_opt.storage.journal import SCHEMA_VERSION, RunWriter, read_run
+from crystallize_opt.storage.records import (
     StoredObject,
     plain,
     read_observation,
@@ -35,7 +36,6 @@ from crystallize_opt.records import (
     unplain,
     write_observation,
 )
-from crystallize_opt.storage import SCHEMA_VERSION, RunWriter, read_run
 from tests.killed_runs import exactly
 from tests.toy import toy_experiment
 

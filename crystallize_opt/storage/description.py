@@ -12,8 +12,8 @@ from crystallize_opt.errors import SpaceError, StorageError
 from crystallize_opt.objective import Constraint, Objective
 from crystallize_opt.optimizer import SpaceOptimizer
 from crystallize_opt.plugins import SeedPlugin
-from crystallize_opt.records import described, plain, unplain
 from crystallize_opt.space import SearchSpace
+from crystallize_opt.storage.records import described, plain, unplain
 
 if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment

@@ -10,20 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, overload
 
-from crystallize_opt.description import (
+from crystallize_opt.errors import RunChanged, StorageError
+from crystallize_opt.events import Asked, Attached, Event, Reported, Told
+from crystallize_opt.history import History
+from crystallize_opt.observation import Observation, Replicate
+from crystallize_opt.space import SearchSpace
+from crystallize_opt.storage.description import (
     changes,
     constraints_of,
     describe_space,
     objectives_of,
     space_of,
 )
-from crystallize_opt.errors import RunChanged, StorageError
-from crystallize_opt.events import Asked, Attached, Event, Reported, Told
-from crystallize_opt.history import History
-from crystallize_opt.observation import Observation, Replicate
-from crystallize_opt.records import TrialFormat, read_observation, read_replicate
-from crystallize_opt.space import SearchSpace
-from crystallize_opt.storage import Row, read_run
+from crystallize_opt.storage.journal import Row, read_run
+from crystallize_opt.storage.records import TrialFormat, read_observation, read_replicate
 from crystallize_opt.treatment import Treatment
 
 

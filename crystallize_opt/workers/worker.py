@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from crystallize_opt.event_loop import run_sync
-from crystallize_opt.execution import Done, ended, run_replicates
 from crystallize_opt.experiment import Experiment
 from crystallize_opt.observation import Replicate, Status
 from crystallize_opt.session import ReplicateRun, open_session
 from crystallize_opt.treatment import Treatment
+from crystallize_opt.workers.execution import Done, ended, run_replicates
 
 Row = tuple[Any, ...]
 """A replicate as plain data: the fields of `Replicate`, and the metrics with all their values."""

@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.context import logger
-from crystallize_opt.description import changes, describe
 from crystallize_opt.errors import ReplayDiverged, RunChanged, UsageError
 from crystallize_opt.events import Asked, Attached, Event, Reported, SavedState, Told
-from crystallize_opt.execution import Done, Trial
 from crystallize_opt.observation import Observation, Replicate, Status
 from crystallize_opt.optimizer import SpaceOptimizer, versions_of
-from crystallize_opt.plain_replay import Ask, PlainReplay, Tell
 from crystallize_opt.plugins import SeedPlugin
-from crystallize_opt.records import TrialFormat, to_text, write_observation, write_replicate
 from crystallize_opt.session import run_of
-from crystallize_opt.storage import Row, RunWriter
-from crystallize_opt.stored_run import StoredRun
+from crystallize_opt.storage.description import changes, describe
+from crystallize_opt.storage.journal import Row, RunWriter
+from crystallize_opt.storage.plain_replay import Ask, PlainReplay, Tell
+from crystallize_opt.storage.records import TrialFormat, to_text, write_observation, write_replicate
+from crystallize_opt.storage.stored_run import StoredRun
 from crystallize_opt.treatment import Treatment
+from crystallize_opt.workers.execution import Done, Trial
 
 if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment

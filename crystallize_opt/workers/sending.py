@@ -8,7 +8,7 @@ from typing import Any
 from crystallize_opt.errors import UsageError
 from crystallize_opt.experiment import Experiment
 from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.worker_process import need_libraries
+from crystallize_opt.workers.worker_process import need_libraries
 
 
 def picklable_experiment(

@@ -21,14 +21,14 @@ from typing import Any
 
 from crystallize_opt.errors import ExecutorBrokenError, UsageError
 from crystallize_opt.event_loop import run_sync
-from crystallize_opt.execution import Done, Trial, ended, run_replicates
-from crystallize_opt.inbox import Inbox
 from crystallize_opt.interruption import Interruption
 from crystallize_opt.limits import TrialLimits
 from crystallize_opt.observation import Status
 from crystallize_opt.optimizer import SpaceOptimizer
 from crystallize_opt.session import Session
 from crystallize_opt.treatment import Treatment
+from crystallize_opt.workers.execution import Done, Trial, ended, run_replicates
+from crystallize_opt.workers.inbox import Inbox
 
 _ENDED = "The search ended before this trial did."
 
@@ -296,7 +296,7 @@ class Workers:
                 if limits.need_processes:
                     refuse_limits("threads", limits)
                 return OnExecutor(session, self, interruption)
-            from crystallize_opt.process_executors import OnOwnProcesses, OnProcesses
+            from crystallize_opt.workers.process_executors import OnOwnProcesses, OnProcesses
 
             kind = OnOwnProcesses if self.executor is None else OnProcesses
             ours = optimizer if isinstance(optimizer, SpaceOptimizer) else None

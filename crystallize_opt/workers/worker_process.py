@@ -17,10 +17,10 @@ from multiprocessing import connection
 from multiprocessing.util import Finalize
 from typing import Any
 
-from crystallize_opt import worker
 from crystallize_opt.errors import MissingExtraError
-from crystallize_opt.execution import ended
 from crystallize_opt.observation import Status
+from crystallize_opt.workers import worker
+from crystallize_opt.workers.execution import ended
 
 _LOOK_SECONDS = 1.0
 """How often to look whether the process lives: what it forked may keep its pipe open."""
