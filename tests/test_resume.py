@@ -156,7 +156,7 @@ def test_with_other_versions_every_suggestion_is_compared(
         return {k: v * 0.99 for k, v in ask(self, *arguments).items() if k == "x"}
 
     monkeypatch.setattr(optuna.samplers.TPESampler, "sample_relative", another)
-    for module in ("recorder", "optimizer"):
+    for module in ("storage.recorder", "optimizer"):
         monkeypatch.setattr(f"crystallize_opt.{module}.versions_of", lambda _: {"optuna": "9.9"})
     with pytest.raises(ReplayDiverged, match=r"'trial_[4-9]'.*5\.\d\.\d.*9\.9") as caught:
         search(tmp_path / "runs.db", trials=20)
