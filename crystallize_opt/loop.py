@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from crystallize_opt.workers.executors import Workers
 
 _NO_FAILURE = (Status.COMPLETED, Status.PRUNED)
+_NOT_TO_BLAME = (*_NO_FAILURE, Status.ABANDONED)
 _RETRIED = (Status.FAILED, Status.TIMED_OUT, Status.OUT_OF_MEMORY, Status.WORKER_DIED)
 
 
@@ -480,7 +481,7 @@ _INTERRUPTED = "The search was interrupted."
 
 
 def _has_failed(observation: Observation) -> bool:
-    return observation.status not in (*_NO_FAILURE, Status.ABANDONED)
+    return observation.status not in _NOT_TO_BLAME
 
 
 def _listens(optimizer: Any) -> bool:

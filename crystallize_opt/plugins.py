@@ -96,8 +96,8 @@ class SeedPlugin(BasePlugin):
             seed_global_random_state(self.seed)
 
     def before_replicate(self, experiment: Experiment, ctx: FrozenContext) -> None:
-        # `apply(seed=...)` gives the seed itself.
-        seed = ctx[SEED_KEY] if SEED_KEY in ctx else self.seed_of(ctx.get("replicate", 0))
-        if SEED_KEY not in ctx:
+        seed = ctx.get(SEED_KEY)  # `apply(seed=...)` gives the seed itself.
+        if seed is None:
+            seed = self.seed_of(ctx.get("replicate", 0))
             ctx.add(SEED_KEY, seed)
         (self.seed_fn or seed_global_random_state)(seed)

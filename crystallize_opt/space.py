@@ -245,9 +245,9 @@ class SearchSpace(Mapping[str, Parameter]):
         Args:
             params: A point in canonical form, as `sample` and `validate` return it.
         """
-        return tuple(
-            (name, self._parameters[name].identity(value)) for name, value in params.items()
-        )
+        parameters = self._parameters
+        # A list is built in half of the time of a generator.
+        return tuple([(name, parameters[name].identity(value)) for name, value in params.items()])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the space as plain data; `from_dict` gives back an equal space.
