@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.callbacks import Callback
-from crystallize_opt.errors import ObjectiveError, UsageError
+from crystallize_opt.errors import ObjectiveError, StorageError, UsageError
 from crystallize_opt.limits import TrialLimits
 from crystallize_opt.objective import Objective, as_objectives
 from crystallize_opt.optimizer import BaseOptimizer, SpaceOptimizer
@@ -141,6 +141,13 @@ def _checked_storage(storage: Any, run: Any, resume: str, name: str | None) -> S
         return None
     if not isinstance(storage, (str, os.PathLike)):
         raise UsageError(f"storage= takes the path of a file, not {storage!r}.")
+    if os.fspath(storage) in ("", ":memory:"):
+        raise UsageError(
+            f"storage={storage!r} keeps nothing. Give the path of a file, or leave it out."
+        )
+    folder = os.path.dirname(os.path.abspath(storage))  # noqa: PTH100, PTH120  (pathlib: 5 ms)
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise StorageError(f"storage={storage!r}: there is no folder {folder!r}. Make it first.")
     run = run if run is not None else name or "run"
     if not isinstance(run, str) or not run:
         raise UsageError(f"run= is the name of a run, not {run!r}.")

@@ -507,7 +507,13 @@ def test_comments_and_layout_of_the_code_may_change(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"run": "a"}, {"storage": 5}, {"storage": "x.db", "run": ""}, {"resume": "maybe"}],
+    [
+        {"run": "a"},
+        {"storage": 5},
+        {"storage": ":memory:"},
+        {"storage": "x.db", "run": ""},
+        {"resume": "maybe"},
+    ],
 )
 def test_arguments_are_checked(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(reversed(options)) + "="):

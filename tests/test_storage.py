@@ -300,7 +300,7 @@ def test_the_rest_of_a_deleted_file_is_no_new_run(tmp_path: Path) -> None:
 
 
 def test_no_folder_is_made(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be opened"):
+    with pytest.raises(StorageError, match="there is no folder"):
         search(tmp_path / "missing" / "runs.db")
     with pytest.raises(StorageError, match="There is no file"):
         History.load(tmp_path / "runs.db")
