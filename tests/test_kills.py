@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from crystallize_opt import History, Status
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of a process")
 
@@ -68,6 +71,56 @@ def test_with_four_workers_nothing_is_lost_or_repeated(kind: str, tmp_path: Path
     found = killed(tmp_path, kind, trials=20, deaths=8, workers=4)
 
     assert_nothing_happened(found, 8)
+
+
+KILLED_BY_ITS_WORKER = """
+import os, signal
+from crystallize_opt import Experiment, Objective, Pipeline, data_source, pipeline_step
+from crystallize_opt.adapters import RandomOptimizer
+
+@data_source
+def nothing(ctx):
+    return None
+
+@pipeline_step()
+def step(data, ctx, *, x):
+    if ctx["condition"] == "trial_5" and not os.path.exists("killed"):
+        open("killed", "x").close()
+        search = os.getppid()
+        os.kill(search, signal.SIGKILL)
+        while os.getppid() == search:
+            pass
+    ctx.metrics.add("loss", x)
+
+if __name__ == "__main__":
+    experiment = Experiment(nothing(), Pipeline([step()]), seed=0)
+    optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0)
+    experiment.optimize(optimizer, 12, executor="processes", max_concurrency=2, storage="runs.db")
+"""
+
+
+def test_a_killed_search_on_processes_leaves_none_behind_and_goes_on(tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(KILLED_BY_ITS_WORKER, encoding="utf-8")
+    # Its workers hold the same stderr, so that `run` returns only when they have ended, too.
+    ran = [
+        subprocess.run(  # noqa: S603
+            [sys.executable, script.name],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for _ in range(2)
+    ]
+
+    assert [each.returncode for each in ran] == [-signal.SIGKILL, 0]
+    assert [each.stderr for each in ran] == ["", ""]
+    history = History.load(tmp_path / "runs.db")
+    assert sorted(o.treatment.name for o in history) == sorted(f"trial_{n}" for n in range(12))
+    assert {o.status for o in history} == {Status.COMPLETED}
+    assert history.pending == []
 
 
 @pytest.mark.slow

@@ -216,7 +216,10 @@ def _serve(pipe: Any) -> None:
             answer = function(*arguments)
         except BaseException as error:  # noqa: BLE001
             answer = worker.ended_by(first, error, started_at)
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except OSError:  # The search is no more: nobody is left to answer.
+            return
 
 
 class _Memory:
