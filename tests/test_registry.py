@@ -297,6 +297,37 @@ runpy.run_module("crystallize_opt.adapters", run_name="__main__")
     assert "Bad, registered by bad-plugin, cannot be loaded" in shown.stdout
 
 
+def test_where_nothing_is_installed_each_library_is_named(tmp_path: Path) -> None:
+    code = f"""
+import sys
+class OnlyTheStandardLibrary:
+    def find_spec(self, name, path=None, target=None):
+        if name not in ("crystallize_opt", "tqdm") and not path:
+            if name not in sys.stdlib_module_names:
+                raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.path.insert(0, {str(ROOT)!r})
+sys.meta_path.insert(0, OnlyTheStandardLibrary())
+from crystallize_opt import adapters
+from crystallize_opt.errors import MissingExtraError
+for name in {[*OURS]!r}:
+    try:
+        print(getattr(adapters, name).__name__)
+    except MissingExtraError as error:
+        print(name, "needs", error.name)
+"""
+    shown = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert sorted(shown.stdout.splitlines()) == [
+        "AxOptimizer needs ax",
+        "GridOptimizer",
+        "OptunaOptimizer needs optuna",
+        "RandomOptimizer",
+        "SMACOptimizer needs smac",
+    ]
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_importing_an_optimizer_changes_nothing_else(name: str, tmp_path: Path) -> None:
     """Each in a fresh process: its library is imported there for the first time."""

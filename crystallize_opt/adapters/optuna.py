@@ -31,7 +31,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -480,17 +479,19 @@ class _Repeating(optuna.samplers.BaseSampler):
         return self._stored[name]
 
 
-def _generators(sampler: Any) -> list[np.random.RandomState]:
+def _generators(sampler: Any) -> list[Any]:
     return [sampler._rng.rng, sampler._random_sampler._rng.rng]  # noqa: SLF001
 
 
-def _written(generator: np.random.RandomState) -> dict[str, Any]:
+def _written(generator: Any) -> dict[str, Any]:
     state = generator.get_state(legacy=False)
     key = state["state"]["key"].astype("<u4").tobytes().hex()
     return {**state, "state": {"key": key, "pos": int(state["state"]["pos"])}}
 
 
-def _restore(generator: np.random.RandomState, written: dict[str, Any]) -> None:
+def _restore(generator: Any, written: dict[str, Any]) -> None:
+    import numpy as np  # Not at the top: where Optuna is missing, Optuna is to be named.
+
     key = np.frombuffer(bytes.fromhex(written["state"]["key"]), "<u4")
     generator.set_state({**written, "state": {**written["state"], "key": key}})
 
