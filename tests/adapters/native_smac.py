@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -32,13 +31,13 @@ from crystallize_opt import (
     Observation,
     Ordinal,
     SearchSpace,
-    SpaceExhausted,
     Status,
     Treatment,
 )
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.adapters._smac_import import importing_smac
 from crystallize_opt.parameters import Parameter
+from tests.adapters.parity import any_loss
 
 with importing_smac():  # pytest turns the warnings of its dependencies into errors
     from smac import (
@@ -69,37 +68,10 @@ MIXED = SearchSpace(
 )
 
 
-def any_loss(params: Mapping[str, Any]) -> float:
-    """A loss that depends on every parameter, whatever its type."""
-    total = 0.0
-    for position, value in enumerate(params.values()):
-        number = value if isinstance(value, (int, float)) else len(repr(value))
-        total += math.atan(number - position) ** 2
-    return total
-
-
-def search(optimizer: SMACOptimizer, trials: int) -> list[dict[str, Any]]:
-    """Ask and tell, up to the end of a finite space, and return the points."""
-    suggested: list[dict[str, Any]] = []
-    for _ in range(trials):
-        try:
-            (treatment,) = optimizer.ask()
-        except SpaceExhausted:
-            break
-        suggested.append(dict(treatment.params))
-        optimizer.tell({"loss": any_loss(treatment.params)})
-    return suggested
-
-
 def fail(optimizer: SMACOptimizer, status: Status = Status.FAILED) -> Treatment:
     (treatment,) = optimizer.ask()
     optimizer.tell(Observation(treatment, status=status, error="boom"))
     return treatment
-
-
-def exactly(found: list[dict[str, Any]]) -> list[list[tuple[str, type, str]]]:
-    """Names, types and values: 1, 1.0 and True are three values, and every bit counts."""
-    return [[(name, type(v), repr(v)) for name, v in point.items()] for point in found]
 
 
 def told(optimizer: SMACOptimizer) -> list[tuple[Any, StatusType]]:

@@ -41,6 +41,7 @@ from crystallize_opt.adapters import AxOptimizer
 from crystallize_opt.errors import UnsupportedSpaceError, UsageError
 from crystallize_opt.objective import Direction
 from crystallize_opt.parameters import Parameter, same_value
+from tests.adapters.parity import any_loss, exactly
 from tests.strategies import points, spaces
 
 with warnings.catch_warnings():
@@ -108,15 +109,6 @@ def sobol_strategy(seed: int = 0) -> GenerationStrategy:
     return GenerationStrategy(name="Sobol only", nodes=[node])
 
 
-def any_loss(params: Mapping[str, Any]) -> float:
-    """A loss that depends on every parameter, whatever its type."""
-    total = 0.0
-    for position, value in enumerate(params.values()):
-        number = float(value) if isinstance(value, (int, float)) else len(repr(value))
-        total += math.atan(number - position) ** 2
-    return total
-
-
 def outcome(optimizer: AxOptimizer, treatment: Treatment) -> dict[str, float]:
     return {metric: any_loss(treatment.params) for metric in optimizer.required_metrics}
 
@@ -168,11 +160,6 @@ def generators_of(optimizer: AxOptimizer) -> list[str | None]:
         trial.generator_run._generator_key if trial.generator_run else None
         for trial in trials_of(optimizer).values()
     ]
-
-
-def exactly(suggested: Sequence[Point]) -> list[list[tuple[str, type, str]]]:
-    """Names, types and values: 1, 1.0 and True are three values, and every bit counts."""
-    return [[(name, type(v), repr(v)) for name, v in point.items()] for point in suggested]
 
 
 # The loop by hand -----------------------------------------------------------------------------

@@ -31,6 +31,22 @@ class AxContract(OptimizerContract):
     most_pending = 8
     trap_trials = 0  # test_ax.py has that test
 
+    def strategy(self, seed: int | None) -> Any:
+        return None
+
+    def make_optimizer(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = 0,
+    ) -> AxOptimizer:
+        strategy = self.strategy(seed)
+        return AxOptimizer(
+            space, objective, constraints=constraints, seed=seed, generation_strategy=strategy
+        )
+
     def count_running(self, optimizer: SpaceOptimizer[Any]) -> int:
         assert isinstance(optimizer, AxOptimizer)
         trials = optimizer.client._experiment.trials.values()
@@ -40,33 +56,10 @@ class AxContract(OptimizerContract):
 class TestSobol(AxContract):
     """No model: what this layer does, in the time of a test."""
 
-    def make_optimizer(
-        self,
-        space: SearchSpace | Mapping[str, Any],
-        objective: Objective | Sequence[Objective],
-        *,
-        constraints: Iterable[Constraint] = (),
-        seed: int | None = 0,
-    ) -> AxOptimizer:
-        return AxOptimizer(
-            space,
-            objective,
-            constraints=constraints,
-            seed=seed,
-            generation_strategy=sobol_strategy(seed),
-        )
+    def strategy(self, seed: int | None) -> Any:
+        return sobol_strategy(seed)
 
 
 @pytest.mark.slow
 class TestGaussianProcess(AxContract):
     """The default. Five Sobol points come first, so that the last of these asks have a model."""
-
-    def make_optimizer(
-        self,
-        space: SearchSpace | Mapping[str, Any],
-        objective: Objective | Sequence[Objective],
-        *,
-        constraints: Iterable[Constraint] = (),
-        seed: int | None = 0,
-    ) -> AxOptimizer:
-        return AxOptimizer(space, objective, constraints=constraints, seed=seed)

@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
@@ -51,6 +51,7 @@ from crystallize_opt import (
     pipeline_step,
 )
 from crystallize_opt.adapters import OptunaOptimizer
+from crystallize_opt.adapters.optuna import _generators, _restore, _written
 from crystallize_opt.errors import (
     MissingExtraError,
     NoCompletedTrialError,
@@ -58,6 +59,7 @@ from crystallize_opt.errors import (
     UsageError,
 )
 from crystallize_opt.objective import Direction
+from tests.adapters.parity import any_loss, exactly, search
 from tests.strategies import spaces
 
 pytestmark = [
@@ -75,15 +77,6 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "NSGA-II": lambda seed: NSGAIISampler(seed=seed, population_size=6),
     "QMC": lambda seed: QMCSampler(seed=seed, warn_independent_sampling=False),
 }
-
-
-def any_loss(params: Mapping[str, Any]) -> float:
-    """A loss that depends on every parameter, whatever its type."""
-    total = 0.0
-    for position, value in enumerate(params.values()):
-        number = value if isinstance(value, (int, float)) else len(repr(value))
-        total += math.atan(number - position) ** 2
-    return total
 
 
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
@@ -125,24 +118,6 @@ def native_suggestions(
     return suggested
 
 
-def our_suggestions(optimizer: OptunaOptimizer, trials: int) -> list[dict[str, Any]]:
-    """Our suggestions, up to the end of a finite space."""
-    suggested: list[dict[str, Any]] = []
-    for _ in range(trials):
-        try:
-            (treatment,) = optimizer.ask()
-        except SpaceExhausted:
-            break
-        suggested.append(dict(treatment.params))
-        optimizer.tell({"loss": any_loss(treatment.params)})
-    return suggested
-
-
-def exactly(points: list[dict[str, Any]]) -> list[list[tuple[str, type, str]]]:
-    """Names, types and values: 1, 1.0 and True are three values, and every bit counts."""
-    return [[(name, type(v), repr(v)) for name, v in point.items()] for point in points]
-
-
 # Parity with study.optimize -------------------------------------------------------------------
 
 
@@ -162,7 +137,7 @@ def test_suggestions_are_those_of_study_optimize(name: str, data: st.DataObject)
         duplicates=True if space.size <= 24 else None,
     )
     native = native_suggestions(space, SAMPLERS[name](seed), 16, direction)
-    suggested = our_suggestions(ours, 16)
+    suggested = search(ours, 16)
 
     assert exactly(suggested) == exactly(native[: len(suggested)])
     assert len(suggested) == 16 or len({repr(point) for point in suggested}) > 24
@@ -180,16 +155,14 @@ def test_suggestions_of_gp_are_those_of_study_optimize() -> None:
     )
     ours = OptunaOptimizer(space, LOSS, sampler=GPSampler(seed=1))
 
-    assert exactly(our_suggestions(ours, 13)) == exactly(
-        native_suggestions(space, GPSampler(seed=1), 13)
-    )
+    assert exactly(search(ours, 13)) == exactly(native_suggestions(space, GPSampler(seed=1), 13))
 
 
 def test_the_default_is_tpe_with_the_seed() -> None:
     space = SearchSpace({"x": (-5.0, 5.0), "kind": ["a", "b"]})
 
     for seed in (0, 1):
-        ours = our_suggestions(OptunaOptimizer(space, LOSS, seed=seed), 20)
+        ours = search(OptunaOptimizer(space, LOSS, seed=seed), 20)
         assert ours == native_suggestions(space, TPESampler(seed=seed), 20)
 
 
@@ -280,6 +253,18 @@ def test_the_private_name_still_means_what_it_did() -> None:
     trial = optuna.create_study().ask({"x": optuna.distributions.FloatDistribution(0, 1)})
 
     assert trial._cached_frozen_trial.params == trial.params
+
+
+def test_the_generators_of_tpe_are_still_the_two_that_a_stored_run_keeps() -> None:
+    """Private names of Optuna's; all that TPE draws comes from them."""
+    first, second = TPESampler(seed=0), TPESampler(seed=1)
+    for ours, theirs in zip(_generators(first), _generators(second), strict=True):
+        _restore(ours, _written(theirs))
+    space = {"x": (0.0, 1.0), "c": ["a", "b"]}
+
+    assert first._group is False
+    found = [search(OptunaOptimizer(space, LOSS, sampler=s), 15) for s in (first, second)]
+    assert exactly(found[0]) == exactly(found[1])
 
 
 # Told right -----------------------------------------------------------------------------------

@@ -45,17 +45,8 @@ with importing_smac():  # pytest turns the warnings of its dependencies into err
     from smac.random_design import ProbabilityRandomDesign
     from smac.runhistory import StatusType, TrialInfo, TrialValue
 
-from tests.adapters.native_smac import (
-    LOSS,
-    MIXED,
-    SQUARE,
-    Facade,
-    any_loss,
-    exactly,
-    fail,
-    search,
-    told,
-)
+from tests.adapters.native_smac import LOSS, MIXED, SQUARE, Facade, fail, told
+from tests.adapters.parity import any_loss, exactly, search
 
 # Told right ------------------------------------------------------------------------------------
 

@@ -43,11 +43,9 @@ from tests.adapters.native_smac import (
     SQUARE,
     Facade,
     SortedLocalSearch,
-    any_loss,
-    exactly,
     native_suggestions,
-    search,
 )
+from tests.adapters.parity import any_loss, exactly, search
 
 # Parity with a loop written by hand ------------------------------------------------------------
 

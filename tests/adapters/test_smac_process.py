@@ -22,7 +22,8 @@ with importing_smac():  # pytest turns the warnings of its dependencies into err
     from smac.model.random_forest.random_forest import RandomForest
 
     from crystallize_opt.adapters import _smac_facade
-from tests.adapters.native_smac import LOSS, SQUARE, search
+from tests.adapters.native_smac import LOSS, SQUARE
+from tests.adapters.parity import search
 
 
 @pytest.fixture(autouse=True)

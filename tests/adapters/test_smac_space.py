@@ -40,7 +40,8 @@ with importing_smac():  # pytest turns the warnings of its dependencies into err
 
     from crystallize_opt.adapters import _smac_facade
     from crystallize_opt.adapters._smac_space import SearchedSpace
-from tests.adapters.native_smac import LOSS, SQUARE, Facade, exactly, search
+from tests.adapters.native_smac import LOSS, SQUARE, Facade
+from tests.adapters.parity import exactly, search
 
 # Values ----------------------------------------------------------------------------------------
 
