@@ -31,7 +31,7 @@ from crystallize_opt import (
     pipeline_step,
 )
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
-from crystallize_opt.callbacks import Event, TrialTold
+from crystallize_opt.search.callbacks import Event, TrialTold
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

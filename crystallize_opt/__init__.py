@@ -7,30 +7,32 @@ swap that one line to compare libraries.
 import logging
 from typing import TYPE_CHECKING
 
-from crystallize_opt.capabilities import Capabilities
-from crystallize_opt.context import FrozenContext
 from crystallize_opt.errors import CrystallizeOptError, ReplayDiverged, SpaceExhausted
 from crystallize_opt.experiment import Experiment
-from crystallize_opt.history import History
-from crystallize_opt.hypothesis import Hypothesis
-from crystallize_opt.limits import TrialLimits
-from crystallize_opt.linear_constraint import LinearConstraint
-from crystallize_opt.objective import Constraint, Objective
-from crystallize_opt.observation import Observation, Replicate, Status
-from crystallize_opt.optimizer import BaseOptimizer, SpaceOptimizer
-from crystallize_opt.parameters import Categorical, Constant, Float, Integer, Ordinal
-from crystallize_opt.pipeline import (
+from crystallize_opt.history.history import History
+from crystallize_opt.optimizers.base import BaseOptimizer
+from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.result import Result
+from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
+from crystallize_opt.pipeline.steps import (
     DataSource,
     Pipeline,
     PipelineStep,
     data_source,
     pipeline_step,
 )
-from crystallize_opt.plugins import BasePlugin, SeedPlugin
-from crystallize_opt.result import Result
-from crystallize_opt.space import SearchSpace
-from crystallize_opt.stopping import MaxTime, NoImprovement, SearchState, TargetValue
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.search.stopping import MaxTime, NoImprovement, SearchState, TargetValue
+from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.constraint import LinearConstraint
+from crystallize_opt.space.numbers import Float, Integer
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.limits import TrialLimits
 
 if TYPE_CHECKING:
     __version__: str

@@ -6,24 +6,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal
 
-from crystallize_opt.callbacks import Callback
-from crystallize_opt.context import FrozenContext
 from crystallize_opt.errors import UsageError
-from crystallize_opt.event_loop import run_sync
-from crystallize_opt.hypothesis import Hypothesis
-from crystallize_opt.interruption import Interruption
-from crystallize_opt.limits import TrialLimits
-from crystallize_opt.loop import Search
-from crystallize_opt.optimizer import BaseOptimizer
-from crystallize_opt.options import ALL_FAILED_LIMIT, Options, checked_count, checked_options
-from crystallize_opt.pipeline import DataSource, Pipeline
-from crystallize_opt.plugins import BasePlugin, SeedPlugin
-from crystallize_opt.random_state import CallersRandomState, checked_seed
-from crystallize_opt.result import ExperimentMetrics, HypothesisResult, Result, TreatmentMetrics
-from crystallize_opt.session import BASELINE, FETCH, REPLICATE_KEYS, ReplicateRun, open_session
-from crystallize_opt.space import SearchSpace
-from crystallize_opt.stopping import StopCondition
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.optimizers.base import BaseOptimizer
+from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.replicate import ReplicateRun
+from crystallize_opt.pipeline.result import (
+    ExperimentMetrics,
+    HypothesisResult,
+    Result,
+    TreatmentMetrics,
+)
+from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
+from crystallize_opt.pipeline.session import BASELINE, FETCH, REPLICATE_KEYS, open_session
+from crystallize_opt.pipeline.steps import DataSource, Pipeline
+from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.runtime.random_state import CallersRandomState, checked_seed
+from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.search.callbacks import Callback
+from crystallize_opt.search.loop import Search
+from crystallize_opt.search.settings import (
+    ALL_FAILED_LIMIT,
+    Options,
+    checked_count,
+    checked_options,
+)
+from crystallize_opt.search.stopping import StopCondition
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.limits import TrialLimits
 
 
 class Experiment:
@@ -200,7 +211,7 @@ class Experiment:
             resume: `"exact"`: a run that exists goes on exactly, or not at all. `"attach"`: the
                 optimizer learns all of its trials, and goes on from there in its own way, also
                 where space, objective, optimizer or pipeline have changed.
-            callbacks: Called with each event; see `crystallize_opt.callbacks`.
+            callbacks: Called with each event; see `crystallize_opt.search.callbacks`.
             progress: Whether to show a bar. None: where stderr is a terminal, or in a notebook.
 
         Returns:

@@ -31,7 +31,7 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import ObjectiveError, UnsupportedSpaceError
-from crystallize_opt.unseen_points import UnseenPoints
+from crystallize_opt.space.unseen import UnseenPoints
 
 
 class At:

@@ -45,7 +45,7 @@ def dask_pool() -> Iterator[Callable[[], Executor]]:
 
 @pytest.fixture
 def executor_named(request: pytest.FixtureRequest) -> Callable[[str], Any]:
-    from tests.pools import loky_pool, spawn_pool
+    from tests.workers.pools import loky_pool, spawn_pool
 
     def make(name: str) -> Any:
         if name == "dask":

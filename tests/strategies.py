@@ -22,7 +22,7 @@ from crystallize_opt import (
     Ordinal,
     SearchSpace,
 )
-from crystallize_opt.parameters import Condition, Parameter, same_value
+from crystallize_opt.space.parameter import Condition, Parameter, same_value
 
 ODD_NAMES = (
     "x",

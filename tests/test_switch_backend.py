@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from crystallize_opt import History, Observation, Status
-from tests.killed_runs import exactly
+from tests.recording.killed_runs import exactly
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 

@@ -1,7 +1,7 @@
 """The optimizers, each in a module of its own that is imported when its name is first used.
 
 `RandomOptimizer` and `GridOptimizer` need no other library. Each of the others needs the extra of
-its module's name: `crystallize_opt.adapters.optuna` needs `crystallize-opt[optuna]`.
+its module's name: `crystallize_opt.adapters.optuna.optimizer` needs `crystallize-opt[optuna]`.
 
 `available_optimizers()` says which are installed, what is missing and why, and which optimizers
 other packages register. `python -m crystallize_opt.adapters` prints it.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.adapters._registry import (
+from crystallize_opt.adapters.registry import (
     OPTIMIZERS,
     AvailableOptimizer,
     available_optimizers,
@@ -19,11 +19,11 @@ from crystallize_opt.adapters._registry import (
 )
 
 if TYPE_CHECKING:
-    from crystallize_opt.adapters.ax import AxOptimizer
+    from crystallize_opt.adapters.ax.optimizer import AxOptimizer
     from crystallize_opt.adapters.grid import GridOptimizer
-    from crystallize_opt.adapters.optuna import OptunaOptimizer
+    from crystallize_opt.adapters.optuna.optimizer import OptunaOptimizer
     from crystallize_opt.adapters.random import RandomOptimizer
-    from crystallize_opt.adapters.smac import SMACOptimizer
+    from crystallize_opt.adapters.smac.optimizer import SMACOptimizer
 
 __all__ = [
     "AvailableOptimizer",

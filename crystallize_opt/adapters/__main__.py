@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from crystallize_opt.adapters._registry import AvailableOptimizer, available_optimizers
-from crystallize_opt.capabilities import Capabilities
+from crystallize_opt.adapters.registry import AvailableOptimizer, available_optimizers
+from crystallize_opt.optimizers.capabilities import Capabilities
 
 _COLUMNS = [field.name for field in dataclasses.fields(Capabilities)]
 

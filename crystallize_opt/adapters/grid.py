@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.errors import SpaceExhausted, UsageError
-from crystallize_opt.objective import Constraint, Objective
-from crystallize_opt.observation import Observation
-from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.parameters import Float
-from crystallize_opt.space import SearchSpace
+from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.space.numbers import Float
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation
 
 
 class GridOptimizer(SpaceOptimizer[None]):

@@ -7,14 +7,14 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.errors import SpaceExhausted, UsageError
-from crystallize_opt.objective import Constraint, Objective
-from crystallize_opt.observation import Observation
-from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.random_state import CallersRandomState, seed_global_random_state
-from crystallize_opt.space import SearchSpace
-from crystallize_opt.unseen_points import UnseenPoints
+from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.runtime.random_state import CallersRandomState, seed_global_random_state
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.space.unseen import UnseenPoints
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation
 
 # After this many repeats in a row the points that are left are listed, and drawn from.
 _ATTEMPTS = 50

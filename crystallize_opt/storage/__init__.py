@@ -1,1 +1,1 @@
-"""Stored runs: the journal, what is written in it, and going on from it."""
+"""Runs on disk."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import SpaceError, StorageError
-from crystallize_opt.objective import Constraint, Objective
-from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.plugins import SeedPlugin
-from crystallize_opt.space import SearchSpace
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.pipeline.seeding import SeedPlugin
+from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.records import described, plain, unplain
+from crystallize_opt.trials.objective import Constraint, Objective
 
 if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from crystallize_opt.errors import StorageError
-from crystallize_opt.observation import Observation, Replicate, Status, as_number
-from crystallize_opt.parameters import Categorical, Constant, Ordinal
-from crystallize_opt.space import SearchSpace
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
+from crystallize_opt.trials.treatment import Treatment
 
 _STATUSES = {str(status): status for status in Status}  # faster than `Status(...)`
 _to_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

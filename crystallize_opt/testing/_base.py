@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from crystallize_opt.capabilities import Capabilities
 from crystallize_opt.errors import CrystallizeOptError, SpaceExhausted
-from crystallize_opt.objective import Constraint, Objective
-from crystallize_opt.observation import Observation, Status
-from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.space import SearchSpace
+from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
 
 Optimizer = SpaceOptimizer[Any]
 

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from crystallize_opt.errors import NoCompletedTrialError
-from crystallize_opt.objective import Objective
-from crystallize_opt.observation import Observation, Status
 from crystallize_opt.testing._base import (
     FAILURES,
     ContractPart,
@@ -28,7 +26,9 @@ from crystallize_opt.testing._base import (
     who,
 )
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.trials.objective import Objective
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
 
 NO_NUMBERS: Mapping[str, Any] = {
     "nan": math.nan,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crystallize_opt.errors import SpaceExhausted
-from crystallize_opt.space import SearchSpace
+from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.testing._base import (
     ContractPart,
     Optimizer,
@@ -21,7 +21,7 @@ from crystallize_opt.testing._base import (
     who,
 )
 from crystallize_opt.testing._spaces import FINITE, LOSS, finite_space
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.trials.treatment import Treatment
 
 
 class FiniteSpaces(ContractPart):

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 from crystallize_opt.errors import ReplayDiverged, SpaceExhausted
-from crystallize_opt.events import Asked, Attached, Event, Told
-from crystallize_opt.observation import Observation, Status
 from crystallize_opt.testing._base import (
     FAILURES,
     ContractPart,
@@ -29,7 +27,9 @@ from crystallize_opt.testing._base import (
 from crystallize_opt.testing._other_process import run_in_another_process
 from crystallize_opt.testing._spaces import LOSS, SQUARE, mixed_space
 from crystallize_opt.testing._world import RandomStateKept, disturb_random_state
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.trials.calls import Asked, Attached, Event, Told
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
 
 Said = list[list[tuple[str, str, str]]]
 

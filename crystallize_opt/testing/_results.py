@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from crystallize_opt.context import FrozenContext
 from crystallize_opt.errors import NoCompletedTrialError
 from crystallize_opt.experiment import Experiment
-from crystallize_opt.objective import Constraint, Objective
-from crystallize_opt.observation import Observation, Status
-from crystallize_opt.pipeline import Pipeline, data_source, pipeline_step
+from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.pipeline.steps import Pipeline, data_source, pipeline_step
 from crystallize_opt.testing._base import (
     ContractPart,
     ask_one,
@@ -25,7 +23,9 @@ from crystallize_opt.testing._base import (
     who,
 )
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss, mixed_space
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
 
 COST_AND_GAIN = (Objective("cost", "minimize"), Objective("gain", "maximize"))
 

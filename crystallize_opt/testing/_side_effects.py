@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from crystallize_opt.errors import CrystallizeOptError
-from crystallize_opt.objective import Constraint
-from crystallize_opt.observation import Observation, Status
-from crystallize_opt.parameters import Categorical, Float, same_value
-from crystallize_opt.space import SearchSpace
+from crystallize_opt.space.choices import Categorical
+from crystallize_opt.space.numbers import Float
+from crystallize_opt.space.parameter import same_value
+from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.testing._base import ContractPart, Optimizer, completed, search, who
 from crystallize_opt.testing._other_process import run_in_another_process
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss, mixed_space
 from crystallize_opt.testing._world import changed, world
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.trials.objective import Constraint
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
 
 
 class SideEffects(ContractPart):

@@ -6,18 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from crystallize_opt.capabilities import Capabilities
-from crystallize_opt.linear_constraint import LinearConstraint
-from crystallize_opt.objective import Objective
-from crystallize_opt.parameters import (
-    Categorical,
-    Constant,
-    Float,
-    Integer,
-    Ordinal,
-    Parameter,
-)
-from crystallize_opt.space import SearchSpace
+from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.constraint import LinearConstraint
+from crystallize_opt.space.numbers import Float, Integer
+from crystallize_opt.space.parameter import Parameter
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.objective import Objective
 
 LOSS = Objective("loss", "minimize")
 SQUARE: Mapping[str, Any] = {"x": (0.0, 1.0), "y": (0.0, 1.0)}

@@ -15,7 +15,6 @@ from crystallize_opt.errors import (
     UnknownMetricError,
     UsageError,
 )
-from crystallize_opt.observation import Observation, Status
 from crystallize_opt.testing._base import (
     ContractPart,
     ask_one,
@@ -28,7 +27,8 @@ from crystallize_opt.testing._base import (
     who,
 )
 from crystallize_opt.testing._spaces import CONDITIONAL, LOSS, SQUARE, any_loss
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
 
 
 class Tells(ContractPart):

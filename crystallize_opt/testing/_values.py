@@ -9,10 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from crystallize_opt.errors import ObjectiveError, UnsupportedSpaceError
-from crystallize_opt.objective import Constraint, Objective
-from crystallize_opt.observation import Observation
-from crystallize_opt.parameters import Float
-from crystallize_opt.space import SearchSpace
+from crystallize_opt.space.numbers import Float
+from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.testing._base import (
     ContractPart,
     Optimizer,
@@ -31,7 +29,9 @@ from crystallize_opt.testing._spaces import (
     SQUARE,
     mixed_space,
 )
-from crystallize_opt.treatment import Treatment
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.treatment import Treatment
 
 
 class Values(ContractPart):

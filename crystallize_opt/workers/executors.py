@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from crystallize_opt.errors import ExecutorBrokenError, UsageError
-from crystallize_opt.event_loop import run_sync
-from crystallize_opt.interruption import Interruption
-from crystallize_opt.limits import TrialLimits
-from crystallize_opt.observation import Status
-from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.session import Session
-from crystallize_opt.treatment import Treatment
-from crystallize_opt.workers.execution import Done, Trial, ended, run_replicates
-from crystallize_opt.workers.inbox import Inbox
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.pipeline.session import Session
+from crystallize_opt.runtime.inbox import Inbox
+from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.limits import TrialLimits
+from crystallize_opt.workers.trial import Done, Trial, ended, run_replicates
 
 _ENDED = "The search ended before this trial did."
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from crystallize_opt.event_loop import need_event_loop
-from crystallize_opt.interruption import Interruption
-from crystallize_opt.observation import Status
-from crystallize_opt.session import Session
-from crystallize_opt.workers.execution import Done, Trial, ended, run_replicates
+from crystallize_opt.pipeline.session import Session
+from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.runtime.sync import need_event_loop
+from crystallize_opt.trials.observation import Status
+from crystallize_opt.workers.trial import Done, Trial, ended, run_replicates
 
 _INTERRUPTED = "The search was interrupted."
 

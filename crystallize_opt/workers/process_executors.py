@@ -8,14 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.interruption import Interruption
-from crystallize_opt.limits import TrialLimits
-from crystallize_opt.optimizer import SpaceOptimizer
-from crystallize_opt.session import Session
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.pipeline.session import Session
+from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.workers import worker
-from crystallize_opt.workers.execution import Done, Trial
 from crystallize_opt.workers.executors import OnExecutor, shut_down
+from crystallize_opt.workers.limits import TrialLimits
 from crystallize_opt.workers.sending import picklable_experiment, pickled
+from crystallize_opt.workers.trial import Done, Trial
 from crystallize_opt.workers.worker_process import WorkerProcess, run_limited
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.experiment import Experiment
-from crystallize_opt.optimizer import SpaceOptimizer
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.workers.worker_process import need_libraries
 
 

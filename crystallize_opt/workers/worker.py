@@ -11,12 +11,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from crystallize_opt.event_loop import run_sync
 from crystallize_opt.experiment import Experiment
-from crystallize_opt.observation import Replicate, Status
-from crystallize_opt.session import ReplicateRun, open_session
-from crystallize_opt.treatment import Treatment
-from crystallize_opt.workers.execution import Done, ended, run_replicates
+from crystallize_opt.pipeline.replicate import ReplicateRun
+from crystallize_opt.pipeline.session import open_session
+from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.trials.observation import Replicate, Status
+from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.trial import Done, ended, run_replicates
 
 Row = tuple[Any, ...]
 """A replicate as plain data: the fields of `Replicate`, and the metrics with all their values."""

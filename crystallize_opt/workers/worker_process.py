@@ -18,9 +18,9 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from crystallize_opt.errors import MissingExtraError
-from crystallize_opt.observation import Status
+from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import worker
-from crystallize_opt.workers.execution import ended
+from crystallize_opt.workers.trial import ended
 
 _LOOK_SECONDS = 1.0
 """How often to look whether the process lives: what it forked may keep its pipe open."""

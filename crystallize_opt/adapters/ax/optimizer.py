@@ -1,0 +1,230 @@
+"""Ax's generation strategies, driven by its `Client`: `get_next_trials(1)` and `complete_trial`.
+
+For a seed, the suggestions are bit for bit those of a loop over `Client(random_seed=seed)` with the
+same strategy. What differs from a loop written by hand:
+
+- Ax has private names: `p0`, `p1`, … for parameters and `m0`, `m1`, … for metrics (in alphabetical
+  order of yours, which is the order in which Ax models them). `E`, `lambda` and `val-loss` work.
+- What Ax cannot hold is stored in another form: choices as their index; numbers with a step as the
+  index of the value, not with `step_size`; integers of more than 100 000 values as floats that are
+  rounded; ranges that are too narrow, too wide or too far from zero for Ax as a position from 0 to
+  1. More than 1000 choices are stored as if they were ordered. Parameters with one value are not
+  stored.
+- Conditions on one value of one categorical or ordinal parent are Ax's own. Other conditional
+  parameters are always suggested, and dropped where they are inactive.
+- A linear constraint is Ax's own, unless it is on a log scale or on a parameter with a condition:
+  then a suggestion that violates it is told as a failure, and Ax asked again, up to three times;
+  then comes a random point that satisfies it. What violates a constraint of Ax's own by a rounding
+  is moved inside.
+- A trial that failed is abandoned, and the worst value so far is told for it as data, also later
+  for those that failed before any value was known, and again when a worse one comes. To Ax alone an
+  abandoned trial is pending for ever, and the search stays where everything fails:
+  https://github.com/facebook/Ax/issues/1392. Your strategy is copied, and the copy told to fit such
+  data (`DataLoaderConfig(fit_abandoned=True)`). A trial of status ABANDONED is told without data.
+- A pruned trial is told as stopped early, with its means so far.
+- Standard errors are told while every trial has them. From the first one without, Ax gets means
+  only: it cannot fit a mixture, https://github.com/facebook/Ax/issues/491.
+- An outcome constraint on the single objective, which Ax refuses, is on a copy of its metric.
+- Every point of a finite space is suggested once. Where Ax repeats one, or has none to give, also
+  because it wants data or fewer pending trials first, comes a random new point.
+- Warnings and messages of Ax are dropped; it runs in one thread of torch, whose number changes the
+  suggestions; all random states are put back.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.adapters.ax.metrics import AxMetrics, Outcome, without_sems
+from crystallize_opt.errors import SpaceExhausted
+from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.space.unseen import UnseenPoints
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation, Status
+
+if TYPE_CHECKING:
+    from ax.api.client import Client
+    from ax.generation_strategy.generation_strategy import GenerationStrategy
+
+# Ax is imported when it is needed, because that takes seconds; that it is missing shows at once.
+if importlib.util.find_spec("ax") is None:
+    raise ModuleNotFoundError("No module named 'ax'", name="ax")
+
+_logger = logging.getLogger("crystallize_opt")
+
+_ASKED_IN_A_ROW = 3
+_LISTED = 100_000  # Finite spaces up to this size are listed when few points are left.
+_DRAWN_IN_A_ROW = 1000
+
+
+class AxOptimizer(SpaceOptimizer[int]):
+    """Ax behind the common interface: Sobol, then a Gaussian process, or any generation strategy.
+
+    Args:
+        space: A `SearchSpace`, or the mapping that builds one.
+        objective: One objective, or several.
+        constraints: Outcome constraints, which Ax models.
+        seed: The seed of the client and, by default, of Sobol.
+        generation_strategy: A fresh `GenerationStrategy` of Ax's, which is copied. Default: five
+            Sobol points, then a Gaussian process with log noisy expected improvement, that is
+            `configure_generation_strategy(initialization_random_seed=seed,
+            initialize_with_center=False, allow_exceeding_initialization_budget=True)`.
+
+    Raises:
+        UnsupportedSpaceError: Ax cannot take the space.
+        UsageError: The generation strategy is none, or has been used.
+
+    Example:
+        >>> optimizer = AxOptimizer({"x": (-10.0, 10.0)}, Objective("loss", "minimize"), seed=0)
+        >>> for _ in range(3):
+        ...     (treatment,) = optimizer.ask()
+        ...     optimizer.tell({"loss": treatment.params["x"] ** 2})
+        >>> type(optimizer.client)
+        <class 'ax.api.client.Client'>
+    """
+
+    libraries = ("ax-platform", "botorch", "gpytorch", "torch")
+    capabilities = Capabilities(outcome_constraints=True, standard_errors=True, unique_points=True)
+
+    def __init__(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = None,
+        generation_strategy: GenerationStrategy | None = None,
+    ) -> None:
+        super().__init__(space, objective, constraints=constraints, seed=seed)
+        with _importing():
+            from crystallize_opt.adapters.ax import client
+            from crystallize_opt.adapters.ax import space as ax_space
+        drawn = secrets.randbits(32) if self.seed is None else self.seed
+        self._random = Random(drawn)
+        finite = self.space.size < math.inf
+        self._unseen = UnseenPoints(self.space, self._random) if finite else None
+        self._ax_space = ax_space.AxSpace(self.space)
+        self._metrics = AxMetrics(self.objectives, self.constraints)
+        self._client = client.QuietClient(self._ax_space, self._metrics, drawn, generation_strategy)
+        self._tells_sems = True
+        self._outcomes: dict[int, Outcome] = {}
+        self._worst: Outcome | None = None
+        self._failed: list[int] = []
+
+    @property
+    def client(self) -> Client:
+        """The native client, with all trials and what was told of them."""
+        return self._client.native
+
+    # Ask ---------------------------------------------------------------------------------------
+
+    def _suggest(self) -> tuple[int, dict[str, Any]]:
+        if self._unseen is not None:
+            self._unseen.require_any()
+        for _ in range(_ASKED_IN_A_ROW):
+            asked = self._client.ask()
+            if asked is None:
+                break
+            index, stored = asked
+            params = self._ax_space.decode(stored)
+            if not self.space.satisfies_constraints(params):
+                self._fail(index)
+            elif self._unseen is not None and not self._unseen.add(params):
+                self._client.abandon(index)
+            else:
+                return index, params
+        params = self._random_point()
+        return self._client.attach(self._ax_space.encode(params)), params
+
+    def _random_point(self) -> dict[str, Any]:
+        """Return a point that satisfies the constraints, and is new where points are unique."""
+        if self._unseen is None:
+            return self.space.sample(self._random)
+        if self.space.size <= _LISTED:
+            return self._unseen.draw()
+        for _ in range(_DRAWN_IN_A_ROW):
+            params = self.space.sample(self._random)
+            if self._unseen.add(params):
+                return params
+        raise SpaceExhausted(f"{_DRAWN_IN_A_ROW} random points in a row were suggested before.")
+
+    # Tell --------------------------------------------------------------------------------------
+
+    def _learn(self, handle: int, observation: Observation) -> None:
+        outcome = self._metrics.outcome_of(observation)
+        if observation.status is Status.COMPLETED and outcome:
+            self._client.complete(handle, self._remember(handle, outcome))
+            self._teach_failures()
+        elif observation.status is Status.PRUNED and outcome:
+            self._client.stop_early(handle, self._remember(handle, outcome))
+            self._teach_failures()
+        elif observation.status is Status.ABANDONED:
+            self._client.abandon(handle)
+        else:
+            self._fail(handle)
+
+    def _learn_attached(self, observation: Observation) -> None:
+        params = self.space.validate(observation.treatment.params)
+        if self._unseen is not None:
+            self._unseen.add(params)
+        self._learn(self._client.attach(self._ax_space.encode(params)), observation)
+
+    def _remember(self, index: int, outcome: Outcome) -> Outcome:
+        """Return what is told of a trial: with standard errors while every trial has them."""
+        if self._tells_sems and any(sem is None for _, sem in outcome.values()):
+            self._tells_sems = False
+            for earlier, known in self._outcomes.items():
+                self._outcomes[earlier] = without_sems(known)
+                self._client.add_data(earlier, self._outcomes[earlier])
+        self._outcomes[index] = outcome if self._tells_sems else without_sems(outcome)
+        return self._outcomes[index]
+
+    def _fail(self, index: int) -> None:
+        self._client.abandon(index)
+        self._failed.append(index)
+        if self._worst is not None:
+            self._client.add_data(index, self._worst)
+
+    def _teach_failures(self) -> None:
+        worst = self._metrics.worst_of(self._outcomes.values())
+        if worst != self._worst:
+            self._worst = worst
+            for index in self._failed:
+                self._client.add_data(index, worst)
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Import Ax without a trace: it sets environment variables and warning filters, and prints."""
+    if "ax.api.client" not in sys.modules:
+        _logger.info("Importing Ax, which takes some seconds; once in a process.")
+    # It says on stderr that SQLAlchemy is installed, by a handler that the import sets up.
+    chatty = logging.getLogger("ax.storage.sqa_store.with_db_settings_base")
+    environment = dict(os.environ)
+    chatty.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        chatty.removeFilter(_nothing)
+        for name in os.environ.keys() - environment.keys():
+            value = os.environ.pop(name)
+            # scikit-learn sets these for OpenMP, which reads them when it starts, perhaps later.
+            os.putenv(name, value)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False

@@ -1,0 +1,357 @@
+"""A search space as the parameters of an Ax experiment, and points to and from it.
+
+Ax gets private names, `p0`, `p1`, …, because it reads constraints with sympy, to which `E`,
+`lambda` or `val-loss` mean something else: https://github.com/facebook/Ax/issues/4549. It gets a
+parameter as it is where it can hold it, and else in a form from which every value comes back exact.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+from crystallize_opt.errors import UnsupportedSpaceError
+from crystallize_opt.space.choices import Categorical, Ordinal
+from crystallize_opt.space.constraint import LinearConstraint
+from crystallize_opt.space.numbers import Float, Integer
+from crystallize_opt.space.parameter import Parameter
+from crystallize_opt.space.space import SearchSpace
+
+Stored = str | int | float
+Config = RangeParameterConfig | ChoiceParameterConfig
+Dependents = Mapping[Stored, Sequence[str]]
+
+# Ax lists all values of a range of integers for every suggestion: 10**9 of them take all memory.
+_MOST_INTEGERS = 100_000
+_MOST_CHOICES = 1000  # More are an error: https://github.com/facebook/Ax/issues/5108.
+_MOST_EXACT = 2**53  # Ax computes with integers as floats.
+# Ax refuses ranges below 1.5e-5, also of logarithms: https://github.com/facebook/Ax/issues/2183. Of
+# ranges to 1e50, or with an offset of 1e9 times their width, its models cannot be fitted.
+_NARROWEST, _WIDEST, _LEAST_WIDTH_TO_OFFSET = 2e-5, 1e15, 1e-6
+# What a suggestion violates a constraint by, if it is only a rounding of Ax' solver (1e-8).
+_ROUNDING = 1e-6
+
+
+class _Code(ABC):
+    """How one parameter is stored in Ax.
+
+    Attributes:
+        line: Offset and slope, where the user's number is `offset + slope * stored`.
+        middle: What Ax is given where the parameter is inactive.
+    """
+
+    line: tuple[float, float] | None = None
+    middle: Stored = 0.5
+
+    @abstractmethod
+    def config(self, name: str, dependents: Dependents | None) -> Config:
+        """Return what Ax has in the parameter's place."""
+
+    @abstractmethod
+    def decode(self, stored: Any) -> Any:
+        """Return the user's value."""
+
+    @abstractmethod
+    def encode(self, value: Any) -> Stored:
+        """Return what Ax stores, of the very type that Ax' own suggestions have."""
+
+
+class _Number(_Code):
+    """A number as it is. Integers of very many values are floats in Ax, and rounded."""
+
+    def __init__(self, parameter: Float | Integer) -> None:
+        self._low, self._high, self._log = parameter.low, parameter.high, parameter.log
+        self._whole = isinstance(parameter, Integer)
+        self._stored_whole = self._whole and parameter.size <= _MOST_INTEGERS
+        if self._log:
+            self.middle = self.encode(math.sqrt(self._low) * math.sqrt(self._high))
+        else:
+            self.middle = self.encode(self._low + (self._high - self._low) / 2)
+            self.line = (0.0, 1.0)
+
+    def config(self, name: str, dependents: Dependents | None) -> Config:
+        return RangeParameterConfig(
+            name=name,
+            bounds=(self._low, self._high),
+            parameter_type="int" if self._stored_whole else "float",
+            scaling="log" if self._log else "linear",
+        )
+
+    def decode(self, stored: float) -> float:
+        number = round(stored) if self._whole else float(stored)
+        # A power of ten of a logarithm may be outside of the range by a rounding.
+        return min(max(number, self._low), self._high)
+
+    def encode(self, value: float) -> float:
+        return int(value) if self._stored_whole else float(value)
+
+
+class _Position(_Code):
+    """A float by its position in the range, from 0 to 1; on a log scale where `log=True`."""
+
+    def __init__(self, parameter: Float) -> None:
+        self._low, self._high, self._log = parameter.low, parameter.high, parameter.log
+        if not self._log and math.isfinite(self._high - self._low):
+            self.line = (self._low, self._high - self._low)
+
+    def config(self, name: str, dependents: Dependents | None) -> Config:
+        return RangeParameterConfig(name=name, bounds=(0.0, 1.0), parameter_type="float")
+
+    def decode(self, stored: float) -> float:
+        if self._log:
+            value = math.exp(_between(math.log(self._low), math.log(self._high), stored))
+        else:
+            value = _between(self._low, self._high, stored)
+        return min(max(value, self._low), self._high)
+
+    def encode(self, value: float) -> float:
+        low, high = self._low, self._high
+        if self._log:
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        # Of halves, whose difference cannot overflow.
+        return min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0.0), 1.0)
+
+
+class _Choice(_Code):
+    """A choice by its index, as text, because Ax coerces values of mixed types without a word."""
+
+    def __init__(self, parameter: Categorical | Ordinal) -> None:
+        self._parameter = parameter
+        self._choices = _in_the_order_of_ax(parameter)
+        self._positions = {
+            parameter.identity(choice): str(index) for index, choice in enumerate(self._choices)
+        }
+        self.middle = str(len(self._choices) // 2)
+
+    def config(self, name: str, dependents: Dependents | None) -> Config:
+        return ChoiceParameterConfig(
+            name=name,
+            values=list(self._positions.values()),
+            parameter_type="str",
+            is_ordered=isinstance(self._parameter, Ordinal),
+            dependent_parameters=dependents,
+        )
+
+    def decode(self, stored: str) -> Any:
+        return self._choices[int(stored)]
+
+    def encode(self, value: Any) -> str:
+        return self._positions[self._parameter.identity(value)]
+
+
+class _Index(_Code):
+    """One of equally spaced values by its index; of very many by its position, from 0 to 1.
+
+    Not by Ax' own `step_size`: it gives 0.30000000000000004 on a grid of 0.1, and violates linear
+    constraints, https://github.com/facebook/Ax/issues/5256.
+    """
+
+    def __init__(self, parameter: Float | Integer | Categorical | Ordinal) -> None:
+        self._parameter = parameter
+        self._count = int(parameter.size)
+        self._is_index = self._count <= _MOST_INTEGERS
+        if self._is_index:
+            self.middle = self._count // 2
+        if isinstance(parameter, (Float, Integer)) and self._count <= _MOST_EXACT:
+            low, step = float(parameter.low), float(parameter.step or 1)
+            self.line = (low, step) if self._is_index else (low - step / 2, step * self._count)
+
+    def config(self, name: str, dependents: Dependents | None) -> Config:
+        if self._is_index:
+            bounds = (0, self._count - 1)
+            return RangeParameterConfig(name=name, bounds=bounds, parameter_type="int")
+        return RangeParameterConfig(name=name, bounds=(0.0, 1.0), parameter_type="float")
+
+    def decode(self, stored: float) -> Any:
+        if not self._is_index:
+            # A fraction, because a float would skip indices beyond 2**53.
+            stored = min(int(Fraction(stored) * self._count), self._count - 1)
+        if isinstance(self._parameter, (Float, Integer)):
+            return self._parameter.value_at(int(stored))
+        return self._parameter.choices[int(stored)]
+
+    def encode(self, value: Any) -> float:
+        index: int
+        if isinstance(self._parameter, Integer):
+            index = (value - self._parameter.low) // (self._parameter.step or 1)
+        else:
+            index = self._parameter.index(value)
+        return index if self._is_index else (2 * index + 1) / (2 * self._count)
+
+
+class AxSpace:
+    """What Ax searches in place of a `SearchSpace`.
+
+    A condition is native where Ax has a word for it: one parent that is a choice, and one value of
+    it. To Ax, a child of two parents, or of two values of one, is "a cycle"; such a child is always
+    suggested, and dropped where it is inactive.
+
+    Args:
+        space: The search space.
+
+    Attributes:
+        parameters: What `Client.configure_experiment` takes.
+        parameter_constraints: Those linear constraints that Ax can keep.
+
+    Raises:
+        UnsupportedSpaceError: Ax cannot hold a parameter.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._fixed = {name: next(p.values()) for name, p in space.items() if p.size == 1}
+        self._codes = {name: _code_of(name, p) for name, p in space.items() if p.size > 1}
+        self._private = {name: f"p{index}" for index, name in enumerate(self._codes)}
+        # Child -> its parent, and the parent's stored value under which the child is active.
+        self._parents = {
+            name: parent for name in self._codes if (parent := self._native_parent(name))
+        }
+        self.parameters = self._configs()
+        self.parameter_constraints = [
+            text for each in space.constraints if (text := self._native_constraint(each))
+        ]
+
+    def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the point of the space that a suggestion of Ax stands for.
+
+        It may violate linear constraints.
+        """
+        params: dict[str, Any] = {}
+        for name in self._space.names:
+            if not self._space.is_active(name, params):
+                continue
+            if name in self._fixed:
+                params[name] = self._fixed[name]
+            else:
+                params[name] = self._codes[name].decode(stored[self._private[name]])
+        for constraint in self._space.constraints:
+            self._move_inside(params, constraint)
+        return params
+
+    def encode(self, params: Mapping[str, Any]) -> dict[str, Stored]:
+        """Return what Ax stores for a point of the space."""
+        stored: dict[str, Stored] = {}
+        for name, code in self._codes.items():
+            if name in self._parents:
+                parent, value = self._parents[name]
+                if stored.get(self._private[parent]) != value:
+                    continue
+            stored[self._private[name]] = (
+                code.encode(params[name]) if name in params else code.middle
+            )
+        return stored or {"p0": "0"}
+
+    def _native_parent(self, name: str) -> tuple[str, Stored] | None:
+        conditions = self._space[name].conditions
+        if len(conditions) != 1 or len(conditions[0].values) != 1:
+            return None
+        parent = self._codes.get(conditions[0].parent)
+        if not isinstance(parent, _Choice):  # Ax knows dependents of choices only.
+            return None
+        return conditions[0].parent, parent.encode(conditions[0].values[0])
+
+    def _configs(self) -> list[Config]:
+        if not self._codes:  # Ax needs at least one parameter.
+            return [ChoiceParameterConfig(name="p0", values=["0"], parameter_type="str")]
+        children: dict[str, dict[Stored, list[str]]] = {}
+        for child, (parent, value) in self._parents.items():
+            children.setdefault(parent, {}).setdefault(value, []).append(self._private[child])
+        return [
+            code.config(self._private[name], children.get(name))
+            for name, code in self._codes.items()
+        ]
+
+    def _native_constraint(self, constraint: LinearConstraint) -> str | None:
+        """Return a constraint in Ax' words, or None where it has none.
+
+        It has none for log scales, and crashes on parameters that may be inactive.
+        """
+        bound = constraint.bound
+        factors: dict[str, float] = {}
+        for name, factor in constraint.coefficients.items():
+            if self._space[name].conditions:
+                return None
+            if name in self._fixed:
+                bound -= factor * self._fixed[name]
+                continue
+            line = self._codes[name].line
+            if line is None:
+                return None
+            bound -= factor * line[0]
+            factors[self._private[name]] = factor * line[1]
+        if not factors or not all(map(math.isfinite, (bound, *factors.values()))):
+            return None
+        return " + ".join(f"{factor!r}*{name}" for name, factor in factors.items()) + (
+            f" <= {bound!r}"
+        )
+
+    def _move_inside(self, params: dict[str, Any], constraint: LinearConstraint) -> None:
+        """Move a point inside a constraint that it violates by no more than a rounding."""
+        violation = constraint.violation(params)
+        if violation <= 0:
+            return
+        factors = constraint.coefficients
+        size = sum(abs(factor * params[name]) for name, factor in factors.items())
+        movable = {
+            name: parameter
+            for name in factors
+            if isinstance(parameter := self._space[name], Float) and parameter.size == math.inf
+        }
+        if violation > _ROUNDING * (size + abs(constraint.bound)) or not movable:
+            return
+        slope = sum(factors[name] ** 2 for name in movable)
+        for name, parameter in movable.items():
+            moved = params[name] - 2 * violation * factors[name] / slope
+            params[name] = min(max(moved, parameter.low), parameter.high)
+
+
+def _code_of(name: str, parameter: Parameter) -> _Code:
+    match parameter:
+        case Float(step=None):
+            return _Number(parameter) if _fits(parameter) else _Position(parameter)
+        case Integer(log=True) if parameter.high > 10**300:
+            raise UnsupportedSpaceError(
+                f"AxOptimizer cannot take {name!r}, {parameter!r}: Ax computes with floats, which "
+                "hold no such numbers. GridOptimizer can take it."
+            )
+        case Integer(step=None) if _fits(parameter):
+            return _Number(parameter)
+        case Categorical() | Ordinal() if len(parameter.choices) <= _MOST_CHOICES:
+            return _Choice(parameter)
+        case Float() | Integer() | Categorical() | Ordinal():
+            return _Index(parameter)
+    raise UnsupportedSpaceError(f"AxOptimizer does not know {name!r}, {parameter!r}.")
+
+
+def _fits(parameter: Float | Integer) -> bool:
+    """Whether Ax can hold a range as it is, and fit a model on it."""
+    low, high = parameter.low, parameter.high
+    if parameter.log:
+        if high - low < _NARROWEST:
+            return False
+        low, high = math.log10(low), math.log10(high)
+    elif isinstance(parameter, Integer) and max(abs(low), abs(high)) > _MOST_EXACT:
+        return False
+    width = high - low
+    return (
+        _NARROWEST <= width <= _WIDEST
+        and width / max(abs(low), abs(high)) >= _LEAST_WIDTH_TO_OFFSET
+    )
+
+
+def _in_the_order_of_ax(parameter: Categorical | Ordinal) -> Sequence[Any]:
+    """Return the choices in the order in which Ax would have them itself."""
+    kinds = {type(choice) for choice in parameter.choices}
+    if isinstance(parameter, Ordinal) or kinds not in ({bool}, {int}, {float}):
+        return parameter.choices
+    return sorted(parameter.choices)
+
+
+def _between(low: float, high: float, position: float) -> float:
+    # Not low + position * (high - low): the difference may overflow.
+    return low * (1.0 - position) + high * position

@@ -1,0 +1,268 @@
+"""Optuna studies, read into a `History`, and made from one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.errors import MissingExtraError, UnsupportedSpaceError, UsageError
+from crystallize_opt.history.history import History
+from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.numbers import Float, Integer
+from crystallize_opt.space.parameter import Parameter
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.objective import Direction, Objective
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+
+def history_from_optuna(
+    study: optuna.Study | str, study_name: str | None = None, *, metrics: Sequence[str] = ()
+) -> History:
+    """Read an Optuna study (extra `optuna`).
+
+    A pruned trial has its last intermediate value. The space is left out where trials have
+    different parameters or ranges.
+
+    Args:
+        study: The study; or the URL of its storage, `"sqlite:///studies.db"`.
+        study_name: Its name; may be left out where the storage holds just one.
+        metrics: What to call the objectives. Default: the study's metric names, else `"value"`, or
+            `"value_0"`, `"value_1"`, … of several.
+
+    Raises:
+        UsageError: The number of metrics is not that of the study's objectives.
+        MissingExtraError: Optuna is not installed.
+    """
+    if isinstance(study, str):
+        study = _load(study, study_name)
+    directions: list[Direction] = [
+        "minimize" if each.name == "MINIMIZE" else "maximize" for each in study.directions
+    ]
+    names = list(metrics) or study.metric_names
+    if not names:
+        several = len(directions) > 1
+        names = [f"value_{i}" for i in range(len(directions))] if several else ["value"]
+    if len(names) != len(directions):
+        raise UsageError(
+            f"metrics= names the {len(directions)} objectives of the study, not {names!r}."
+        )
+    objectives = [Objective(n, d) for n, d in zip(names, directions, strict=True)]
+    observations, pending = [], []
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        treatment = Treatment(f"optuna_{trial.number}", dict(trial.params))
+        if trial.state.is_finished():
+            observations.append(_observation(trial, treatment, names))
+        else:
+            pending.append(treatment)
+    space = _space([trial.distributions for trial in trials])
+    return History(observations, objectives, space=space, pending=pending, name=study.study_name)
+
+
+def _load(url: str, study_name: str | None) -> optuna.Study:
+    study: optuna.Study = _optuna().load_study(study_name=study_name, storage=url)
+    return study
+
+
+def _observation(trial: FrozenTrial, treatment: Treatment, names: Sequence[str]) -> Observation:
+    status = {
+        "COMPLETE": Status.COMPLETED,
+        "PRUNED": Status.PRUNED,
+        "FAIL": Status.FAILED,
+    }[trial.state.name]
+    values = trial.values
+    if status is Status.PRUNED and values is None and trial.last_step is not None:
+        values = [trial.intermediate_values[trial.last_step]]
+    # OptunaOptimizer tells a failed trial as the sampler learns from it, and notes what it was.
+    noted = trial.user_attrs.get("status")
+    if noted in [str(each) for each in Status] and noted not in ("completed", str(status)):
+        status, values = Status(noted), None
+    started, ended = trial.datetime_start, trial.datetime_complete
+    error = trial.user_attrs.get("error", trial.system_attrs.get("fail_reason"))
+    return Observation(
+        treatment,
+        dict(zip(names, values, strict=True)) if values else {},
+        status,
+        error=None if error is None else str(error),
+        started_at=started.timestamp() if started else None,
+        duration=(ended - started).total_seconds() if started and ended else None,
+    ).checked(names)
+
+
+def _space(distributions: Sequence[Mapping[str, Any]]) -> SearchSpace | None:
+    first = next(iter(distributions), {})
+    if not first or any(dict(each) != dict(first) for each in distributions):
+        return None
+    return SearchSpace({name: _parameter(each) for name, each in first.items()})
+
+
+def _parameter(distribution: Any) -> Parameter:
+    if hasattr(distribution, "choices"):
+        return Categorical(distribution.choices)
+    number = Integer if type(distribution).__name__ == "IntDistribution" else Float
+    step = distribution.step
+    if number is Integer and step == 1:
+        step = None
+    return number(distribution.low, distribution.high, log=distribution.log, step=step)
+
+
+def study_of(
+    history: History, *, storage: Any = None, study_name: str | None = None
+) -> optuna.Study:
+    """Return a history of any backend as an Optuna study, for its plots and its dashboard.
+
+    Failed trials are in state FAIL. Status, error, standard errors and further metrics are user
+    attributes, the replicates' values of a single objective intermediate values. Choices that
+    Optuna cannot hold are shown as text, and numbers that are off Optuna's grid are refused.
+
+    Args:
+        history: `optimizer.history`, `History.load(...)`, or a part of one.
+        storage: A storage of Optuna's, or its URL. Default: in memory.
+        study_name: Default: the history's name.
+
+    Raises:
+        UsageError: The history has no objectives.
+        MissingExtraError: Optuna is not installed.
+    """
+    library = _optuna()
+    if not history.objectives:
+        raise UsageError("A study needs objectives: History(..., objectives).")
+    study: optuna.Study = library.create_study(
+        storage=storage,
+        study_name=study_name or history.name,
+        directions=[each.direction for each in history.objectives],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)
+        study.set_metric_names([each.metric for each in history.objectives])
+    space = history.space or _guessed_space(history)
+    codes = {name: _Code(parameter) for name, parameter in space.items()}
+    for observation in history:
+        study.add_trial(_trial(observation, history, codes))
+    for treatment in history.pending:
+        study.add_trial(_create(treatment, codes, state=library.trial.TrialState.RUNNING))
+    return study
+
+
+class _Code:
+    """A parameter as Optuna has it."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        distributions = _optuna().distributions
+        self.distribution: Any = None
+        self._labels: list[Any] | None = None
+        self._parameter = parameter
+        if isinstance(parameter, (Categorical, Ordinal)):
+            choices = list(parameter.choices)
+            fit = all(c is None or type(c) in (bool, int, float, str) for c in choices)
+            if not fit or len(set(choices)) < len(choices):
+                choices = [f"{i}: {choice!r}" for i, choice in enumerate(choices)]
+            self._labels = choices
+            self.distribution = distributions.CategoricalDistribution(choices)
+        elif isinstance(parameter, Float):
+            self.distribution = distributions.FloatDistribution(
+                parameter.low, parameter.high, log=parameter.log, step=parameter.step
+            )
+        elif isinstance(parameter, Integer):
+            self.distribution = distributions.IntDistribution(
+                parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1
+            )
+        elif not isinstance(parameter, Constant):
+            raise UnsupportedSpaceError(f"Optuna has nothing for {parameter!r}.")
+
+    def encode(self, value: Any) -> Any:
+        if self._labels is not None and isinstance(self._parameter, (Categorical, Ordinal)):
+            return self._labels[self._parameter.index(value)]
+        return value
+
+
+def _trial(observation: Observation, history: History, codes: Mapping[str, _Code]) -> FrozenTrial:
+    states = _optuna().trial.TrialState
+    names = [each.metric for each in history.objectives]
+    completed = observation.status is Status.COMPLETED
+    values = [observation[name] for name in names] if completed else None
+    intermediate = {}
+    if len(names) == 1 and len(observation.replicates) > 1:
+        known = [r for r in observation.replicates if names[0] in r]
+        intermediate = {r.index: r[names[0]] for r in known}
+    state = states.COMPLETE if completed else states.FAIL
+    if observation.status is Status.PRUNED:
+        state = states.PRUNED
+        pruned_at = observation.metrics.get(names[0], math.nan)
+        values = [pruned_at] if len(names) == 1 and math.isfinite(pruned_at) else None
+    notes: dict[str, Any] = {"trial": observation.treatment.name, "status": str(observation.status)}
+    if observation.error is not None:
+        notes["error"] = observation.error
+    for metric, value in observation.items():
+        if metric not in names or not completed:
+            notes[f"metrics.{metric}"] = value
+    for metric, sem in observation.sem.items():
+        if sem is not None:
+            notes[f"sem.{metric}"] = sem
+    trial = _create(
+        observation.treatment,
+        codes,
+        state=state,
+        values=values,
+        user_attrs=notes,
+        intermediate_values=intermediate,
+    )
+    if observation.started_at is not None:
+        trial.datetime_start = dt.datetime.fromtimestamp(observation.started_at)  # noqa: DTZ006  (as Optuna does)
+        seconds = dt.timedelta(seconds=observation.duration or 0.0)
+        trial.datetime_complete = trial.datetime_start + seconds
+    return trial
+
+
+def _create(treatment: Treatment, codes: Mapping[str, _Code], **fields: Any) -> FrozenTrial:
+    stored = {name: value for name, value in treatment.params.items() if codes[name].distribution}
+    trial: FrozenTrial = _optuna().trial.create_trial(
+        params={name: codes[name].encode(value) for name, value in stored.items()},
+        distributions={name: codes[name].distribution for name in stored},
+        **fields,
+    )
+    return trial
+
+
+def _guessed_space(history: History) -> SearchSpace:
+    """Return ranges that hold what was tried, of a history without a space."""
+    values: dict[str, list[Any]] = {}
+    for treatment in [*(o.treatment for o in history), *history.pending]:
+        for name, value in treatment.params.items():
+            values.setdefault(name, []).append(value)
+    return SearchSpace({name: _guessed(seen) for name, seen in values.items()})
+
+
+def _guessed(values: Sequence[Any]) -> Parameter:
+    kinds = {type(value) for value in values}
+    if kinds == {int}:
+        return Integer(min(values), max(values))
+    if kinds <= {int, float} and all(map(math.isfinite, values)):
+        return Float(min(values), max(values))
+    different: list[Any] = []
+    for value in values:
+        if not any(type(value) is type(seen) and value == seen for seen in different):
+            different.append(value)
+    return Categorical(different)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise MissingExtraError(
+            "An Optuna study needs optuna, which is not installed. Run: "
+            'pip install "crystallize-opt[optuna]"',
+            name="optuna",
+        ) from error
+    return optuna

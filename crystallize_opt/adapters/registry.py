@@ -1,0 +1,207 @@
+"""Which optimizers there are: those of this package, and those that other packages register.
+
+Another package registers its optimizer by an entry point of the group `crystallize_opt.optimizers`,
+of the class' name and where it is. In its `pyproject.toml`:
+
+    [project.entry-points."crystallize_opt.optimizers"]
+    MyOptimizer = "my_package.my_module:MyOptimizer"
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
+
+    from crystallize_opt.optimizers.base import BaseOptimizer
+
+GROUP = "crystallize_opt.optimizers"
+"""The entry point group in which other packages register their optimizers."""
+
+_PACKAGE = "crystallize-opt"
+
+# Name of the class -> module here, which is also the name of its extra, and the libraries it needs.
+OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "AxOptimizer": ("ax", ("ax",)),
+    "GridOptimizer": ("grid", ()),
+    "OptunaOptimizer": ("optuna", ("optuna",)),
+    "RandomOptimizer": ("random", ()),
+    "SMACOptimizer": ("smac", ("smac", "ConfigSpace")),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvailableOptimizer:
+    """What is known of an optimizer before anything of it is imported.
+
+    Attributes:
+        name: The name of its class; of a plug-in, the name it is registered by.
+        origin: The distribution it comes from, such as `crystallize-opt`.
+        target: Where the class is: `"module:Class"`.
+        installed: Whether everything that it is known to need can be found. A library that is
+            found may still be broken: only `load()` shows that.
+        reason: What is missing, or None.
+        install: The command that installs what is missing, or None where there is none.
+    """
+
+    name: str
+    origin: str
+    target: str
+    installed: bool
+    reason: str | None = None
+    install: str | None = None
+
+    def load(self) -> type[BaseOptimizer]:
+        """Import and return the class.
+
+        Raises:
+            MissingExtraError: It is not installed; the message says what is missing.
+            ImportError: A library is there, but broken: its own error.
+            AttributeError: The module has no such class.
+            TypeError: What is registered is no class with `ask`, `tell` and `get_best_treatment`.
+        """
+        if self.origin == _PACKAGE:
+            return load_ours(self.name)
+        if not self.installed:
+            raise MissingExtraError(
+                f"{self.name}, registered by {self.origin}, cannot be loaded: {self.reason}"
+            )
+        module, _, path = self.target.partition(":")
+        found: Any = importlib.import_module(module)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
+        needed = ("ask", "tell", "get_best_treatment")
+        if not isinstance(found, type) or not all(hasattr(found, name) for name in needed):
+            raise TypeError(
+                f"{self.target}, registered by {self.origin}, is {found!r}. An optimizer is a class"
+                f" with {', '.join(needed)}."
+            )
+        return found
+
+
+def load_ours(name: str) -> type[BaseOptimizer]:
+    """Import and return an optimizer of this package.
+
+    Raises:
+        MissingExtraError: Its library is not installed; the message holds the command that installs
+            it.
+    """
+    module, libraries = OPTIMIZERS[name]
+    try:
+        loaded = importlib.import_module(f"crystallize_opt.adapters.{module}")
+    except ModuleNotFoundError as error:
+        if error.name not in libraries:  # A broken installation of the library: show its cause.
+            raise
+        raise MissingExtraError(
+            f"{name} needs {error.name}, which is not installed. Run: {_command(module)}",
+            name=error.name,
+        ) from error
+    found: type[BaseOptimizer] = getattr(loaded, name)
+    return found
+
+
+def available_optimizers() -> dict[str, AvailableOptimizer]:
+    """Return every optimizer there is, by name: what is installed, what is missing, and why.
+
+    Nothing is imported for it, neither a library nor a plug-in.
+
+    Returns:
+        This package's optimizers, then those that other packages register, each by name. No plug-in
+        takes a name that is taken: it is then found under `"Name (its distribution)"`.
+
+    Example:
+        >>> random = available_optimizers()["RandomOptimizer"]
+        >>> random.installed, random.origin, random.load().__name__
+        (True, 'crystallize-opt', 'RandomOptimizer')
+    """
+    found = {name: _ours(name) for name in OPTIMIZERS}
+    for plugin in _plugins():
+        taken = plugin.name in found
+        found[f"{plugin.name} ({plugin.origin})" if taken else plugin.name] = plugin
+    return found
+
+
+def _ours(name: str) -> AvailableOptimizer:
+    module, libraries = OPTIMIZERS[name]
+    missing = [library for library in libraries if not _can_be_found(library)]
+    return AvailableOptimizer(
+        name=name,
+        origin=_PACKAGE,
+        target=f"crystallize_opt.adapters.{module}:{name}",
+        installed=not missing,
+        reason=f"{name} needs {missing[0]}, which is not installed." if missing else None,
+        install=_command(module) if missing else None,
+    )
+
+
+def _plugins() -> Iterator[AvailableOptimizer]:
+    # Imported when needed: it takes longer than all of this package. Not its `entry_points`, in
+    # which a single distribution with a broken file hides those of all others.
+    from importlib.metadata import distributions
+
+    seen: set[str] = set()
+    for distribution in distributions():
+        try:
+            text = distribution.read_text("entry_points.txt")
+            if not text or GROUP not in text:
+                continue
+            name = distribution.name
+        except Exception:  # noqa: BLE001, S112  (foreign files; whose they are cannot be told)
+            continue
+        normalized = name.lower().replace("_", "-")
+        if normalized not in seen:  # The first on the path is the one that is imported.
+            seen.add(normalized)
+            yield from _plugins_of(distribution, name)
+
+
+def _plugins_of(distribution: Distribution, origin: str) -> Iterator[AvailableOptimizer]:
+    try:
+        points = list(distribution.entry_points.select(group=GROUP))
+    except Exception as error:  # noqa: BLE001  (a foreign file)
+        yield AvailableOptimizer(
+            name=origin,
+            origin=origin,
+            target="",
+            installed=False,
+            reason=f"The entry points of {origin} cannot be read: {error!r}.",
+        )
+        return
+    for point in points:
+        reason = _why_not(point, origin)
+        yield AvailableOptimizer(
+            name=point.name,
+            origin=origin,
+            target=point.value.partition("[")[0].strip(),
+            installed=reason is None,
+            reason=reason,
+        )
+
+
+def _why_not(point: EntryPoint, origin: str) -> str | None:
+    """Return why a plug-in cannot be loaded, as far as can be told without importing it."""
+    module, _, attribute = point.value.partition("[")[0].partition(":")
+    names = [*module.split("."), *attribute.split(".")]
+    if not all(name.strip().isidentifier() for name in names):
+        return f"{origin} registers {point.value!r}, which is not of the form 'module:Class'."
+    top = names[0].strip()
+    if not _can_be_found(top):
+        return f"{origin} registers {point.value!r}, but there is no module {top!r}."
+    return None
+
+
+def _can_be_found(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):  # ValueError: it was put into sys.modules by hand
+        return False
+
+
+def _command(extra: str) -> str:
+    return f'pip install "{_PACKAGE}[{extra}]"'

@@ -1,0 +1,112 @@
+"""A run directory of SMAC's, read into a `History`. It is JSON: SMAC itself is not needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from crystallize_opt.errors import StorageError
+from crystallize_opt.history.history import History
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.objective import Objective
+from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.treatment import Treatment
+
+# By the numbers of `smac.runhistory.StatusType`; 0 is a trial that runs.
+_STATUSES = {
+    1: Status.COMPLETED,
+    2: Status.FAILED,
+    3: Status.TIMED_OUT,
+    4: Status.OUT_OF_MEMORY,
+    8: Status.ABANDONED,
+}
+
+
+def history_from_smac(directory: str | os.PathLike[str]) -> History:
+    """Read a run directory of SMAC's: `<output_directory>/<name>/<seed>`.
+
+    A configuration that SMAC ran with several seeds is one trial of several replicates; one that it
+    ran with several budgets is a trial for each, with the budget as its metric `budget`. Objectives
+    are minimized, as SMAC does. The space is read where ConfigSpace is installed.
+
+    Args:
+        directory: The directory that holds `runhistory.json` and `scenario.json`.
+
+    Raises:
+        StorageError: It holds no run of SMAC's.
+    """
+    folder = Path(directory)
+    try:
+        scenario = json.loads((folder / "scenario.json").read_text(encoding="utf-8"))
+        history = json.loads((folder / "runhistory.json").read_text(encoding="utf-8"))
+        objectives = scenario["objectives"]
+        names = [objectives] if isinstance(objectives, str) else list(objectives)
+        space = _space(folder / "configspace.json")
+        trials = _trials(history["data"])
+        configs = history["configs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{str(folder)!r} does not hold a run of SMAC's: {error!r}.") from error
+    observations, pending = [], []
+    for (config, budget), runs in trials.items():
+        name = f"smac_{config}" if budget is None else f"smac_{config} budget {budget!r}"
+        params = configs[str(config)]
+        treatment = Treatment(name, params if space is None else space.validate(params))
+        if any(run["status"] == 0 for run in runs):
+            pending.append(treatment)
+        finished = [run for run in runs if run["status"] != 0]
+        if finished:
+            replicates = [
+                _replicate(index, run, names, budget) for index, run in enumerate(finished)
+            ]
+            observations.append(Observation.of_replicates(treatment, replicates).checked(names))
+    return History(
+        observations,
+        [Objective(name, "minimize") for name in names],
+        space=space,
+        pending=pending,
+        name=scenario.get("name"),
+    )
+
+
+def _trials(data: list[dict[str, Any]]) -> dict[tuple[Any, Any], list[dict[str, Any]]]:
+    trials: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+    for run in data:
+        trials.setdefault((run["config_id"], run["budget"]), []).append(run)
+    return trials
+
+
+def _replicate(
+    index: int, run: dict[str, Any], names: list[str], budget: float | None
+) -> Replicate:
+    status = _STATUSES.get(run["status"], Status.FAILED)
+    metrics: dict[str, float] = {}
+    if status is Status.COMPLETED:
+        costs = run["cost"] if isinstance(run["cost"], list) else [run["cost"]]
+        metrics.update(zip(names, map(float, costs), strict=True))
+    if budget is not None:
+        metrics["budget"] = float(budget)
+    text = f"SMAC says {status}" if status is not Status.COMPLETED else None
+    info = run.get("additional_info") or {}
+    return Replicate(
+        index,
+        run["seed"],
+        metrics,
+        status,
+        str(info["error"]) if "error" in info else text,
+        info.get("traceback"),
+        run["starttime"] or None,
+        run["time"],
+    )
+
+
+def _space(path: Path) -> SearchSpace | None:
+    if importlib.util.find_spec("ConfigSpace") is None or not path.exists():
+        return None
+    from ConfigSpace import ConfigurationSpace
+
+    from crystallize_opt.adapters.configspace import from_configspace
+
+    return from_configspace(ConfigurationSpace.from_json(path))

@@ -1,0 +1,155 @@
+"""A facade of SMAC's, driven by `ask` and `tell`, that survives an interrupted `ask`."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from ConfigSpace import Configuration
+from smac.facade.abstract_facade import AbstractFacade
+from smac.main.exceptions import ConfigurationSpaceExhaustedException
+from smac.runhistory import StatusType, TrialInfo, TrialValue
+
+from crystallize_opt.adapters.smac.facade import HIDDEN, expect_training, target_seed
+from crystallize_opt.errors import CrystallizeOptError
+from crystallize_opt.trials.observation import Observation, Status
+
+_logger = logging.getLogger("crystallize_opt")
+
+
+@dataclass(eq=False)
+class Trial:
+    """A trial as SMAC knows it.
+
+    Attributes:
+        info: Its configuration, seed and budget. SMAC is told with this very object: it does not
+            recognise a configuration that has been built again from its values.
+    """
+
+    info: TrialInfo
+
+
+class _Event(NamedTuple):
+    """What was done with a trial: it was asked for, started, or told where there is a value."""
+
+    trial: Trial
+    value: TrialValue | None = None
+    asked: bool = False
+
+
+class Run:
+    """A facade, and everything that was asked of it and told to it.
+
+    An exception inside `facade.ask()`, also a KeyboardInterrupt, ends SMAC's generators: from then
+    on it suggests nothing more. Here the next `ask` builds a new facade and repeats on it what
+    happened before, which gives the same suggestions, and takes as long.
+
+    Args:
+        build: Builds a facade, always an equal one.
+        knows_pending: Whether its surrogate model knows of pending trials.
+
+    Attributes:
+        facade: The facade.
+    """
+
+    def __init__(self, build: Callable[[], AbstractFacade], *, knows_pending: bool) -> None:
+        self._build = build
+        self._knows_pending = knows_pending
+        self.facade = build()
+        self._events: list[_Event] = []
+        self._broken = False
+
+    def ask(self) -> Trial | None:
+        """Return a suggestion; None where SMAC finds no other configuration."""
+        if self._broken:
+            self._rebuild()
+        try:
+            with warnings.catch_warnings():
+                # Of statistics for its debug log, over a local search that took no step.
+                warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+                warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)
+                trial = Trial(self.facade.ask())
+        except (ConfigurationSpaceExhaustedException, StopIteration):
+            return None
+        except BaseException:
+            self._broken = True
+            raise
+        self._events.append(_Event(trial, asked=True))
+        return trial
+
+    def start(self, configuration: Configuration) -> Trial:
+        """Return a trial that SMAC did not suggest, and let SMAC know that it runs."""
+        trial = self.add(configuration)
+        self.facade.runhistory.add_running_trial(trial.info)
+        self._events.append(_Event(trial))
+        return trial
+
+    def add(self, configuration: Configuration, budget: float | None = None) -> Trial:
+        """Return a trial that SMAC did not suggest, to be told like one that it did."""
+        # All have the same seed, so that they are compared.
+        known = self._events[0].trial.info.seed if self._events else target_seed(self.facade)
+        return Trial(TrialInfo(configuration, seed=known, budget=budget))
+
+    def tell(
+        self, trial: Trial, costs: list[float], observation: Observation, *, hidden: bool = False
+    ) -> None:
+        """Tell what came of a trial, or correct what was told.
+
+        Args:
+            trial: The trial.
+            costs: One finite number for each objective.
+            observation: What came of it.
+            hidden: Whether the surrogate model is not to learn from it.
+        """
+        succeeded = observation.status is Status.COMPLETED
+        value = TrialValue(
+            cost=costs if len(costs) > 1 else costs[0],
+            time=observation.duration or 0.0,
+            # Others, TIMEOUT above all, SMAC treats in ways that end in nan.
+            status=StatusType.SUCCESS if succeeded else StatusType.CRASHED,
+            additional_info={"status": observation.status.value, HIDDEN: hidden},
+        )
+        if not self._broken:
+            try:
+                self._tell(self.facade, trial, value)
+            except BaseException:
+                self._broken = True
+                raise
+        self._events.append(_Event(trial, value))
+
+    def _tell(self, facade: AbstractFacade, trial: Trial, value: TrialValue) -> None:
+        facade.tell(trial.info, value, save=False)
+        if self._knows_pending:
+            expect_training(facade)
+
+    def _rebuild(self) -> None:
+        asked = sum(event.asked for event in self._events)
+        _logger.info("An ask of SMAC was interrupted. Repeating the %d before it.", asked)
+        facade = self._build()
+        repeated: dict[Trial, Trial] = {}
+        for event in self._events:
+            trial = repeated.setdefault(event.trial, Trial(event.trial.info))
+            if event.asked:
+                trial.info = facade.ask()
+                self._check(trial, event.trial)
+            elif event.value is None:
+                facade.runhistory.add_running_trial(trial.info)
+            else:
+                self._tell(facade, trial, event.value)
+        for before, now in repeated.items():
+            before.info = now.info
+        self.facade = facade
+        self._broken = False
+
+    def _check(self, now: Trial, before: Trial) -> None:
+        repeated, first = (trial.info.config.get_array() for trial in (now, before))
+        if not np.array_equal(repeated, first, equal_nan=True):
+            raise CrystallizeOptError(
+                f"SMAC does not repeat its suggestions: {dict(now.info.config)!r} came instead of "
+                f"{dict(before.info.config)!r}. Does a component given in facade_options keep a "
+                "state? Give a function that makes a new one."
+            )

@@ -1,0 +1,410 @@
+"""A search space as the `ConfigurationSpace` that SMAC searches, and points to and from it.
+
+SMAC searches what it can hold as it is: floats, integers, log scales, conditions. The rest is
+stored in another form, and comes back exact: see `_storage_of`.
+
+It is not the ConfigurationSpace of `SearchSpace.to_configspace()`. That one is made to be read by
+people and other programs, with the values themselves; this one is made to be searched.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from ConfigSpace import (
+    AndConjunction,
+    CategoricalHyperparameter,
+    Configuration,
+    ConfigurationSpace,
+    Constant,
+    ForbiddenGreaterThanRelation,
+    ForbiddenInClause,
+    InCondition,
+    OrdinalHyperparameter,
+    UniformFloatHyperparameter,
+    UniformIntegerHyperparameter,
+)
+from ConfigSpace.exceptions import ForbiddenValueError
+from ConfigSpace.forbidden import ForbiddenConjunction, ForbiddenLike
+from ConfigSpace.hyperparameters import Hyperparameter
+
+from crystallize_opt.errors import UnsupportedSpaceError
+from crystallize_opt.space.choices import Categorical, Ordinal
+from crystallize_opt.space.constraint import LinearConstraint
+from crystallize_opt.space.numbers import Float, Integer
+from crystallize_opt.space.parameter import Parameter
+from crystallize_opt.space.space import SearchSpace
+
+_DECIMALS = 13  # of ConfigSpace's floats: ConfigSpace.hyperparameters.hp_components.ROUND_PLACES
+_SMALLEST = 1e-8  # With 13 decimals, five significant digits are left of it.
+_LARGEST = 1e290  # numpy rounds to 13 decimals by multiplying with 1e13, which must not overflow.
+_MOST_INTEGERS = 2**53  # ConfigSpace computes with integers as floats.
+# A share of the slack of `LinearConstraint.holds`, so that what passes here surely holds there.
+_SLACK = 1e-10
+_ATTEMPTS = 20
+
+
+class Storage(ABC):
+    """How one parameter is stored in SMAC.
+
+    Attributes:
+        parameter: The parameter.
+        hyperparameter: What SMAC has in its place.
+        is_native: Whether SMAC stores the user's own number.
+    """
+
+    is_native = False
+
+    def __init__(self, parameter: Parameter, hyperparameter: Hyperparameter[Any, Any]) -> None:
+        self.parameter = parameter
+        self.hyperparameter = hyperparameter
+
+    @abstractmethod
+    def decode(self, stored: Any) -> Any:
+        """Return the user's value."""
+
+    @abstractmethod
+    def encode(self, value: Any) -> Any:
+        """Return what SMAC stores, of the very type that SMAC's own suggestions have.
+
+        The type matters: SMAC finds a configuration again by a hash of its text.
+        """
+
+    def numbers(self, vector: Any) -> Any:
+        """Return the user's numbers for SMAC's internal ones: a float or an array of floats."""
+        raise NotImplementedError
+
+
+class _Number(Storage):
+    """A float or an integer as it is."""
+
+    is_native = True
+    parameter: Float | Integer
+
+    def decode(self, stored: Any) -> Any:
+        number = int(stored) if isinstance(self.parameter, Integer) else float(stored)
+        # Rounded to 13 decimals, a bound such as 1/3 is a little outside of the range.
+        return min(max(number, self.parameter.low), self.parameter.high)
+
+    def encode(self, value: Any) -> Any:
+        bounds: Any = self.hyperparameter
+        return min(max(value, bounds.lower), bounds.upper)
+
+    def numbers(self, vector: Any) -> Any:
+        return np.round(self.hyperparameter.to_value(vector), _DECIMALS)
+
+
+class _UnitInterval(Storage):
+    """A float as its position in the range, from 0 to 1; on a log scale where `log=True`."""
+
+    parameter: Float
+
+    def __init__(self, parameter: Float, name: str) -> None:
+        super().__init__(parameter, UniformFloatHyperparameter(name, 0.0, 1.0))
+        if parameter.has_default:
+            default = self.encode(parameter.default)
+            self.hyperparameter = UniformFloatHyperparameter(name, 0.0, 1.0, default)
+
+    def decode(self, stored: Any) -> float:
+        return float(self._at(float(stored)))
+
+    def encode(self, value: float) -> float:
+        low, high = self.parameter.low, self.parameter.high
+        if self.parameter.log:
+            position = (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+        else:
+            position = (value / 2 - low / 2) / (high / 2 - low / 2)  # halves cannot overflow
+        return round(min(max(position, 0.0), 1.0), _DECIMALS)
+
+    def numbers(self, vector: Any) -> Any:
+        return self._at(np.round(vector, _DECIMALS))
+
+    def _at(self, position: Any) -> Any:
+        low, high = self.parameter.low, self.parameter.high
+        if self.parameter.log:
+            scale = math.log(low) * (1.0 - position) + math.log(high) * position
+            value = np.exp(scale)
+        else:
+            value = low * (1.0 - position) + high * position
+        return np.clip(value, low, high)
+
+
+class _Index(Storage):
+    """A number on a grid as its index."""
+
+    parameter: Float | Integer
+
+    def decode(self, stored: Any) -> Any:
+        return self.parameter.value_at(int(stored))
+
+    def encode(self, value: Any) -> int:
+        if isinstance(self.parameter, Float):
+            return self.parameter.index(value)
+        return int((value - self.parameter.low) // (self.parameter.step or 1))
+
+    def numbers(self, vector: Any) -> Any:
+        step = float(self.parameter.step or 1)
+        return self.parameter.low + self.hyperparameter.to_value(vector) * step
+
+
+class _Choice(Storage):
+    """A choice, which may be any Python object, as its position."""
+
+    parameter: Categorical | Ordinal
+
+    def decode(self, stored: Any) -> Any:
+        return self.parameter.choices[int(stored)]
+
+    def encode(self, value: Any) -> np.int64:
+        return np.int64(self.parameter.index(value))
+
+
+class _OneValue(Storage):
+    """A constant, or a range of a single value, which ConfigSpace refuses."""
+
+    def decode(self, stored: Any) -> Any:
+        return next(self.parameter.values())
+
+    def encode(self, value: Any) -> int:
+        return 0
+
+    def numbers(self, vector: Any) -> Any:
+        return vector * 0.0 + float(next(self.parameter.values()))
+
+
+def _storage_of(name: str, parameter: Parameter) -> Storage:
+    """Choose how to store a parameter.
+
+    Raises:
+        UnsupportedSpaceError: There is no exact way.
+    """
+    match parameter:
+        case Categorical() | Ordinal():
+            choices = range(len(parameter.choices))
+            default = parameter.index(parameter.default) if parameter.has_default else 0
+            if isinstance(parameter, Ordinal):
+                return _Choice(parameter, OrdinalHyperparameter(name, choices, default))
+            return _Choice(parameter, CategoricalHyperparameter(name, choices, default))
+        case Parameter(size=1):
+            return _OneValue(parameter, Constant(name, 0))
+        case Float(step=None) if _fits_floats(parameter):
+            given: Any = parameter.default if parameter.has_default else None
+            return _Number(
+                parameter,
+                UniformFloatHyperparameter(
+                    name, parameter.low, parameter.high, given, log=parameter.log
+                ),
+            )
+        case Float(step=None):
+            return _UnitInterval(parameter, name)
+        case Integer(step=None) if _fits_integers(parameter):
+            given = parameter.default if parameter.has_default else None
+            return _Number(
+                parameter,
+                UniformIntegerHyperparameter(
+                    name, parameter.low, parameter.high, given, log=parameter.log
+                ),
+            )
+        case Float() | Integer(log=False) if parameter.size <= _MOST_INTEGERS:
+            last = int(parameter.size) - 1
+            index = _Index(parameter, UniformIntegerHyperparameter(name, 0, last))
+            if parameter.has_default:
+                default = index.encode(parameter.default)
+                index.hyperparameter = UniformIntegerHyperparameter(name, 0, last, default)
+            return index
+    raise UnsupportedSpaceError(
+        f"SMACOptimizer cannot take {name!r}, {parameter!r}: ConfigSpace holds whole numbers as "
+        "floats, which are exact up to 2**53 only. Narrow the range, or use OptunaOptimizer or "
+        "RandomOptimizer."
+    )
+
+
+def _fits_floats(parameter: Float) -> bool:
+    """Whether ConfigSpace's 13 decimals are enough for the range."""
+    smallest = parameter.low if parameter.log else parameter.high - parameter.low
+    return smallest >= _SMALLEST and max(abs(parameter.low), abs(parameter.high)) <= _LARGEST
+
+
+def _fits_integers(parameter: Integer) -> bool:
+    return max(abs(parameter.low), abs(parameter.high)) <= _MOST_INTEGERS
+
+
+class SearchedSpace:
+    """A search space in the form that SMAC searches.
+
+    Args:
+        space: The space.
+
+    Attributes:
+        space: The same.
+        configspace: The ConfigurationSpace. SMAC seeds it and draws from it: share it with nobody.
+
+    Raises:
+        UnsupportedSpaceError: SMAC cannot search a parameter.
+        SpaceError: No point that satisfies the constraints was found.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._storages = {name: _storage_of(name, space[name]) for name in space.names}
+        self.configspace = self._built()
+
+    def params(self, configuration: Configuration) -> dict[str, Any]:
+        """Return the point that a configuration stands for: plain values or the user's objects."""
+        stored = dict(configuration)
+        return {
+            name: storage.decode(stored[name])
+            for name, storage in self._storages.items()
+            if name in stored
+        }
+
+    def configuration(self, params: Mapping[str, Any]) -> Configuration:
+        """Return the configuration for a point in canonical form."""
+        values = {name: self._storages[name].encode(value) for name, value in params.items()}
+        try:
+            return Configuration(self.configspace, values=values)
+        except ForbiddenValueError:
+            # It satisfies the constraints, but ConfigSpace's rounding of it does not.
+            vector = np.full(len(self.configspace), np.nan)
+            for name, value in values.items():
+                vector[self.configspace.index_of[name]] = self.configspace[name].to_vector(value)
+            return Configuration(self.configspace, vector=vector)
+
+    def _built(self) -> ConfigurationSpace:
+        for seed in range(_ATTEMPTS):
+            try:
+                return self._with_defaults()
+            except ForbiddenValueError:
+                # ConfigSpace insists on a default configuration that is not forbidden.
+                for name, value in self.space.sample(seed).items():
+                    self._storages[name] = _storage_of(name, self.space[name].with_default(value))
+        return self._with_defaults()
+
+    def _with_defaults(self) -> ConfigurationSpace:
+        conditions = self._conditions()
+        hyperparameters = [
+            storage.hyperparameter
+            for name, storage in self._storages.items()
+            if all(conditions[name].values())  # else it is never active
+        ]
+        configspace = ConfigurationSpace(name="crystallize-opt")
+        # The surrogate models want at least one parameter.
+        configspace.add(hyperparameters or [Constant("nothing", 0)])
+        for hyperparameter in hyperparameters:
+            components = [
+                InCondition(hyperparameter, self._storages[parent].hyperparameter, values)
+                for parent, values in conditions[hyperparameter.name].items()
+            ]
+            if components:
+                configspace.add(
+                    components[0] if len(components) == 1 else AndConjunction(*components)
+                )
+        configspace.add(
+            [
+                self._forbidden(constraint)
+                for constraint in self.space.constraints
+                if all(all(conditions[name].values()) for name in constraint.coefficients)
+            ]
+        )
+        return configspace
+
+    def _conditions(self) -> dict[str, dict[str, list[Any]]]:
+        """Return, for each parameter, which values of its parents and of their parents it needs.
+
+        Without the conditions of the parents, ConfigSpace 1.2 also suggests children of parents
+        that are inactive, where a child has several.
+        """
+        conditions: dict[str, dict[str, list[Any]]] = {}
+        for name, parameter in self.space.items():
+            needed: dict[str, list[Any]] = {}
+            for condition in parameter.conditions:
+                storage = self._storages[condition.parent]
+                inherited = conditions[condition.parent]
+                if not isinstance(storage, _OneValue):  # SMAC's initial design mistakes its value
+                    values = [storage.parameter.canonical(value) for value in condition.values]
+                    inherited = {condition.parent: [*map(storage.encode, values)]} | inherited
+                for parent, allowed in inherited.items():
+                    before = needed.get(parent, allowed)
+                    needed[parent] = [value for value in before if value in allowed]
+            conditions[name] = needed
+        return conditions
+
+    def _forbidden(self, constraint: LinearConstraint) -> ForbiddenLike:
+        """Return a constraint as ConfigSpace's own relation where it has one, else as ours."""
+        factors = sorted(constraint.coefficients.items(), key=lambda item: -item[1])
+        if constraint.bound == 0.0 and len(factors) == 2 and factors[0][1] == -factors[1][1]:
+            smaller, larger = (self._storages[name] for name, _ in factors)
+            if smaller.is_native and larger.is_native:
+                return ForbiddenGreaterThanRelation(smaller.hyperparameter, larger.hyperparameter)
+        return _ForbiddenLinear(
+            constraint, {name: self._storages[name] for name in constraint.coefficients}
+        )
+
+
+class _ForbiddenLinear(ForbiddenConjunction):
+    """Forbids the configurations that violate a linear constraint.
+
+    ConfigSpace asks a forbidden clause whether it forbids a value, a vector or many vectors, and
+    finds the hyperparameters that it is about through its components. These forbid nothing.
+    """
+
+    def __init__(self, constraint: LinearConstraint, storages: Mapping[str, Storage]) -> None:
+        super().__init__(
+            *(ForbiddenInClause(storage.hyperparameter, ()) for storage in storages.values())
+        )
+        self._constraint = constraint
+        self._storages = storages
+        self._indices: list[int] = []
+
+    def set_vector_idx(self, hyperparameter_to_idx: Mapping[str, int]) -> None:
+        super().set_vector_idx(hyperparameter_to_idx)
+        self._indices = [hyperparameter_to_idx[name] for name in self._storages]
+
+    def is_forbidden_value(self, values: dict[str, Any]) -> bool:
+        decoded = {
+            name: storage.decode(values[name])
+            for name, storage in self._storages.items()
+            if name in values
+        }
+        return not self._constraint.holds(decoded)
+
+    def is_forbidden_vector(self, vector: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
+        numbers = vector[self._indices]
+        return not np.isnan(numbers).any() and bool(self._violated(numbers))
+
+    def is_forbidden_vector_array(self, arr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        vectors = arr[self._indices]
+        forbidden = np.zeros(vectors.shape[1], dtype=np.bool_)
+        active = ~np.isnan(vectors).any(axis=0)
+        forbidden[active] = self._violated(vectors[:, active])
+        return forbidden
+
+    def _violated(self, vectors: Iterable[Any]) -> Any:
+        terms = [
+            factor * storage.numbers(vector)
+            for (factor, storage), vector in zip(self._factors_and_storages(), vectors, strict=True)
+        ]
+        bound = self._constraint.bound
+        return sum(terms) - bound > _SLACK * (sum(map(abs, terms)) + abs(bound))
+
+    def _factors_and_storages(self) -> Iterable[tuple[float, Storage]]:
+        return zip(self._constraint.coefficients.values(), self._storages.values(), strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ForbiddenLinear) and self._constraint == other._constraint
+
+    __hash__ = None  # type: ignore[assignment]  # as of all forbidden clauses
+
+    def __copy__(self) -> _ForbiddenLinear:
+        return _ForbiddenLinear(self._constraint, self._storages)
+
+    def __repr__(self) -> str:
+        return f"Forbidden: not {self._constraint!r}"
+
+    def to_dict(self) -> dict[str, Any]:
+        coefficients = dict(self._constraint.coefficients)
+        return {"type": "LINEAR", "coefficients": coefficients, "bound": self._constraint.bound}

@@ -1,0 +1,1 @@
+"""The trials of a run, as a sequence and as a table."""

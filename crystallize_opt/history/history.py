@@ -1,0 +1,189 @@
+"""The trials of a run: from memory (`optimizer.history`), from storage, from a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from crystallize_opt.errors import UnknownMetricError
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.objective import Constraint, Objective, dominates
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ROWS_SHOWN = 10
+
+
+class History(Sequence[Observation]):
+    """The observations of a run, in the order in which they were told. A read-only sequence.
+
+    Args:
+        observations: In order.
+        objectives: What `best` and `pareto_front` go by.
+        constraints: A trial that violates one is never the best.
+        space: The search space; None where it is not known.
+        pending: The treatments that were asked for and not told.
+        name: The name of the run.
+
+    Example:
+        >>> trials = [Observation(Treatment(f"t_{x}", {"x": x}), {"loss": x}) for x in (3, 1, 2)]
+        >>> history = History(trials, [Objective("loss", "minimize")])
+        >>> len(history), history.best.treatment.params["x"]
+        (3, 1)
+    """
+
+    def __init__(
+        self,
+        observations: Sequence[Observation],
+        objectives: Sequence[Objective] = (),
+        constraints: Sequence[Constraint] = (),
+        *,
+        space: SearchSpace | None = None,
+        pending: Sequence[Treatment] = (),
+        name: str | None = None,
+    ) -> None:
+        self._observations = observations
+        self.objectives = tuple(objectives)
+        self.constraints = tuple(constraints)
+        self.space = space
+        self.pending = list(pending)
+        self.name = name
+
+    @overload
+    def __getitem__(self, index: int) -> Observation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Observation]: ...
+    def __getitem__(self, index: int | slice) -> Observation | list[Observation]:
+        if isinstance(index, slice):
+            return list(self._observations[index])
+        return self._observations[index]
+
+    def __len__(self) -> int:
+        return len(self._observations)
+
+    def __iter__(self) -> Iterator[Observation]:
+        return iter(self._observations)
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        pending = f", {len(self.pending)} pending" if self.pending else ""
+        return f"<History{name}: {len(self)} trials{pending}>"
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        run: str | None = None,
+        *,
+        space: SearchSpace | None = None,
+    ) -> History:
+        """Read a stored run, also while it is being written.
+
+        Args:
+            path: The file given to `optimize(storage=...)`.
+            run: The run's name; may be left out where the file holds just one.
+            space: The run's search space. Only needed where choices or constants are objects other
+                than None, bool, int, float, str, tuple, list and dict: those are not stored, and
+                read as a description.
+
+        Raises:
+            StorageError: There is no such file or run, or it is damaged.
+            RunChanged: `space` is not the run's.
+        """
+        from crystallize_opt.storage.reading import load_history
+
+        return load_history(path, run, space)
+
+    @staticmethod
+    def runs(path: str | os.PathLike[str]) -> list[str]:
+        """Return the names of the runs in a file, the oldest first.
+
+        Raises:
+            StorageError: There is no such file, or it is damaged.
+        """
+        from crystallize_opt.storage.journal import run_names
+
+        return run_names(path)
+
+    @property
+    def observations(self) -> list[Observation]:
+        """The observations, in order."""
+        return list(self._observations)
+
+    @property
+    def best(self) -> Observation | None:
+        """The best observation of the first objective: completed, and within the constraints."""
+        candidates = [(self._costs(o)[0], o) for o in self._candidates()]
+        return min(candidates, key=lambda pair: pair[0])[1] if candidates else None
+
+    @property
+    def pareto_front(self) -> list[Observation]:
+        """The completed, feasible observations that no other one dominates, in order."""
+        front: list[tuple[tuple[float, ...], Observation]] = []
+        for observation in self._candidates():
+            costs = self._costs(observation)
+            if not any(dominates(other, costs) for other, _ in front):
+                front = [pair for pair in front if not dominates(costs, pair[0])]
+                front.append((costs, observation))
+        return [observation for _, observation in front]
+
+    def _candidates(self) -> Iterator[Observation]:
+        if not self.objectives:
+            raise UnknownMetricError("This history has no objectives: History(..., objectives).")
+        for observation in self._observations:
+            if observation.status is Status.COMPLETED and all(
+                each.violation(observation[each.metric]) <= 0 for each in self.constraints
+            ):
+                yield observation
+
+    def _costs(self, observation: Observation) -> tuple[float, ...]:
+        return tuple(each.sign * observation[each.metric] for each in self.objectives)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table of one row per trial (extra `analysis`), which `attach` reads again.
+
+        The columns: `trial`; `params.<name>`; `metrics.<name>`; `sem.<name>` where there are
+        standard errors; `status`, `error`, `started_at`, `duration`.
+        """
+        from crystallize_opt.history.tables import frame_of
+
+        return frame_of(self)
+
+    def _repr_html_(self) -> str:
+        """Show the best and the last trials, in a notebook."""
+        import html  # Seldom needed, and slow to import.
+
+        parts = [f"<p>{html.escape(repr(self)[1:-1])}</p>"]
+        best = self.best if self.objectives else None
+        shown = [] if best is None else [best]
+        shown += [o for o in self._observations[-_ROWS_SHOWN:] if o is not best]
+        metrics = [o.metric for o in self.objectives] or list(shown[0] if shown else ())
+        names = list(self.space or dict.fromkeys(n for o in shown for n in o.treatment.params))
+        head = ["", "trial", "status", *metrics, *names]
+        rows = []
+        for observation in shown:
+            params = observation.treatment.params
+            rows.append(
+                [
+                    "best" if observation is best else "",
+                    observation.treatment.name,
+                    str(observation.status),
+                    *(_cell(observation.metrics.get(metric)) for metric in metrics),
+                    *(_cell(params[name]) if name in params else "" for name in names),
+                ]
+            )
+        table = "".join(
+            f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in row)}</tr>"
+            for tag, row in [("th", head), *(("td", row) for row in rows)]
+        )
+        return f"{''.join(parts)}<table>{table}</table>"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Other tools: experiment trackers."""

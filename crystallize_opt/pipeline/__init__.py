@@ -1,0 +1,1 @@
+"""What is run: data sources, steps, plugins, and one run of them."""

@@ -1,0 +1,69 @@
+"""What came of running the pipeline once."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crystallize_opt.trials.observation import Replicate, Status, as_number, mean_of
+
+
+@dataclass(slots=True)
+class ReplicateRun:
+    """What came of running the pipeline once.
+
+    Attributes:
+        index: Which replicate, from 0.
+        seed: The seed it ran with, or None without a `SeedPlugin`.
+        metrics: Every metric recorded, also before an error, each with all of its values.
+        data: What the last step returned.
+        error: The exception that ended it, or None.
+        started_at: In seconds since the epoch.
+        duration: In seconds.
+    """
+
+    index: int
+    seed: int | None
+    metrics: Mapping[str, tuple[Any, ...]]
+    data: Any
+    error: BaseException | None
+    started_at: float
+    duration: float
+
+    def summary(self) -> Replicate:
+        """Return the record for an optimizer: numbers only, and the error as text.
+
+        Text, because an exception keeps every frame it went through alive, data included.
+        """
+        metrics: dict[str, float] = {}
+        for name, values in self.metrics.items():
+            numbers = [number for value in values if (number := as_number(value)) is not None]
+            if len(numbers) == len(values):
+                metrics[name] = numbers[0] if len(numbers) == 1 else mean_of(numbers)
+        status, message, trace = Status.COMPLETED, None, None
+        if self.error is not None:
+            memory = isinstance(self.error, MemoryError)
+            status = Status.OUT_OF_MEMORY if memory else Status.FAILED
+            message = "".join(traceback.format_exception_only(self.error)).strip()
+            trace = "".join(traceback.format_exception(self.error))
+        return Replicate(
+            self.index, self.seed, metrics, status, message, trace, self.started_at, self.duration
+        )
+
+
+def run_of(replicate: Replicate) -> ReplicateRun:
+    """Return the record of a stored replicate: of each metric the (mean) value."""
+    error = None
+    if replicate.status is not Status.COMPLETED:
+        error = RuntimeError(replicate.error or str(replicate.status))
+    return ReplicateRun(
+        replicate.index,
+        replicate.seed,
+        {metric: (value,) for metric, value in replicate.metrics.items()},
+        None,
+        error,
+        replicate.started_at or 0.0,
+        replicate.duration or 0.0,
+    )

@@ -1,0 +1,103 @@
+"""Hooks into a run, and the plugin that seeds replicates."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.runtime.random_state import SEED_LIMIT, checked_seed, seed_global_random_state
+
+if TYPE_CHECKING:
+    from crystallize_opt.experiment import Experiment
+    from crystallize_opt.pipeline.result import Result
+    from crystallize_opt.pipeline.steps import PipelineStep
+
+SEED_KEY = "seed_used"
+# Neighbouring replicates get seeds far apart; the same ones as in crystallize 0.27.
+_SEED_STRIDE = 31337
+
+
+class BasePlugin:
+    """Observes or changes a run. Override the hooks you need.
+
+    The order is: `init_hook` when the experiment is built; `before_run` when a `run`, `apply` or
+    `optimize` begins; for each replicate of each treatment `before_replicate` and, around each
+    step, `before_step` and `after_step`; `after_run` at the end. One `optimize` is one run.
+    """
+
+    def init_hook(self, experiment: Experiment) -> None:
+        """Called once, at the end of the experiment's construction."""
+
+    def before_run(self, experiment: Experiment) -> None:
+        """Called before the steps are set up."""
+
+    def before_replicate(self, experiment: Experiment, ctx: FrozenContext) -> None:
+        """Called before the data are fetched, with the treatment already in `ctx`."""
+
+    def before_step(self, experiment: Experiment, step: PipelineStep) -> None:
+        """Called before each step."""
+
+    def after_step(
+        self, experiment: Experiment, step: PipelineStep, data: Any, ctx: FrozenContext
+    ) -> None:
+        """Called after each step that returned, with the data it returned."""
+
+    def after_run(self, experiment: Experiment, result: Result) -> None:
+        """Called after the steps are torn down, with all metrics and errors."""
+
+
+class SeedPlugin(BasePlugin):
+    """Seeds every replicate; replicate r gets the same seed under every treatment.
+
+    The seed is in the context as `seed_used`. `random`, and numpy's global generator where numpy
+    is loaded, are seeded with it for the replicate's duration and put back afterwards; seed
+    everything else (torch, a `numpy.random.default_rng`) from `ctx["seed_used"]`, or in `seed_fn`.
+    The set-up of the steps has the plugin's own seed. (numpy that is first imported by a step is
+    not seeded for that replicate: import it where the step is defined.)
+
+    Args:
+        seed: The seed all others come from, at least 0 and less than 2**32. None: a random one,
+            which `.seed` tells.
+        auto_seed: True: replicate r gets `(seed + 31337 * r) % 2**32`. False: every replicate gets
+            `seed` itself.
+        seed_fn: Called with the replicate's seed instead of seeding `random` and numpy.
+
+    Attributes:
+        is_drawn: Whether the seed was drawn, so that a stored run that is resumed keeps its own.
+
+    Example:
+        >>> SeedPlugin(seed=1).seed_of(2)
+        62675
+    """
+
+    def __init__(
+        self,
+        seed: int | None = None,
+        auto_seed: bool = True,
+        seed_fn: Callable[[int], None] | None = None,
+    ) -> None:
+        self.is_drawn = seed is None
+        if seed is None:
+            # Not the global generator: that would change the caller's own random numbers.
+            seed = random.SystemRandom().randrange(SEED_LIMIT)
+        self.seed = checked_seed(seed)
+        self.auto_seed = auto_seed
+        self.seed_fn = seed_fn
+
+    def seed_of(self, replicate: int) -> int:
+        """Return the seed of a replicate."""
+        return (self.seed + _SEED_STRIDE * replicate) % SEED_LIMIT if self.auto_seed else self.seed
+
+    def before_run(self, experiment: Experiment) -> None:
+        # What a step draws in its `setup` repeats with the seed, too.
+        if self.seed_fn is None:
+            seed_global_random_state(self.seed)
+
+    def before_replicate(self, experiment: Experiment, ctx: FrozenContext) -> None:
+        seed = ctx.get(SEED_KEY)  # `apply(seed=...)` gives the seed itself.
+        if seed is None:
+            seed = self.seed_of(ctx.get("replicate", 0))
+            ctx.add(SEED_KEY, seed)
+        (self.seed_fn or seed_global_random_state)(seed)

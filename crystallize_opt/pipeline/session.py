@@ -1,0 +1,158 @@
+"""One run of an experiment: its hooks, the set-up steps, and the way to run a replicate.
+
+`Experiment.run`, `apply` and `optimize` all go through here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.pipeline.replicate import ReplicateRun
+from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin
+from crystallize_opt.runtime.random_state import CallersRandomState
+from crystallize_opt.runtime.sync import resolve
+from crystallize_opt.trials.treatment import Treatment
+
+if TYPE_CHECKING:
+    from crystallize_opt.experiment import Experiment
+    from crystallize_opt.pipeline.steps import PipelineStep
+
+BASELINE = "baseline"
+REPLICATE_KEYS = ("replicate", "condition", SEED_KEY)
+"""The context keys every replicate has, so that no treatment can set them."""
+
+FETCH: Any = object()
+"""Stands for the data source's own data."""
+
+
+class Session:
+    """One run in progress, between the set-up and the tear-down of the steps.
+
+    Attributes:
+        experiment: What is run.
+        context: The experiment's initial context, and what the steps' `setup` added to it.
+        callers_random_state: Put away by every replicate; whoever hands control to other code than
+            this package's between replicates puts it back first.
+    """
+
+    def __init__(self, experiment: Experiment, callers_random_state: CallersRandomState) -> None:
+        self.experiment = experiment
+        self.callers_random_state = callers_random_state
+        self.context = experiment.initial_context.child()
+        plugins = experiment.plugins
+        self._before_replicate = _overriding(plugins, "before_replicate")
+        self._before_step = _overriding(plugins, "before_step")
+        self._after_step = _overriding(plugins, "after_step")
+
+    async def run_replicate(
+        self,
+        treatment: Treatment | None,
+        index: int = 0,
+        *,
+        condition: str = BASELINE,
+        data: Any = FETCH,
+        seed: int | None = None,
+    ) -> ReplicateRun:
+        """Run data source and pipeline once, with hooks, a seed and private global generators.
+
+        An exception of a step, the data source, a plugin or the treatment is caught and returned,
+        as is `SystemExit`; `KeyboardInterrupt` and cancellation are not.
+
+        Args:
+            treatment: Applied to the context first; None for the plain baseline.
+            index: The replicate, from 0.
+            condition: The treatment's name, or "baseline": `ctx["condition"]`.
+            data: The pipeline's input, instead of the data source's.
+            seed: The replicate's seed, instead of the `SeedPlugin`'s.
+        """
+        experiment = self.experiment
+        ctx = self.context.child(replicate=index, condition=condition)
+        if seed is not None:
+            ctx.add(SEED_KEY, seed)
+        error: BaseException | None = None
+        output = None
+        started_at, start = time.time(), time.perf_counter()
+        self.callers_random_state.put_away()
+        try:
+            if treatment is not None:
+                treatment.apply(ctx)
+            for before_replicate in self._before_replicate:
+                before_replicate(experiment, ctx)
+            if data is FETCH:
+                data = await resolve(experiment.datasource.fetch(ctx))
+            output = await experiment.pipeline.execute(
+                data,
+                ctx,
+                before_step=self._step_begins if self._before_step else None,
+                after_step=self._step_ends(ctx) if self._after_step else None,
+            )
+        except (Exception, SystemExit) as exc:  # noqa: BLE001  (returned, not swallowed)
+            exc.add_note(f"In replicate {index} of {condition!r}.")
+            error = exc
+        return ReplicateRun(
+            index,
+            ctx.get(SEED_KEY),
+            ctx.metrics.as_dict(),
+            output,
+            error,
+            started_at,
+            time.perf_counter() - start,
+        )
+
+    def _step_begins(self, step: PipelineStep) -> None:
+        for before_step in self._before_step:
+            before_step(self.experiment, step)
+
+    def _step_ends(self, ctx: FrozenContext) -> Callable[[PipelineStep, Any], None]:
+        def call(step: PipelineStep, data: Any) -> None:
+            for after_step in self._after_step:
+                after_step(self.experiment, step, data, ctx)
+
+        return call
+
+
+@asynccontextmanager
+async def open_session(
+    experiment: Experiment, *, set_up_steps: bool = True
+) -> AsyncIterator[Session]:
+    """Call `before_run`, set the steps up, and tear them down at the end whatever happens.
+
+    With `set_up_steps=False` only `before_run` is called: the steps run in other processes.
+
+    A step whose `setup` was called gets its `teardown`, also when that `setup` raised. All of it
+    runs with private global generators, like the replicates.
+    """
+    with CallersRandomState() as callers_random_state:
+        for plugin in experiment.plugins:
+            plugin.before_run(experiment)
+        session = Session(experiment, callers_random_state)
+        begun: list[PipelineStep] = []
+        try:
+            for step in experiment.pipeline.steps if set_up_steps else ():
+                begun.append(step)
+                await resolve(step.setup(session.context))
+            yield session
+        finally:
+            callers_random_state.put_away()
+            await _tear_down(begun, session.context)
+
+
+async def _tear_down(steps: Sequence[PipelineStep], context: FrozenContext) -> None:
+    """Tear all steps down, the last one first. Of several exceptions, each has the one before."""
+    if steps:
+        try:
+            await resolve(steps[-1].teardown(context))
+        finally:
+            await _tear_down(steps[:-1], context)
+
+
+def _overriding(plugins: Sequence[BasePlugin], hook: str) -> list[Callable[..., None]]:
+    """Return the hook of the plugins that have one of their own."""
+    inherited = getattr(BasePlugin, hook)
+    return [
+        getattr(plugin, hook) for plugin in plugins if getattr(type(plugin), hook) is not inherited
+    ]

@@ -1,0 +1,331 @@
+"""Data sources, steps and pipelines: what is run for every treatment and replicate."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crystallize_opt.errors import MissingParameterError, UsageError
+from crystallize_opt.pipeline.annotations import annotated_parameter, merge_parameters
+from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.runtime.sync import resolve, run_sync
+from crystallize_opt.space.space import SearchSpace
+
+
+class DataSource(ABC):
+    """Provides the input of a pipeline. Subclass it, or decorate a function with `data_source`."""
+
+    @abstractmethod
+    def fetch(self, ctx: FrozenContext) -> Any:
+        """Return the data of one replicate. May be a coroutine function."""
+
+
+class PipelineStep(ABC):
+    """One step of a pipeline. Subclass it, or decorate a function with `pipeline_step`."""
+
+    @abstractmethod
+    def __call__(self, data: Any, ctx: FrozenContext) -> Any:
+        """Run the step. May be a coroutine function.
+
+        Returns:
+            The data for the next step, or `(data, {metric: value})`.
+        """
+
+    def setup(self, ctx: FrozenContext) -> Any:  # noqa: B027  (a hook: empty by default)
+        """Called once before the first replicate of a run, with the experiment's context.
+
+        May be a coroutine function, as `teardown` may.
+        """
+
+    def teardown(self, ctx: FrozenContext) -> Any:  # noqa: B027
+        """Called once after the last replicate of a run, also when something raised."""
+
+    @property
+    def name(self) -> str:
+        """How the step is called in error messages."""
+        return type(self).__name__
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters given when the step was built."""
+        return {}
+
+
+@dataclass(frozen=True)
+class _NamedParameters:
+    """The parameters of a function that are filled by name, and how they are filled.
+
+    A named parameter is the one given when the step was built, else the context's, else the
+    default of the function.
+    """
+
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    takes_context: bool
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], *, first: Sequence[str]) -> _NamedParameters:
+        """Read a signature whose leading positional parameters are `first`, for example data, ctx.
+
+        The last of `first`, the context, may be left out.
+        """
+        positional: list[inspect.Parameter] = []
+        named: list[inspect.Parameter] = []
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise TypeError(
+                    f"{function.__qualname__}() has a parameter {parameter}, which cannot be "
+                    "filled from the context. Name each parameter."
+                )
+            leading = (
+                parameter.kind is not parameter.KEYWORD_ONLY
+                and parameter.default is parameter.empty
+                and len(positional) < len(first)
+            )
+            (positional if leading and not named else named).append(parameter)
+        if len(positional) < len(first) - 1:
+            raise TypeError(
+                f"{function.__qualname__}() must take ({', '.join(first)}, *, named parameters)."
+            )
+        return cls(
+            function,
+            tuple(p.name for p in named),
+            {p.name: p.default for p in named if p.default is not p.empty},
+            len(positional) == len(first),
+        )
+
+    def check_given(self, given: Mapping[str, Any]) -> None:
+        if unknown := [name for name in given if name not in self.names]:
+            raise TypeError(
+                f"{self.function.__qualname__}() has no parameter {unknown[0]!r}. "
+                f"Its named parameters: {', '.join(map(repr, self.names)) or 'none'}."
+            )
+
+    def fill(self, given: Mapping[str, Any], ctx: FrozenContext) -> dict[str, Any]:
+        filled = {}
+        for name in self.names:
+            if name in given:
+                filled[name] = given[name]
+            elif name in ctx:
+                filled[name] = ctx[name]
+            elif name in self.defaults:
+                filled[name] = self.defaults[name]
+            else:
+                raise MissingParameterError(
+                    f"Step {self.function.__qualname__!r} needs the parameter {name!r}: give it "
+                    f"when building the step ({self.function.__name__}({name}=...)), in a "
+                    "treatment or the experiment's initial_ctx, or as the function's default."
+                )
+        return filled
+
+
+class _FunctionStep(PipelineStep):
+    """A step made from a function by `pipeline_step`."""
+
+    def __init__(
+        self,
+        parameters: _NamedParameters,
+        given: Mapping[str, Any],
+        factory: Callable[..., PipelineStep],
+    ) -> None:
+        parameters.check_given(given)
+        self._parameters = parameters
+        self._given = dict(given)
+        self._factory = factory
+
+    def __call__(self, data: Any, ctx: FrozenContext) -> Any:
+        parameters = self._parameters
+        filled = parameters.fill(self._given, ctx)
+        if parameters.takes_context:
+            return parameters.function(data, ctx, **filled)
+        return parameters.function(data, **filled)
+
+    @property
+    def name(self) -> str:
+        return self._parameters.function.__name__
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return dict(self._given)
+
+    def searchable(self) -> Iterable[tuple[str, Any, Any]]:
+        """Yield name, annotation and default of the parameters a search may still choose."""
+        function = self._parameters.function
+        for name in self._parameters.names:
+            if name not in self._given:
+                yield (
+                    name,
+                    annotated_parameter(function, name),
+                    self._parameters.defaults.get(name, inspect.Parameter.empty),
+                )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The decorated name holds the factory, so the function itself cannot be pickled by name.
+        return _rebuild, (self._factory, self._given)
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
+        return f"{self.name}({given})"
+
+
+class _FunctionSource(DataSource):
+    """A data source made from a function by `data_source`."""
+
+    def __init__(
+        self,
+        parameters: _NamedParameters,
+        given: Mapping[str, Any],
+        factory: Callable[..., DataSource],
+    ) -> None:
+        parameters.check_given(given)
+        self._parameters = parameters
+        self._given = dict(given)
+        self._factory = factory
+
+    def fetch(self, ctx: FrozenContext) -> Any:
+        filled = self._parameters.fill(self._given, ctx)
+        if self._parameters.takes_context:
+            return self._parameters.function(ctx, **filled)
+        return self._parameters.function(**filled)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._factory, self._given)
+
+
+def _rebuild(factory: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    return factory(**given)
+
+
+def data_source(function: Callable[..., Any]) -> Callable[..., DataSource]:
+    """Turn a function `fetch(ctx, *, named parameters)` into a factory of data sources.
+
+    Example:
+        >>> @data_source
+        ... def numbers(ctx, *, count=3):
+        ...     return list(range(count))
+        >>> numbers(count=2).fetch(FrozenContext())
+        [0, 1]
+    """
+    parameters = _NamedParameters.of(function, first=("ctx",))
+
+    @functools.wraps(function)
+    def factory(**given: Any) -> DataSource:
+        return _FunctionSource(parameters, given, factory)
+
+    return factory
+
+
+def pipeline_step() -> Callable[[Callable[..., Any]], Callable[..., PipelineStep]]:
+    """Turn a function `step(data, ctx, *, named parameters)` into a factory of pipeline steps.
+
+    A named parameter is the one given to the factory, else the context's (so a treatment can set
+    it), else the function's default. Annotate it with a range to make it searchable.
+
+    Example:
+        >>> from typing import Annotated
+        >>> from crystallize_opt import Float
+        >>> @pipeline_step()
+        ... def scale(data, ctx, *, factor: Annotated[float, Float(0.1, 10.0, log=True)] = 1.0):
+        ...     return [factor * x for x in data]
+        >>> scale()([1.0, 2.0], FrozenContext({"factor": 3.0}))
+        [3.0, 6.0]
+        >>> Pipeline([scale()]).search_space().names
+        ('factor',)
+    """
+
+    def decorator(function: Callable[..., Any]) -> Callable[..., PipelineStep]:
+        parameters = _NamedParameters.of(function, first=("data", "ctx"))
+
+        @functools.wraps(function)
+        def factory(**given: Any) -> PipelineStep:
+            return _FunctionStep(parameters, given, factory)
+
+        return factory
+
+    return decorator
+
+
+class Pipeline:
+    """A sequence of steps; each gets the data the one before returned.
+
+    Args:
+        steps: At least one step.
+
+    Example:
+        >>> @pipeline_step()
+        ... def add(data, ctx, *, delta=0):
+        ...     ctx.metrics.add("total", sum(data) + delta)
+        ...     return data
+        >>> ctx = FrozenContext({"delta": 4})
+        >>> Pipeline([add()]).run([1, 2], ctx), ctx.metrics["total"]
+        ([1, 2], (7,))
+    """
+
+    def __init__(self, steps: Sequence[PipelineStep]) -> None:
+        self.steps = list(steps)
+        if not self.steps:
+            raise UsageError("A Pipeline needs at least one step.")
+        for step in self.steps:
+            if not callable(step) or not isinstance(step, PipelineStep):
+                hint = f" Did you mean {step.__name__}()?" if inspect.isfunction(step) else ""
+                raise TypeError(f"Each step of a Pipeline is a PipelineStep, not {step!r}.{hint}")
+
+    def run(self, data: Any, ctx: FrozenContext) -> Any:
+        """Run all steps once, without an experiment, and return the last one's data."""
+        return run_sync(self.execute(data, ctx))
+
+    async def execute(
+        self,
+        data: Any,
+        ctx: FrozenContext,
+        *,
+        before_step: Callable[[PipelineStep], None] | None = None,
+        after_step: Callable[[PipelineStep, Any], None] | None = None,
+    ) -> Any:
+        """Run all steps, calling the hooks around each one.
+
+        An exception keeps its type and gets a note that names the step.
+        """
+        for step in self.steps:
+            if before_step is not None:
+                before_step(step)
+            try:
+                result = await resolve(step(data, ctx))
+            except (Exception, SystemExit) as error:
+                error.add_note(f"In step {step.name!r}.")
+                if isinstance(error, StopIteration):  # Python lets none out of a coroutine.
+                    raise RuntimeError(
+                        f"Step {step.name!r} raised StopIteration: next() on an iterator that "
+                        "has ended?"
+                    ) from error
+                raise
+            if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
+                data, metrics = result
+                for metric, value in metrics.items():
+                    ctx.metrics.add(metric, value)
+            else:
+                data = result
+            if after_step is not None:
+                after_step(step, data)
+        return data
+
+    def search_space(self) -> SearchSpace:
+        """Collect the search space from the steps' `Annotated[...]` parameters, in step order.
+
+        A parameter that was given when its step was built is fixed, so it is not searched.
+
+        Raises:
+            SpaceError: The same name is annotated with two different ranges.
+        """
+        return merge_parameters(
+            (step.name, name, parameter, default)
+            for step in self.steps
+            if isinstance(step, _FunctionStep)
+            for name, parameter, default in step.searchable()
+            if parameter is not None
+        )

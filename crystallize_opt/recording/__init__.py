@@ -1,0 +1,1 @@
+"""An optimizer that writes down what happens, and continues where it ended."""

@@ -1,0 +1,1 @@
+"""This process: event loops, signals, random state, checks of arguments, optional libraries."""

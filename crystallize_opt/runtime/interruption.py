@@ -1,0 +1,97 @@
+"""Ctrl-C and SIGTERM during a search.
+
+The first ends the search in good order: no new trials, what runs is settled, and the best so far is
+returned. The second does not wait for anything. Outside the main thread, and where a program
+handles these signals itself, nothing is changed.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Self
+
+from crystallize_opt.runtime.sync import SIGNAL_SECONDS
+
+
+class Interruption:
+    """As a context manager, takes the two signals; puts the handlers back at its end.
+
+    Attributes:
+        count: How many have come.
+        cause: The name of the first.
+        error: The exception with which a trial in the search's own thread was interrupted.
+        in_trial: Whether a trial runs in the search's own thread: it may be interrupted.
+        in_optimizer: Whether the optimizer is at work: the second signal interrupts it.
+        wake: Called, in the handler, to end the wait.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.cause = ""
+        self.error: KeyboardInterrupt | None = None
+        self.in_trial = False
+        self.in_optimizer = False
+        self.wake: Callable[[], None] | None = None
+        self._event_loop: Any = None
+        self._task: Any = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number, untouched in (
+                (signal.SIGINT, signal.default_int_handler),
+                (signal.SIGTERM, signal.SIG_DFL),
+            ):
+                if signal.getsignal(number) == untouched:
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def on_event_loop(self, event_loop: Any, task: Any) -> None:
+        """From here on the search is a task of an event loop."""
+        self._event_loop, self._task = event_loop, task
+        if self._before:
+            self._look()
+
+    def _look(self) -> None:
+        """Wake the event loop now and then: the system may have interrupted another thread."""
+        self._event_loop.call_later(SIGNAL_SECONDS, self._look)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.cause = self.cause or signal.Signals(number).name
+        if self.wake is not None:
+            self.wake()
+        if self._task is not None and self.count == 1:
+            self._event_loop.call_soon_threadsafe(self._cancel_trial)
+        elif (self.in_trial and (self._task is None or self.count > 1)) or (
+            # Elsewhere the search soon looks at the count, and gives up what is running.
+            self.count > (1 if self.in_optimizer else 2)
+        ):
+            raise KeyboardInterrupt
+
+    def _cancel_trial(self) -> None:
+        if self.in_trial:
+            self._task.cancel()
+
+    def takes(self, error: BaseException) -> bool:
+        """Whether an exception out of a trial is how this search is interrupted."""
+        if isinstance(error, KeyboardInterrupt):
+            self.error = self.error or error
+            self.count = self.count or 1
+            self.cause = self.cause or "SIGINT"
+            return True
+        if not self.count or self._task is None:
+            return False
+        # Not imported at the top: asyncio takes longer than all of this package.
+        if isinstance(error, sys.modules["asyncio"].CancelledError):
+            self._task.uncancel()
+            return True
+        return False

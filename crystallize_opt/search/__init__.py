@@ -1,0 +1,1 @@
+"""The loop of a search, its settings, and what watches it."""

@@ -1,0 +1,161 @@
+"""What happens in a search, as typed events, and functions that are called with them.
+
+A callback is any callable that takes one event. It is called in the thread of the search, in the
+order of the events. An exception in it is logged, and changes nothing else.
+
+Example:
+    >>> def show(event):
+    ...     if isinstance(event, TrialTold):
+    ...         print(event.observation.treatment.name, event.observation.status)
+    >>> show(TrialTold(Observation(Treatment("trial_0"))))
+    trial_0 completed
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from crystallize_opt.pipeline.context import logger
+from crystallize_opt.trials.objective import Objective
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.treatment import Treatment
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The search begins, or goes on.
+
+    Attributes:
+        resumed: Of a stored run that goes on, the trials that are finished; of them there will be
+            no other events.
+    """
+
+    optimizer: str
+    objectives: Sequence[Objective]
+    num_trials: int
+    replicates_per_trial: int
+    max_concurrency: int
+    resumed: Sequence[Observation] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrialAsked:
+    """The optimizer has suggested a treatment."""
+
+    treatment: Treatment
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStarted:
+    """A trial has been handed to the executor; `attempt` is above 1 where it is retried."""
+
+    treatment: Treatment
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrialCompleted:
+    """A trial has ended with a result; its status is COMPLETED or PRUNED."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFailed:
+    """A trial has ended without a result; its status says how."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStored:
+    """A trial is on disk, where the search has a storage; the optimizer is told of it next."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTold:
+    """The optimizer has been told of a trial."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class RunStopped:
+    """The search has ended: every trial has been told.
+
+    Attributes:
+        reason: Why it ended, in words.
+        best: The best treatment, or None.
+        error: The exception the search ends with, or None.
+    """
+
+    reason: str
+    best: Treatment | None
+    error: BaseException | None = None
+
+
+Event = (
+    RunStarted
+    | TrialAsked
+    | TrialStarted
+    | TrialCompleted
+    | TrialFailed
+    | TrialStored
+    | TrialTold
+    | RunStopped
+)
+
+
+class Callback(Protocol):
+    """Anything that is called with each event."""
+
+    def __call__(self, event: Event, /) -> object: ...
+
+
+def notify(callbacks: Sequence[Callback], event: Event) -> None:
+    """Call every callback; report the exception of one by logging."""
+    for callback in callbacks:
+        try:
+            callback(event)
+        except Exception:  # noqa: BLE001  (a callback never loses a trial)
+            logger.exception("The callback %r failed on %s.", callback, type(event).__name__)
+
+
+_WORDS = {TrialStored: "stored", TrialTold: "told"}
+
+
+class LoggingCallback:
+    """Logs every event, by default on this package's logger `crystallize_opt`, at level INFO.
+
+    Failed trials are logged as warnings.
+    """
+
+    def __init__(self, to: logging.Logger = logger, level: int = logging.INFO) -> None:
+        self.logger = to
+        self.level = level
+
+    def __call__(self, event: Event) -> None:
+        log, level = self.logger.log, self.level
+        if isinstance(event, RunStarted):
+            log(level, "%s: a search of %d trials begins.", event.optimizer, event.num_trials)
+            if event.resumed:
+                log(level, "%d of them are finished already.", len(event.resumed))
+        elif isinstance(event, RunStopped):
+            best = event.best and dict(event.best.params)
+            log(level, "The search has ended: %s. Best: %s", event.reason, best)
+        elif isinstance(event, TrialAsked):
+            log(level, "%s: asked, %s", event.treatment.name, dict(event.treatment.params))
+        elif isinstance(event, TrialStarted):
+            log(level, "%s: started (attempt %d)", event.treatment.name, event.attempt)
+        elif isinstance(event, TrialFailed):
+            told = event.observation
+            log(logging.WARNING, "%s: %s, %s", told.treatment.name, told.status, told.error)
+        else:
+            name = event.observation.treatment.name
+            what = _WORDS.get(type(event)) or str(event.observation.status)
+            log(level, "%s: %s, %s", name, what, dict(event.observation))

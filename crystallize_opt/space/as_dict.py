@@ -1,0 +1,110 @@
+"""Search spaces as plain data: what `SearchSpace.to_dict` writes and `from_dict` reads.
+
+JSON keeps None, True, 1, 1.0 and "1" apart, but turns tuples into lists and keys of dicts into
+strings; those two are therefore tagged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from crystallize_opt.errors import SpaceError
+from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.constraint import LinearConstraint
+from crystallize_opt.space.numbers import Float, Integer
+from crystallize_opt.space.parameter import NO_DEFAULT, Condition, Parameter
+
+_CLASSES: Mapping[str, type[Parameter]] = {
+    cls.__name__: cls for cls in (Float, Integer, Categorical, Ordinal, Constant)
+}
+
+
+def encode_space(
+    parameters: Mapping[str, Parameter], constraints: Iterable[LinearConstraint]
+) -> dict[str, Any]:
+    """Return a space as plain data."""
+    return {
+        "parameters": [
+            {"name": name, **_encode_parameter(parameter)} for name, parameter in parameters.items()
+        ],
+        "constraints": [
+            {"coefficients": dict(c.coefficients), "bound": c.bound} for c in constraints
+        ],
+    }
+
+
+def decode_space(
+    data: Mapping[str, Any],
+) -> tuple[dict[str, Parameter], list[LinearConstraint]]:
+    """Return the parameters and constraints that `encode_space` described.
+
+    Raises:
+        SpaceError: The data do not describe a space.
+    """
+    try:
+        return (
+            {entry["name"]: _decode_parameter(entry) for entry in data["parameters"]},
+            [LinearConstraint(c["coefficients"], c["bound"]) for c in data["constraints"]],
+        )
+    except SpaceError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SpaceError(
+            f"Not a search space as SearchSpace.to_dict() writes it ({error!r}): {data!r}"
+        ) from error
+
+
+def _encode_parameter(parameter: Any) -> dict[str, Any]:
+    data: dict[str, Any] = {"type": type(parameter).__name__}
+    for field in dataclasses.fields(parameter):
+        value = getattr(parameter, field.name)
+        if value is NO_DEFAULT:
+            continue
+        if field.name == "conditions":
+            value = [{"parent": c.parent, "values": [_encode(v) for v in c.values]} for c in value]
+        elif field.name == "choices":
+            value = [_encode(choice) for choice in value]
+        else:
+            value = _encode(value)
+        data[field.name] = value
+    return data
+
+
+def _decode_parameter(data: Mapping[str, Any]) -> Parameter:
+    if data["type"] not in _CLASSES:
+        raise SpaceError(f"Unknown type {data['type']!r}. Known: {', '.join(_CLASSES)}.")
+    arguments = {
+        key: _decode(value)
+        for key, value in data.items()
+        if key not in ("name", "type", "choices", "conditions")
+    }
+    if "choices" in data:
+        arguments["choices"] = [_decode(choice) for choice in data["choices"]]
+    arguments["conditions"] = tuple(
+        Condition(c["parent"], tuple(_decode(value) for value in c["values"]))
+        for c in data["conditions"]
+    )
+    return _CLASSES[data["type"]](**arguments)
+
+
+def _encode(value: Any) -> Any:
+    if type(value) is tuple:
+        return {"tuple": [_encode(item) for item in value]}
+    if type(value) is list:
+        return [_encode(item) for item in value]
+    if type(value) is dict:
+        return {"dict": [[_encode(key), _encode(item)] for key, item in value.items()]}
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if type(value) is list:
+        return [_decode(item) for item in value]
+    if type(value) is dict:
+        ((tag, items),) = value.items()
+        if tag == "tuple":
+            return tuple(_decode(item) for item in items)
+        return {_decode(key): _decode(item) for key, item in items}
+    return value

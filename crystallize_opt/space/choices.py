@@ -1,0 +1,146 @@
+"""Parameters of any Python objects: `Categorical`, `Ordinal` and `Constant`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from crystallize_opt.errors import InvalidParametersError, SpaceError
+from crystallize_opt.space.parameter import (
+    NO_DEFAULT,
+    Condition,
+    DescribedParameter,
+    RandomSource,
+    plain_scalar,
+    position_of,
+    same_value,
+    set_default,
+    set_fields,
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Choices(DescribedParameter):
+    """What `Categorical` and `Ordinal` share. Choices are any Python objects.
+
+    `None`, `True`, `1` and `1.0` are different choices; two choices are the same where their types
+    are the same and they are equal.
+    """
+
+    choices: Sequence[Any]
+    default: Any = dataclasses.field(default=NO_DEFAULT, kw_only=True)
+    conditions: tuple[Condition, ...] = dataclasses.field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        if isinstance(self.choices, (str, bytes)) or not isinstance(self.choices, Iterable):
+            raise SpaceError(f"{kind} takes a list of choices, not {self.choices!r}.")
+        if isinstance(self.choices, (set, frozenset)):
+            raise SpaceError(
+                f"{kind} takes a list of choices; the order of a set differs from process to "
+                f"process. Give sorted({self.choices!r})."
+            )
+        set_fields(self, choices=tuple(map(plain_scalar, self.choices)))
+        if not self.choices:
+            raise SpaceError(f"{kind} needs at least one choice.")
+        for position, choice in enumerate(self.choices):
+            if any(same_value(choice, earlier) for earlier in self.choices[:position]):
+                raise SpaceError(f"{kind} has the choice {choice!r} twice: {list(self.choices)!r}.")
+        set_default(self)
+
+    @property
+    def size(self) -> float:
+        return len(self.choices)
+
+    def values(self) -> Iterator[Any]:
+        return iter(self.choices)
+
+    def sample(self, rng: RandomSource) -> Any:
+        return self.choices[position_of(rng, len(self.choices))]
+
+    def index(self, value: Any) -> int:
+        """Return the position of a choice.
+
+        Raises:
+            InvalidParametersError: It is not a choice.
+        """
+        for candidate in (value, plain_scalar(value)):
+            for position, choice in enumerate(self.choices):
+                if same_value(candidate, choice):
+                    return position
+        raise InvalidParametersError(
+            f"{value!r} is not one of the choices {list(self.choices)!r}. (None, True, 1 and 1.0 "
+            "are different choices.)"
+        )
+
+    def canonical(self, value: Any) -> Any:
+        return self.choices[self.index(value)]
+
+    def identity(self, value: Any) -> int:
+        return self.index(value)  # choices may be unhashable
+
+
+class Categorical(_Choices):
+    """One of several unordered choices, which may be any Python objects.
+
+    Args:
+        choices: At least one, each different. `None`, `True`, `1` and `1.0` are kept apart.
+        default: The choice without a search.
+
+    Example:
+        >>> Categorical(["rbf", None, True, 1])
+        Categorical(['rbf', None, True, 1])
+    """
+
+
+class Ordinal(_Choices):
+    """One of several choices whose order means something: `Ordinal(["small", "medium", "large"])`.
+
+    Args:
+        choices: At least one, each different, in order.
+        default: The choice without a search.
+    """
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Constant(DescribedParameter):
+    """A parameter with one value, which every treatment carries.
+
+    Example:
+        >>> Constant("adam").sample(None)
+        'adam'
+    """
+
+    value: Any
+    conditions: tuple[Condition, ...] = dataclasses.field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        set_fields(self, value=plain_scalar(self.value))
+
+    @property
+    def default(self) -> Any:
+        return self.value
+
+    @property
+    def size(self) -> float:
+        return 1
+
+    def values(self) -> Iterator[Any]:
+        return iter((self.value,))
+
+    def sample(self, rng: RandomSource | None) -> Any:
+        return self.value
+
+    def identity(self, value: Any) -> None:
+        return None
+
+    def with_default(self, default: Any) -> Self:
+        self.canonical(default)
+        return self
+
+    def canonical(self, value: Any) -> Any:
+        if not any(same_value(candidate, self.value) for candidate in (value, plain_scalar(value))):
+            raise InvalidParametersError(f"{value!r} is not the constant {self.value!r}.")
+        return self.value

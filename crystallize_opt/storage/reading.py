@@ -1,0 +1,263 @@
+"""A stored run, read: what was asked, reported, told and attached, in order."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from crystallize_opt.errors import RunChanged, StorageError
+from crystallize_opt.history.history import History
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.storage.description import (
+    changes,
+    constraints_of,
+    describe_space,
+    objectives_of,
+    space_of,
+)
+from crystallize_opt.storage.journal import Row, read_run
+from crystallize_opt.storage.records import TrialFormat, read_observation, read_replicate
+from crystallize_opt.trials.calls import Asked, Attached, Event, Reported, Told
+from crystallize_opt.trials.observation import Observation, Replicate
+from crystallize_opt.trials.treatment import Treatment
+
+
+@dataclass
+class Segment:
+    """The part of a run that one optimizer made.
+
+    Attributes:
+        description: What it is a run of.
+        versions: The versions of Python and the libraries.
+        asked_before: How many trials the optimizer had been asked for before the run began.
+        events: What happened, in order.
+    """
+
+    description: Mapping[str, Any]
+    versions: Mapping[str, str]
+    asked_before: int
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def treatments(self) -> list[Treatment]:
+        """What was asked for in the run, in order."""
+        asked = [t for e in self.events if isinstance(e, Asked) for t in e.treatments]
+        return asked[self.asked_before :]
+
+
+class StoredRun:
+    """The events of a run.
+
+    Args:
+        name: The run's name.
+        rows: Its rows.
+        space: Used for the values of segments that have an equal space; others get their values
+            from the stored space.
+
+    Attributes:
+        segments: One for each optimizer, in order.
+        numbers: The number of each trial, by the `id` of its treatment.
+        trials: How many trials there are.
+        replicates: Of each trial, what was reported of it.
+        pruned: The names of trials of which the last report was to be their end.
+    """
+
+    def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None = None) -> None:
+        self.name = name
+        self.segments: list[Segment] = []
+        self.numbers: dict[int, int] = {}
+        self.trials = 0
+        self.replicates: dict[str, list[Replicate]] = {}
+        self.pruned: set[str] = set()
+        self._treatments: dict[int | None, Treatment] = {}
+        self._space = space
+        self._format = TrialFormat(None)
+        with _without_garbage_collection():
+            try:
+                # All at once: a call for each takes longer than the rest of it.
+                for (kind, trial, _), data in zip(rows, json.loads(_array(rows)), strict=True):
+                    self._add(kind, trial, data)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                raise StorageError(f"The run {name!r} is damaged: {error!r}.") from error
+
+    def _add(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
+        if kind == "observation":
+            observation = read_observation(data, self._treatments[trial])
+            self.segments[-1].events.append(Told(observation))
+        elif kind == "begin":
+            self._begin(data)
+        elif kind in ("ask", "batch", "attach"):
+            self._add_trial(kind, trial, data)
+        elif kind == "report":
+            self._add_report(data)
+        elif kind != "resume":
+            raise StorageError(f"The run {self.name!r} has events of the kind {kind!r}.")
+
+    def _begin(self, data: dict[str, Any]) -> None:
+        space = _space_of(data["description"]["space"], self._space)
+        self._format = TrialFormat(space)
+        self.segments.append(Segment(data["description"], data["versions"], data["asked_before"]))
+
+    def _add_trial(self, kind: str, trial: Any, data: dict[str, Any]) -> None:
+        events = self.segments[-1].events
+        treatment = self._treatments[trial] = self._format.read_treatment(data)
+        self.numbers[id(treatment)] = trial
+        self.trials = trial + 1
+        if kind == "ask":
+            events.append(Asked((treatment,)))
+        elif kind == "attach":
+            events.append(Attached(read_observation(data, treatment)))
+        else:
+            last = events[-1]
+            if isinstance(last, Asked):
+                events[-1] = Asked((*last.treatments, treatment))
+
+    def _add_report(self, data: dict[str, Any]) -> None:
+        name = data["name"]
+        replicate = read_replicate(data["replicate"], {"status": "completed"}, {})
+        done = self.replicates.setdefault(name, [])
+        done[replicate.index :] = [replicate]  # A retried trial reports them again.
+        (self.pruned.add if data["prune"] else self.pruned.discard)(name)
+        reported = Reported(name, replicate.index, replicate.metrics, data["prune"])
+        self.segments[-1].events.append(reported)
+
+    @property
+    def observations(self) -> list[Observation]:
+        """Everything that was told or attached, in order."""
+        return [
+            event.observation
+            for segment in self.segments
+            for event in segment.events
+            if isinstance(event, (Told, Attached))
+        ]
+
+    @property
+    def pending(self) -> list[Treatment]:
+        """What the last segment has asked for, and not been told."""
+        if not self.segments:
+            return []
+        events = self.segments[-1].events
+        told = {id(e.observation.treatment) for e in events if isinstance(e, Told)}
+        asked = [t for e in events if isinstance(e, Asked) for t in e.treatments]
+        return [treatment for treatment in asked if id(treatment) not in told]
+
+
+class StoredObservations(Sequence[Observation]):
+    """The observations of a stored run, each made when it is asked for.
+
+    Args:
+        name: The run's name.
+        rows: Its rows.
+        space: The space of the run; None for the stored one.
+
+    Attributes:
+        description: Of the last segment.
+        space: The space of the last segment.
+
+    Raises:
+        RunChanged: `space` is not that of the last segment.
+    """
+
+    def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None) -> None:
+        self.description: Mapping[str, Any] = {}
+        self.space: SearchSpace | None = None
+        self._asked: dict[int | None, tuple[TrialFormat, str]] = {}
+        self._pending: dict[int | None, None] = {}
+        self._told: list[tuple[int | None, str] | Observation] = []
+        trial_format = TrialFormat(None)
+        for kind, trial, data in rows:
+            if kind == "observation":
+                self._told.append((trial, data))
+                del self._pending[trial]
+            elif kind in ("ask", "batch"):
+                self._asked[trial] = trial_format, data
+                self._pending[trial] = None
+            elif kind == "attach":
+                self._asked[trial] = trial_format, data
+                self._told.append((trial, data))
+            elif kind == "begin":
+                self.description = json.loads(data)["description"]
+                self.space = _space_of(self.description["space"], space)
+                trial_format = TrialFormat(self.space)
+                self._pending.clear()
+        if not self.description:  # It died before it had begun.
+            self.space = space
+        elif space is not None and self.space is not space:
+            now = {"space": describe_space(space)}
+            found = changes({"space": self.description.get("space")}, now)
+            raise RunChanged(f"space= is not the space of the run {name!r}: {'; '.join(found)}.")
+
+    @property
+    def pending(self) -> list[Treatment]:
+        """What was asked for and not told, in order."""
+        return [self._treatment(trial) for trial in self._pending]
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    @overload
+    def __getitem__(self, index: int) -> Observation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Observation]: ...
+    def __getitem__(self, index: int | slice) -> Observation | list[Observation]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        told = self._told[index]
+        if isinstance(told, tuple):
+            trial, data = told
+            told = self._told[index] = read_observation(json.loads(data), self._treatment(trial))
+        return told
+
+    def _treatment(self, trial: int | None) -> Treatment:
+        trial_format, data = self._asked[trial]
+        return trial_format.read_treatment(json.loads(data))
+
+
+def load_history(
+    path: str | os.PathLike[str], run: str | None, space: SearchSpace | None
+) -> History:
+    """Read a run, also while it is being written: see `History.load`."""
+    name, rows = read_run(path, run)
+    try:
+        stored = StoredObservations(name, rows, space)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"The run {name!r} is damaged: {error!r}.") from error
+    described = stored.description
+    return History(
+        stored,
+        objectives_of(described) if described else (),
+        constraints_of(described) if described else (),
+        space=stored.space,
+        pending=stored.pending,
+        name=name,
+    )
+
+
+def _space_of(described: Any, space: SearchSpace | None) -> SearchSpace | None:
+    """Return the space that was described; the one given where that is it."""
+    if described is None:
+        return None
+    if space is not None and described == describe_space(space):
+        return space
+    return space_of(described)
+
+
+def _array(rows: Sequence[Row]) -> str:
+    return f"[{','.join([data for _, _, data in rows])}]"
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Many objects are made and none is garbage: looking for it would take half of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,239 @@
+"""What came of a treatment: metrics over the replicates, and how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from crystallize_opt.trials.treatment import Treatment
+
+
+class Status(enum.StrEnum):
+    """How a trial ended. Each has one meaning in every backend."""
+
+    COMPLETED = "completed"
+    """It ran, and every objective is a finite number."""
+    FAILED = "failed"
+    """It raised an exception."""
+    INVALID = "invalid"
+    """It ran, but an objective is nan, infinite, missing or no number."""
+    TIMED_OUT = "timed out"
+    """It was ended at its time limit."""
+    OUT_OF_MEMORY = "out of memory"
+    """It ran out of memory, or was ended at its memory limit."""
+    WORKER_DIED = "worker died"
+    """The process that ran it died."""
+    PRUNED = "pruned"
+    """The backend ended it early, because it was not promising."""
+    ABANDONED = "abandoned"
+    """It was given up for a reason that says nothing about its parameters."""
+
+
+class _Metrics(Mapping[str, float]):
+    """A read-only mapping of metric to value: what `Replicate` and `Observation` share."""
+
+    __slots__ = ()
+    metrics: Mapping[str, float]
+
+    def __getitem__(self, metric: str) -> float:
+        return self.metrics[metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replicate(_Metrics):
+    """One run of the pipeline. A read-only mapping of metric to its (mean) value.
+
+    Attributes:
+        index: Which replicate of its treatment, from 0.
+        seed: The seed it ran with, or None without a `SeedPlugin`.
+        metrics: Metric name to value; only metrics that are single numbers.
+        status: How it ended.
+        error: What went wrong, `"ValueError: ..."`, or None.
+        traceback: The text of the traceback, or None.
+        started_at: When it began, in seconds since the epoch.
+        duration: How long it took, in seconds.
+    """
+
+    index: int
+    seed: int | None
+    metrics: Mapping[str, float]
+    status: Status = Status.COMPLETED
+    error: str | None = None
+    traceback: str | None = None
+    started_at: float | None = None
+    duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation(_Metrics):
+    """What came of a treatment: a read-only mapping of metric to its mean over the replicates.
+
+    Args:
+        treatment: What was tried.
+        metrics: Metric name to its mean over the replicates, a plain float.
+        status: How the trial ended.
+        sem: Metric name to the standard error of the mean (sample standard deviation divided by
+            the square root of the number of replicates); None with fewer than two replicates.
+        replicates: The single replicates.
+        error: What went wrong, `"ValueError: ..."`, or None.
+        traceback: The text of the traceback, or None.
+        started_at: When the trial began, in seconds since the epoch.
+        duration: How long it took, in seconds.
+
+    Example:
+        >>> observation = Observation(Treatment("a", {"x": 1}), {"loss": 0.25})
+        >>> observation["loss"], observation.status.value
+        (0.25, 'completed')
+    """
+
+    treatment: Treatment
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    status: Status = Status.COMPLETED
+    sem: Mapping[str, float | None] = field(default_factory=dict)
+    replicates: Sequence[Replicate] = ()
+    error: str | None = None
+    traceback: str | None = None
+    started_at: float | None = None
+    duration: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.replicates:
+            # Made by hand: it stays as it was, whatever the caller does with the mappings later.
+            object.__setattr__(self, "metrics", dict(self.metrics))
+            object.__setattr__(self, "sem", dict(self.sem))
+
+    @classmethod
+    def of_replicates(cls, treatment: Treatment, replicates: Sequence[Replicate]) -> Observation:
+        """Average over replicates.
+
+        A failed replicate never silently leaves the mean: the trial then has its status and error,
+        and the metrics are the means over the replicates that have them, for the record only.
+        """
+        failed = next((r for r in replicates if r.status is not Status.COMPLETED), None)
+        first, last = replicates[0], replicates[-1]
+        if len(replicates) == 1:
+            metrics, sem = first.metrics, dict.fromkeys(first.metrics)
+            duration = first.duration
+        else:
+            metrics, sem = _means(replicates)
+            durations = [r.duration for r in replicates if r.duration is not None]
+            duration = math.fsum(durations) if len(durations) == len(replicates) else None
+        if first.started_at is None:
+            duration = None
+        ended = last if failed is None else failed  # one without metrics is empty, so false
+        return cls(
+            treatment,
+            metrics,
+            ended.status,
+            sem,
+            tuple(replicates),
+            ended.error,
+            ended.traceback,
+            first.started_at,
+            duration,
+        )
+
+    def checked(self, required: Collection[str]) -> Self:
+        """Return this observation, as `INVALID` where a required metric is not a finite number.
+
+        Args:
+            required: The metrics of the objectives and constraints; they become plain floats.
+        """
+        if self.status is not Status.COMPLETED or self._has_plainly(required):
+            return self
+        reasons = [reason for metric in required if (reason := self._why_invalid(metric))]
+        if not reasons:
+            return self
+        # In an observation made by hand, numbers may be ints or numpy's.
+        numbers = {
+            metric: number
+            for metric in required
+            if type(value := self.metrics.get(metric)) is not float
+            and (number := as_number(value)) is not None
+        }
+        if numbers:
+            return dataclasses.replace(self, metrics={**self.metrics, **numbers}).checked(required)
+        return dataclasses.replace(self, status=Status.INVALID, error=" ".join(reasons))
+
+    def _has_plainly(self, required: Collection[str]) -> bool:
+        """Whether no detail needs to be looked at: the usual case, in a third of the time."""
+        metrics = self.metrics
+        for metric in required:
+            value = metrics.get(metric)
+            if type(value) is not float or not math.isfinite(value):
+                return False
+        return len(self.replicates) < 2
+
+    def _why_invalid(self, metric: str) -> str | None:
+        if len(self.replicates) > 1:
+            # Each must have it: the mean over the others would be told as if nothing had happened.
+            for replicate in self.replicates:
+                if metric not in replicate.metrics:
+                    where = f" in replicate {replicate.index}"
+                    return _not_recorded(metric, replicate.metrics, where)
+        value = self.metrics.get(metric)
+        if type(value) is float and math.isfinite(value):
+            return None
+        if metric not in self.metrics:
+            return _not_recorded(metric, self.metrics)
+        return f"The metric {metric!r} is {value!r}, not a finite number."
+
+
+def _not_recorded(metric: str, metrics: Mapping[str, float], where: str = "") -> str:
+    recorded = ", ".join(map(repr, metrics)) or "none"
+    return (
+        f"The metric {metric!r} was not recorded as a number{where}. Recorded numbers: {recorded}."
+    )
+
+
+def as_number(value: Any) -> float | None:
+    """Return a single real number, also a 0-d array or tensor, as a float; None for all else."""
+    if type(value) is float:
+        return value
+    try:
+        if getattr(value, "shape", None) == () and hasattr(value, "item"):
+            if getattr(value.dtype, "kind", None) in ("m", "M"):  # A time, of whatever unit.
+                return None
+            # Not by `__float__`: numpy's drops imaginary parts and reads texts, torch's warns of
+            # gradients.
+            value = value.item()
+        if isinstance(value, (str, bytes, bytearray)) or getattr(value, "shape", ()) != ():
+            return None
+        return float(value)
+    except Exception:  # noqa: BLE001  (foreign code: torch raises RuntimeError, for example)
+        return None
+
+
+def _means(
+    replicates: Sequence[Replicate],
+) -> tuple[dict[str, float], dict[str, float | None]]:
+    names = dict.fromkeys(name for replicate in replicates for name in replicate)
+    means: dict[str, float] = {}
+    sems: dict[str, float | None] = {}
+    for name in names:
+        values = [replicate[name] for replicate in replicates if name in replicate]
+        means[name] = mean = mean_of(values)
+        sems[name] = None
+        if (count := len(values)) > 1:
+            # `hypot` is the root of the sum of squares, where the squares would overflow, too.
+            deviation = math.hypot(*(value - mean for value in values))
+            sems[name] = deviation / math.sqrt(count * (count - 1))
+    return means, sems
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Return the mean, correctly rounded; nan or infinite where the values are."""
+    try:
+        return math.fsum(values) / len(values)
+    except (OverflowError, ValueError):  # The sum is too large, or has both infinities.
+        return sum(value / len(values) for value in values)

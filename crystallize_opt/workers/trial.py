@@ -1,0 +1,93 @@
+"""The replicates of one trial, run where this is called: what every kind of worker does."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from crystallize_opt.pipeline.replicate import ReplicateRun
+from crystallize_opt.pipeline.session import Session
+from crystallize_opt.trials.observation import Replicate, Status
+from crystallize_opt.trials.treatment import Treatment
+
+Done = list[tuple[ReplicateRun, Replicate]]
+"""Some replicates of a trial, in order; nothing was run after one that did not complete."""
+
+
+@dataclass(slots=True, eq=False)
+class Trial:
+    """A treatment that has been asked for and not told.
+
+    Attributes:
+        treatment: What is tried.
+        last: Where a turn with a worker ends: before this replicate.
+        done: The replicates so far.
+        attempt: 1, or more where it is retried.
+        seconds: How long the earlier turns of this attempt took.
+    """
+
+    treatment: Treatment
+    last: int
+    done: Done = field(default_factory=list)
+    attempt: int = 1
+    seconds: float = 0.0
+
+
+class Runner(Protocol):
+    """Runs trials somewhere, several at once or one."""
+
+    def start(self, trial: Trial) -> None:
+        """Run the next replicates of a trial, up to `trial.last`, as soon as a worker is free."""
+
+    async def wait(self) -> list[tuple[Trial, Done]]:
+        """Wait for trials to finish their turn; empty where something else needs attention."""
+
+    def cancel_queued(self) -> None:
+        """Give up what has been started but no worker has taken; `wait` returns it."""
+
+    async def abandon(self) -> list[tuple[Trial, Done]]:
+        """Give up everything that is running, and end it where that is possible.
+
+        Returns:
+            What had finished, or told how it ended.
+        """
+
+    def close(self, *, now: bool) -> None:
+        """Free the workers; with `now`, do not wait for what cannot be ended."""
+
+
+async def run_replicates(session: Session, treatment: Treatment, first: int, last: int) -> Done:
+    """Run replicates `first` up to before `last`, up to the first that does not complete."""
+    done: Done = []
+    for index in range(first, last):
+        run = await session.run_replicate(treatment, index, condition=treatment.name)
+        replicate = run.summary()
+        run.data = None
+        if run.error is not None:
+            # A search keeps the error of every failed trial. Its frames would keep all the data.
+            run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None
+        done.append((run, replicate))
+        if replicate.status is not Status.COMPLETED:
+            break  # The trial has failed, whatever the other replicates would give.
+    return done
+
+
+def ended(
+    index: int,
+    status: Status,
+    error: BaseException | str,
+    *,
+    started_at: float | None = None,
+) -> tuple[ReplicateRun, Replicate]:
+    """Make the record of a replicate that was ended from outside."""
+    if isinstance(error, str):
+        text, trace, exception = error, None, RuntimeError(error)
+    else:
+        text = "".join(traceback.format_exception_only(error)).strip()
+        trace, exception = "".join(traceback.format_exception(error)), error  # type: ignore[assignment]
+        exception.__traceback__ = None
+    duration = None if started_at is None else time.time() - started_at
+    run = ReplicateRun(index, None, {}, None, exception, started_at or 0.0, duration or 0.0)
+    return run, Replicate(index, None, {}, status, text, trace, started_at, duration)

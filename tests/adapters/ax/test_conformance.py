@@ -1,0 +1,65 @@
+"""AxOptimizer keeps the contract: with Sobol points alone, and with its default, the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from crystallize_opt import Constraint, Objective, SearchSpace, SpaceOptimizer
+from crystallize_opt.adapters import AxOptimizer
+from crystallize_opt.adapters.ax.optimizer import _importing
+from crystallize_opt.testing import OptimizerContract
+
+
+def sobol_strategy(seed: int | None) -> Any:
+    # Here and in this way, so that a test sees what the adapter's import of Ax does to a process.
+    with _importing():
+        from ax.adapter.registry import Generators
+        from ax.generation_strategy.generation_node import GenerationNode
+        from ax.generation_strategy.generation_strategy import GenerationStrategy
+        from ax.generation_strategy.generator_spec import GeneratorSpec
+
+    spec = GeneratorSpec(Generators.SOBOL, generator_kwargs={"seed": seed})
+    node = GenerationNode(name="Sobol", should_deduplicate=True, generator_specs=[spec])
+    return GenerationStrategy(name="Sobol only", nodes=[node])
+
+
+class AxContract(OptimizerContract):
+    asks_per_test = 7
+    most_pending = 8
+    trap_trials = 0  # test_ax.py has that test
+
+    def strategy(self, seed: int | None) -> Any:
+        return None
+
+    def make_optimizer(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = 0,
+    ) -> AxOptimizer:
+        strategy = self.strategy(seed)
+        return AxOptimizer(
+            space, objective, constraints=constraints, seed=seed, generation_strategy=strategy
+        )
+
+    def count_running(self, optimizer: SpaceOptimizer[Any]) -> int:
+        assert isinstance(optimizer, AxOptimizer)
+        trials = optimizer.client._experiment.trials.values()
+        return sum(trial.status.is_running for trial in trials)
+
+
+class TestSobol(AxContract):
+    """No model: what this layer does, in the time of a test."""
+
+    def strategy(self, seed: int | None) -> Any:
+        return sobol_strategy(seed)
+
+
+@pytest.mark.slow
+class TestGaussianProcess(AxContract):
+    """The default. Five Sobol points come first, so that the last of these asks have a model."""

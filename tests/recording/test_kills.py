@@ -1,0 +1,145 @@
+"""SIGKILL at many moments: nothing is lost, nothing repeated, and the search goes on exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crystallize_opt import History, Status
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of a process")
+
+ROOT = Path(__file__).parents[2]
+
+
+def killed(
+    folder: Path,
+    kind: str,
+    *,
+    trials: int,
+    deaths: int,
+    workers: int = 1,
+    replicates: int = 1,
+    how: str = "count",
+) -> dict[str, Any]:
+    """Run `tests.recording.killed_runs` in an empty folder."""
+    arguments = [kind, trials, workers, replicates, deaths, how, 0]
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "tests.recording.killed_runs", *map(str, arguments)],
+        cwd=folder,
+        # A fork cannot use threads that libraries had before it.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "LONGEST": "0.15"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def assert_nothing_happened(found: dict[str, Any], deaths: int) -> None:
+    assert found["deaths"] == deaths
+    assert found["lost"] == []  # what was stored once is there for ever
+    assert found["rerun"] == []  # no trial has run again once it was stored
+    assert found["names"] == []  # every trial has one observation
+    assert found["differ"] == []  # and they are those of a search without a break
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "nsga", "cma"])
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(kind: str, tmp_path: Path) -> None:
+    found = killed(tmp_path, kind, trials=20, deaths=8)
+
+    assert_nothing_happened(found, 8)
+
+
+def test_a_killed_search_that_prunes_goes_on_between_two_replicates(tmp_path: Path) -> None:
+    found = killed(tmp_path, "pruned", trials=15, deaths=10, replicates=3)
+
+    assert_nothing_happened(found, 10)
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe"])
+def test_with_four_workers_nothing_is_lost_or_repeated(kind: str, tmp_path: Path) -> None:
+    found = killed(tmp_path, kind, trials=20, deaths=8, workers=4)
+
+    assert_nothing_happened(found, 8)
+
+
+KILLED_BY_ITS_WORKER = """
+import os, signal
+from crystallize_opt import Experiment, Objective, Pipeline, data_source, pipeline_step
+from crystallize_opt.adapters import RandomOptimizer
+
+@data_source
+def nothing(ctx):
+    return None
+
+@pipeline_step()
+def step(data, ctx, *, x):
+    if ctx["condition"] == "trial_5" and not os.path.exists("killed"):
+        open("killed", "x").close()
+        search = os.getppid()
+        os.kill(search, signal.SIGKILL)
+        while os.getppid() == search:
+            pass
+    ctx.metrics.add("loss", x)
+
+if __name__ == "__main__":
+    experiment = Experiment(nothing(), Pipeline([step()]), seed=0)
+    optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0)
+    experiment.optimize(optimizer, 12, executor="processes", max_concurrency=2, storage="runs.db")
+"""
+
+
+def test_a_killed_search_on_processes_leaves_none_behind_and_goes_on(tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(KILLED_BY_ITS_WORKER, encoding="utf-8")
+    # Its workers hold the same stderr, so that `run` returns only when they have ended, too.
+    ran = [
+        subprocess.run(  # noqa: S603
+            [sys.executable, script.name],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for _ in range(2)
+    ]
+
+    assert [each.returncode for each in ran] == [-signal.SIGKILL, 0]
+    assert [each.stderr for each in ran] == ["", ""]
+    history = History.load(tmp_path / "runs.db")
+    assert sorted(o.treatment.name for o in history) == sorted(f"trial_{n}" for n in range(12))
+    assert {o.status for o in history} == {Status.COMPLETED}
+    assert history.pending == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["count", "timer"])
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("kind", ["random", "tpe", "nsga", "cma"])
+def test_fifty_kills(kind: str, workers: int, how: str, tmp_path: Path) -> None:
+    found = killed(
+        tmp_path, kind, trials=30, deaths=50, workers=workers, replicates=workers, how=how
+    )
+
+    assert_nothing_happened(found, 50)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "trials", "deaths"), [("gp", 10, 10), ("smac", 10, 50), ("ax", 8, 4)]
+)
+def test_kills_of_slow_backends(kind: str, trials: int, deaths: int, tmp_path: Path) -> None:
+    found = killed(tmp_path, kind, trials=trials, deaths=deaths)
+
+    assert_nothing_happened(found, deaths)

@@ -1,0 +1,90 @@
+"""Objectives and outcome constraints."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystallize_opt import Constraint, Objective
+from crystallize_opt.errors import ObjectiveError
+from crystallize_opt.trials.objective import as_objectives
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(FINITE, FINITE)
+def test_the_two_directions_mirror_each_other(a: float, b: float) -> None:
+    minimize, maximize = Objective("m", "minimize"), Objective("m", "maximize")
+
+    assert minimize.better(a, b) == (a < b)
+    assert maximize.better(a, b) == (a > b)
+    assert minimize.better(a, b) == maximize.better(-a, -b)
+
+
+@given(FINITE)
+def test_the_worst_value_loses_against_every_other(value: float) -> None:
+    for direction in ("minimize", "maximize"):
+        objective = Objective("m", direction)
+        assert objective.better(value, objective.worst)
+        assert not objective.better(objective.worst, value)
+
+
+@pytest.mark.parametrize("direction", ["min", "Minimize", "", None, ["minimize"]])
+def test_an_unknown_direction_is_refused(direction: Any) -> None:
+    with pytest.raises(ObjectiveError, match=r"for the metric 'loss'. Allowed: 'minimize', 'max"):
+        Objective("loss", direction)
+
+
+@pytest.mark.parametrize("metric", ["", None, ["loss", "time"], 3])
+def test_what_is_no_metric_name_is_refused(metric: Any) -> None:
+    with pytest.raises(ObjectiveError, match="one metric"):
+        Objective(metric, "minimize")
+    with pytest.raises(ObjectiveError, match="one metric"):
+        Constraint(metric, "<=", 1.0)
+
+
+@given(FINITE, FINITE)
+def test_a_constraint_holds_where_the_violation_is_not_positive(value: float, bound: float) -> None:
+    assert (Constraint("m", "<=", bound).violation(value) <= 0) == (value <= bound)
+    assert (Constraint("m", ">=", bound).violation(value) <= 0) == (value >= bound)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "bound", "message"),
+    [
+        ("<", 1.0, "Unknown comparison '<' for the metric 'time'. Allowed: '<=', '>='"),
+        ("<=", math.nan, "bound of 'time' is a finite number, not nan"),
+        (">=", math.inf, "bound of 'time' is a finite number, not inf"),
+        (">=", "1", "bound of 'time' is a finite number, not '1'"),
+    ],
+)
+def test_a_constraint_that_is_not_well_defined_is_refused(
+    comparison: Any, bound: Any, message: str
+) -> None:
+    with pytest.raises(ObjectiveError, match=message):
+        Constraint("time", comparison, bound)
+
+
+def test_one_or_several_objectives() -> None:
+    a, b = Objective("a", "minimize"), Objective("b", "maximize")
+
+    assert as_objectives(a) == (a,)
+    assert as_objectives([a, b]) == (a, b)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "message"),
+    [
+        ([], "At least one objective"),
+        ("loss", "not 'loss'"),
+        ({"loss": "minimize"}, "not {'loss': 'minimize'}"),
+        (["loss"], "not 'loss'"),
+        (None, "not None"),
+        ([Objective("a", "minimize"), Objective("a", "maximize")], r"same metric: \['a', 'a'\]"),
+    ],
+)
+def test_what_is_no_objective_is_refused(objectives: Any, message: str) -> None:
+    with pytest.raises(ObjectiveError, match=message):
+        as_objectives(objectives)
