@@ -20,8 +20,9 @@ from crystallize_opt.pipeline.result import (
 from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
 from crystallize_opt.pipeline.session import BASELINE, FETCH, REPLICATE_KEYS, open_session
 from crystallize_opt.pipeline.steps import DataSource, Pipeline
+from crystallize_opt.runtime.checks import checked_seed
 from crystallize_opt.runtime.interruption import Interruption
-from crystallize_opt.runtime.random_state import CallersRandomState, checked_seed
+from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.search.callbacks import Callback
 from crystallize_opt.search.loop import Search

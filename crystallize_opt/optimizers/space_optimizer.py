@@ -22,8 +22,8 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.runtime.checks import checked_seed
 from crystallize_opt.runtime.extras import versions_of
-from crystallize_opt.runtime.random_state import checked_seed
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.calls import Asked, Attached, Event, Reported, SavedState, Told
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives, dominates

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.pipeline.context import FrozenContext
-from crystallize_opt.runtime.random_state import SEED_LIMIT, checked_seed, seed_global_random_state
+from crystallize_opt.runtime.checks import SEED_LIMIT, checked_seed
+from crystallize_opt.runtime.random_state import seed_global_random_state
 
 if TYPE_CHECKING:
     from crystallize_opt.experiment import Experiment

@@ -7,36 +7,15 @@ takes fifty. numpy is only looked up where it is already imported.
 
 from __future__ import annotations
 
-import operator
 import random
 import sys
 from threading import Lock
 from types import ModuleType
 from typing import Any, Self
 
-from crystallize_opt.errors import UsageError
-
-SEED_LIMIT = 2**32
-"""Seeds are less than this: what numpy takes."""
-
 _spare_bit_generators: list[Any] = []
 _put_away: list[CallersRandomState] = []
 _lock = Lock()
-
-
-def checked_seed(seed: Any) -> int:
-    """Return a seed as a plain `int`.
-
-    Raises:
-        UsageError: It is no whole number in [0, 2**32).
-    """
-    try:
-        number = -1 if isinstance(seed, bool) else operator.index(seed)
-    except TypeError:
-        number = -1
-    if not 0 <= number < SEED_LIMIT:
-        raise UsageError(f"A seed is a whole number in [0, 2**32), not {seed!r}.")
-    return number
 
 
 def seed_global_random_state(seed: int) -> None:

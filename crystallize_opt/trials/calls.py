@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
@@ -13,6 +13,12 @@ class Asked(NamedTuple):
     """One call of `ask`, and what it suggested."""
 
     treatments: tuple[Treatment, ...]
+
+
+class Enqueued(NamedTuple):
+    """One point given to `enqueue`, whole or in part."""
+
+    params: Mapping[str, Any]
 
 
 class Reported(NamedTuple):

@@ -32,6 +32,21 @@ class Status(enum.StrEnum):
     ABANDONED = "abandoned"
     """It was given up for a reason that says nothing about its parameters."""
 
+    @property
+    def has_value(self) -> bool:
+        """Whether the trial was measured: it completed, or was pruned with its values so far."""
+        return self is Status.COMPLETED or self is Status.PRUNED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the trial itself failed: it has no value, and was not abandoned."""
+        return not (self.has_value or self is Status.ABANDONED)
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether running the trial again may end otherwise: not where it ran, with no value."""
+        return self.has_failed and self is not Status.INVALID
+
 
 class _Metrics(Mapping[str, float]):
     """A read-only mapping of metric to value: what `Replicate` and `Observation` share."""

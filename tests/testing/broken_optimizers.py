@@ -1,4 +1,4 @@
-"""Optimizers with one fault each, and the contract of each. tests/testing/test_contract.py runs them."""
+"""Optimizers with one fault each, and the contract of each. test_contract.py runs them."""
 
 from __future__ import annotations
 

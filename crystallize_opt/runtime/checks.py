@@ -1,0 +1,69 @@
+"""Checks of arguments: what was given, what is allowed."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+from crystallize_opt.errors import UsageError
+
+SEED_LIMIT = 2**32
+"""Seeds are less than this: numpy takes no others."""
+
+
+def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """Return a whole number as a plain `int`.
+
+    Args:
+        what: The name of the argument, for the message.
+        value: The argument. A bool is no whole number; one of numpy's integers is.
+        low: The lowest value that is allowed.
+        high: The highest; None where there is none.
+
+    Raises:
+        UsageError: It is no whole number, or out of its range.
+
+    Example:
+        >>> whole_number("replicates", 3)
+        3
+        >>> whole_number("replicates", 0)
+        Traceback (most recent call last):
+        ...
+        crystallize_opt.errors.UsageError: replicates is a whole number, at least 1, not 0.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < low or (high is not None and number > high):
+        allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise UsageError(f"{what} is a whole number, {allowed}, not {value!r}.")
+    return number
+
+
+def finite_number(what: str, value: Any, above: float = -math.inf) -> float:
+    """Return a finite number as it was given.
+
+    Args:
+        what: The name of the argument, for the message.
+        value: The argument. A bool is no number.
+        above: The number must be greater than this.
+
+    Raises:
+        UsageError: It is no number, not finite, or not greater than `above`.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not above < value < math.inf:
+        allowed = "a finite number" if above == -math.inf else f"a number above {above:g}"
+        raise UsageError(f"{what} is {allowed}, not {value!r}.")
+    return value  # type: ignore[no-any-return]
+
+
+def checked_seed(seed: Any) -> int:
+    """Return a seed as a plain `int`.
+
+    Raises:
+        UsageError: It is no whole number in [0, 2**32).
+    """
+    return whole_number("A seed", seed, 0, SEED_LIMIT - 1)
