@@ -30,8 +30,6 @@ from crystallize_opt import (
     pipeline_step,
 )
 from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.errors import ObjectiveError, UnsupportedSpaceError
-from crystallize_opt.space.unseen import UnseenPoints
 
 
 class At:
@@ -49,7 +47,7 @@ class CmaOptimizer(SpaceOptimizer[Any]):
 
     - A failed trial counts as the worst value so far; before there is one, it is left out.
     - A point of a finite space is not suggested twice: if need be, a random new one is.
-    - Attached trials count for the best only: CMA-ES learns from its own samples.
+    - Attached and enqueued trials count for the best only: CMA-ES learns from its own samples.
     """
 
     libraries = ("cmaes",)
@@ -69,62 +67,43 @@ class CmaOptimizer(SpaceOptimizer[Any]):
         *,
         constraints: Iterable[Constraint] = (),
         seed: int | None = None,
+        sigma: float = 0.3,
     ) -> None:
-        super().__init__(space, objective, constraints=constraints, seed=seed)
-        if len(self.objectives) > 1:
-            raise ObjectiveError("CmaOptimizer takes one objective; OptunaOptimizer takes several.")
-        for name, parameter in self.space.items():
-            if parameter.conditions or not isinstance(parameter, self.capabilities.parameters):
-                raise UnsupportedSpaceError(
-                    f"CmaOptimizer cannot take {name!r}, {parameter!r}: it searches ordered "
-                    "parameters without conditions. OptunaOptimizer can."
-                )
-        if self.space.constraints:
-            raise UnsupportedSpaceError(
-                f"CmaOptimizer cannot take {self.space.constraints[0]!r}; OptunaOptimizer can."
-            )
+        super().__init__(
+            space,
+            objective,
+            constraints=constraints,
+            seed=seed,
+            settings={"sigma": sigma},
+            repeats="never",
+        )
         self._names = [name for name, parameter in self.space.items() if parameter.size > 1]
         dimensions = max(len(self._names), 1)
         bounds = np.array([[0.0, 1.0]] * dimensions)
-        self.cma = CMA(np.full(dimensions, 0.5), sigma=0.3, bounds=bounds, seed=self.seed)
+        self.cma = CMA(np.full(dimensions, 0.5), sigma=sigma, bounds=bounds, seed=self.seed)
         self._generation: list[tuple[Any, float]] = []
-        self._worst = -math.inf
-        finite = self.space.size < math.inf
-        self._unseen = UnseenPoints(self.space, Random(self.seed)) if finite else None
 
-    def _sample(self) -> tuple[Any, dict[str, Any]]:
+    def _suggest(self) -> tuple[Any, dict[str, Any]]:
         x = self.cma.ask()
         where = dict(zip(self._names, map(At, x), strict=False))
         return x, {name: p.sample(where.get(name, At(0))) for name, p in self.space.items()}
 
-    def _suggest(self) -> tuple[Any, dict[str, Any]]:
-        if self._unseen is None:
-            return self._sample()
-        self._unseen.require_any()
-        for _ in range(20):
-            x, params = self._sample()
-            if self._unseen.add(params):
-                return x, params
-        return None, self._unseen.draw()  # not a sample of CMA-ES: nothing to learn from
+    def _insert(self, params: Mapping[str, Any]) -> Any:
+        return None  # not a sample of CMA-ES: nothing to learn from
 
     def _learn(self, handle: Any, observation: Observation) -> None:
-        if handle is None:
+        if handle is None or observation.status is Status.ABANDONED:
             return
         if observation.status is Status.COMPLETED:
-            cost = self.objectives[0].sign * observation[self.objectives[0].metric]
-            self._worst = max(self._worst, cost)
-        elif observation.status is Status.ABANDONED or self._worst == -math.inf:
-            return
+            (cost,) = self.criterion.costs(observation)
+        elif self.measured.costs:
+            ((_, cost),) = self.measured.costs  # the lowest and the highest so far
         else:
-            cost = self._worst
+            return
         self._generation.append((handle, cost))
         if len(self._generation) == self.cma.population_size:
             self.cma.tell(self._generation)
             self._generation = []
-
-    def _learn_attached(self, observation: Observation) -> None:
-        if self._unseen is not None:
-            self._unseen.add(self.space.validate(observation.treatment.params))
 
 
 @data_source

@@ -24,25 +24,17 @@ from typing import Any
 
 from crystallize_opt.errors import (
     InvalidParametersError,
-    MissingExtraError,
     UnsupportedSpaceError,
 )
+from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Condition, Parameter, same_value
 from crystallize_opt.space.space import SearchSpace
 
-try:
+with needs("Conversion to and from ConfigSpace needs", "ConfigSpace", extra="smac"):
     import ConfigSpace
-except ModuleNotFoundError as error:
-    if error.name != "ConfigSpace":  # A broken installation of the library: show its cause.
-        raise
-    raise MissingExtraError(
-        "Conversion to and from ConfigSpace needs ConfigSpace, which is not installed. Run: "
-        'pip install "crystallize-opt[smac]"',
-        name=error.name,
-    ) from error
 
 import numpy as np
 from ConfigSpace.conditions import Condition as ConfigSpaceCondition

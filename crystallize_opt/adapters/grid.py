@@ -9,6 +9,7 @@ from typing import Any
 from crystallize_opt.errors import SpaceExhausted, UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.space.numbers import Float
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.objective import Constraint, Objective
@@ -35,6 +36,7 @@ class GridOptimizer(SpaceOptimizer[None]):
     """
 
     capabilities = Capabilities(unique_points=True)
+    asks_in_a_row = None  # It skips what was attached or enqueued, to the end of the grid.
 
     def __init__(
         self,
@@ -46,12 +48,18 @@ class GridOptimizer(SpaceOptimizer[None]):
         levels: int | Mapping[str, int] = 10,
         duplicates: bool = False,
     ) -> None:
-        super().__init__(space, objective, constraints=constraints, seed=seed)
+        super().__init__(
+            space,
+            objective,
+            constraints=constraints,
+            seed=seed,
+            settings={"levels": levels, "duplicates": duplicates},
+            repeats="allowed" if duplicates else "never",
+        )
         self.may_use_global_random_state = False
         self.duplicates = duplicates
         self._levels = self._levels_of(levels)
         self._points = self.space.points(self._levels)
-        self._attached: set[Any] = set()
 
     def _levels_of(self, levels: int | Mapping[str, int]) -> dict[str, list[float]]:
         continuous = {
@@ -67,34 +75,25 @@ class GridOptimizer(SpaceOptimizer[None]):
                 f"for {sorted(levels)}."
             )
         for name, count in levels.items():
-            if not isinstance(count, int) or count < 2:
-                raise UsageError(
-                    f"levels= takes whole numbers, at least 2, not {count!r} for {name!r}."
-                )
+            whole_number(f"levels= of {name!r}", count, 2)
         return {name: _spread(continuous[name], levels[name]) for name in continuous}
 
     def _suggest(self) -> tuple[None, dict[str, Any]]:
-        params = self._next_point()
+        params = next(self._points, None)
         if params is None and self.duplicates:
             self._points = self.space.points(self._levels)
-            params = self._next_point()
+            params = next(self._points, None)
         if params is None:
             raise SpaceExhausted(
                 "All points of the grid have been suggested. Use duplicates=True to begin again."
             )
         return None, params
 
-    def _next_point(self) -> dict[str, Any] | None:
-        for params in self._points:
-            if self.duplicates or self.space.key(params) not in self._attached:
-                return params
-        return None
+    def _insert(self, params: Mapping[str, Any]) -> None:
+        """Grid search has no book of its own."""
 
     def _learn(self, handle: None, observation: Observation) -> None:
         """Grid search learns nothing."""
-
-    def _learn_attached(self, observation: Observation) -> None:
-        self._attached.add(self.space.key(self.space.validate(observation.treatment.params)))
 
 
 def _spread(parameter: Float, count: int) -> list[float]:

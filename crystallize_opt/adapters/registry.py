@@ -10,22 +10,19 @@ of the class' name and where it is. In its `pyproject.toml`:
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import MissingExtraError
+from crystallize_opt.optimizers.base import BaseOptimizer
+from crystallize_opt.runtime.extras import PACKAGE, install_command, is_installed
 
 if TYPE_CHECKING:
-    from importlib.metadata import Distribution, EntryPoint
-
-    from crystallize_opt.optimizers.base import BaseOptimizer
+    from importlib.metadata import EntryPoint
 
 GROUP = "crystallize_opt.optimizers"
 """The entry point group in which other packages register their optimizers."""
-
-_PACKAGE = "crystallize-opt"
 
 # Name of the class -> module here, which is also the name of its extra, and the libraries it needs.
 OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -67,7 +64,7 @@ class AvailableOptimizer:
             AttributeError: The module has no such class.
             TypeError: What is registered is no class with `ask`, `tell` and `get_best_treatment`.
         """
-        if self.origin == _PACKAGE:
+        if self.origin == PACKAGE:
             return load_ours(self.name)
         if not self.installed:
             raise MissingExtraError(
@@ -93,17 +90,10 @@ def load_ours(name: str) -> type[BaseOptimizer]:
         MissingExtraError: Its library is not installed; the message holds the command that installs
             it.
     """
-    module, libraries = OPTIMIZERS[name]
-    try:
-        loaded = importlib.import_module(f"crystallize_opt.adapters.{module}")
-    except ModuleNotFoundError as error:
-        if error.name not in libraries:  # A broken installation of the library: show its cause.
-            raise
-        raise MissingExtraError(
-            f"{name} needs {error.name}, which is not installed. Run: {_command(module)}",
-            name=error.name,
-        ) from error
-    found: type[BaseOptimizer] = getattr(loaded, name)
+    module, _ = OPTIMIZERS[name]
+    found: type[BaseOptimizer] = getattr(
+        importlib.import_module(f"crystallize_opt.adapters.{module}"), name
+    )
     return found
 
 
@@ -130,50 +120,33 @@ def available_optimizers() -> dict[str, AvailableOptimizer]:
 
 def _ours(name: str) -> AvailableOptimizer:
     module, libraries = OPTIMIZERS[name]
-    missing = [library for library in libraries if not _can_be_found(library)]
+    missing = [library for library in libraries if not is_installed(library)]
     return AvailableOptimizer(
         name=name,
-        origin=_PACKAGE,
+        origin=PACKAGE,
         target=f"crystallize_opt.adapters.{module}:{name}",
         installed=not missing,
         reason=f"{name} needs {missing[0]}, which is not installed." if missing else None,
-        install=_command(module) if missing else None,
+        install=install_command(module) if missing else None,
     )
 
 
 def _plugins() -> Iterator[AvailableOptimizer]:
-    # Imported when needed: it takes longer than all of this package. Not its `entry_points`, in
-    # which a single distribution with a broken file hides those of all others.
-    from importlib.metadata import distributions
+    from importlib.metadata import entry_points  # Slow to import, and seldom needed.
 
-    seen: set[str] = set()
-    for distribution in distributions():
-        try:
-            text = distribution.read_text("entry_points.txt")
-            if not text or GROUP not in text:
-                continue
-            name = distribution.name
-        except Exception:  # noqa: BLE001, S112  (foreign files; whose they are cannot be told)
-            continue
-        normalized = name.lower().replace("_", "-")
-        if normalized not in seen:  # The first on the path is the one that is imported.
-            seen.add(normalized)
-            yield from _plugins_of(distribution, name)
-
-
-def _plugins_of(distribution: Distribution, origin: str) -> Iterator[AvailableOptimizer]:
     try:
-        points = list(distribution.entry_points.select(group=GROUP))
-    except Exception as error:  # noqa: BLE001  (a foreign file)
+        points = entry_points(group=GROUP)
+    except Exception as error:  # noqa: BLE001  (the metadata of any installed distribution)
         yield AvailableOptimizer(
-            name=origin,
-            origin=origin,
+            name="plug-ins",
+            origin="",
             target="",
             installed=False,
-            reason=f"The entry points of {origin} cannot be read: {error!r}.",
+            reason=f"The entry points of an installed distribution cannot be read: {error!r}.",
         )
         return
     for point in points:
+        origin = point.dist.name if point.dist else ""
         reason = _why_not(point, origin)
         yield AvailableOptimizer(
             name=point.name,
@@ -191,17 +164,6 @@ def _why_not(point: EntryPoint, origin: str) -> str | None:
     if not all(name.strip().isidentifier() for name in names):
         return f"{origin} registers {point.value!r}, which is not of the form 'module:Class'."
     top = names[0].strip()
-    if not _can_be_found(top):
+    if not is_installed(top):
         return f"{origin} registers {point.value!r}, but there is no module {top!r}."
     return None
-
-
-def _can_be_found(library: str) -> bool:
-    try:
-        return importlib.util.find_spec(library) is not None
-    except (ImportError, ValueError):  # ValueError: it was put into sys.modules by hand
-        return False
-
-
-def _command(extra: str) -> str:
-    return f'pip install "{_PACKAGE}[{extra}]"'

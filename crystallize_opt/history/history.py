@@ -45,6 +45,7 @@ class History(Sequence[Observation]):
         space: SearchSpace | None = None,
         pending: Sequence[Treatment] = (),
         name: str | None = None,
+        fidelity: str | None = None,
     ) -> None:
         self._observations = observations
         self.objectives = tuple(objectives)

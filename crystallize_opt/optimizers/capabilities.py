@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from crystallize_opt.errors import ObjectiveError, UnsupportedSpaceError
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +45,33 @@ class Capabilities:
     pending: bool = True
     joint_batches: bool = False
     unique_points: bool = False
+
+
+def refuse_unsupported(
+    who: str, can: Capabilities, space: SearchSpace, objectives: Sequence[Objective]
+) -> None:
+    """Refuse what an optimizer does not declare that it takes.
+
+    Raises:
+        UnsupportedSpaceError: The space has a parameter, a condition or a linear constraint that
+            the optimizer cannot take; the message names it.
+        ObjectiveError: There are several objectives.
+    """
+    others = "RandomOptimizer, GridOptimizer and OptunaOptimizer can."
+    for name, parameter in space.items():
+        if not isinstance(parameter, can.parameters):
+            kinds = ", ".join(kind.__name__ for kind in can.parameters)
+            raise UnsupportedSpaceError(
+                f"{who} cannot take {name!r}, {parameter!r}: it takes {kinds}. {others}"
+            )
+        if parameter.conditions and not can.conditions:
+            raise UnsupportedSpaceError(
+                f"{who} cannot take {name!r}, {parameter!r}: it takes no conditions. {others}"
+            )
+    if space.constraints and not can.linear_constraints:
+        raise UnsupportedSpaceError(
+            f"{who} cannot take {space.constraints[0]!r}: it takes no linear constraints. {others}"
+        )
+    if len(objectives) > 1 and not can.several_objectives:
+        metrics = [each.metric for each in objectives]
+        raise ObjectiveError(f"{who} takes one objective, not {metrics!r}. {others}")

@@ -162,7 +162,7 @@ class Recorder:
     def _attach(self) -> None:
         if not self._ours:
             raise UsageError("resume='attach' needs an optimizer with attach(): a SpaceOptimizer.")
-        if self._optimizer.events_after(0):
+        if self._optimizer.ledger.calls:
             raise UsageError(
                 f"This {type(self._optimizer).__name__} has been used. resume='attach' gives it "
                 "every trial of the run: build a fresh one."
@@ -175,7 +175,7 @@ class Recorder:
             number = self._stored.numbers[id(treatment)]
             settled.append(("observation", number, to_text(write_observation(observation))))
         self._optimizer.attach([*self._stored.observations, *given_up])
-        self._seen = len(self._optimizer.events_after(0))
+        self._seen = len(self._optimizer.ledger.calls)
         self._begin(settled)
 
     def _replay(self) -> None:
@@ -188,7 +188,7 @@ class Recorder:
             if isinstance(e, (Told, Attached))
         ]
         recorded: list[Event] = [*map(Attached, earlier), *last.events]
-        common, own = self._common(optimizer.events_after(0), recorded)
+        common, own = self._common(optimizer.ledger.calls, recorded)
         rest = recorded[common:]
         versions = self._versions()
         if rest and own:
@@ -213,7 +213,7 @@ class Recorder:
         for treatment in (*optimizer.pending, *told):
             if treatment.name in numbers:
                 self._numbers[treatment.name] = numbers[treatment.name]
-        self._seen = len(optimizer.events_after(0))
+        self._seen = len(optimizer.ledger.calls)
         self._writer.append([("resume", None, to_text({"versions": versions}))])
         self._write(own)
 
@@ -325,7 +325,9 @@ class Recorder:
     def before_ask(self) -> None:
         """Note what the next ask depends on; not each time, because it may be large."""
         if self._ours and self._asks % _STATE_EVERY == 0:
-            state = self._optimizer._state_before_ask()  # noqa: SLF001
+            state = (
+                self._optimizer.saved_state() if hasattr(self._optimizer, "saved_state") else None
+            )
             if state is not None:
                 segment = len(self._stored.segments) + (not self._resumes)
                 written = {"segment": segment, "asks": self._asks, "state": state}
@@ -359,7 +361,7 @@ class Recorder:
     def sync(self) -> None:
         """Write down what has happened to the optimizer since the last time."""
         if self._ours:
-            events = self._optimizer.events_after(self._seen)
+            events = self._optimizer.ledger.calls[self._seen :]
             self._seen += len(events)
             self._write(events)
 

@@ -32,10 +32,7 @@ def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -
         ...
         crystallize_opt.errors.UsageError: replicates is a whole number, at least 1, not 0.
     """
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
+    number = _whole(value)
     if number is None or number < low or (high is not None and number > high):
         allowed = f"at least {low}" if high is None else f"from {low} to {high}"
         raise UsageError(f"{what} is a whole number, {allowed}, not {value!r}.")
@@ -66,4 +63,14 @@ def checked_seed(seed: Any) -> int:
     Raises:
         UsageError: It is no whole number in [0, 2**32).
     """
-    return whole_number("A seed", seed, 0, SEED_LIMIT - 1)
+    number = _whole(seed)
+    if number is None or not 0 <= number < SEED_LIMIT:
+        raise UsageError(f"A seed is a whole number in [0, 2**32), not {seed!r}.")
+    return number
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None

@@ -161,6 +161,10 @@ class Integer(DescribedParameter):
     def value_at(self, index: int) -> int:
         return self.low + index * (self.step or 1)
 
+    def index(self, value: int) -> int:
+        """Return the index of a value."""
+        return (value - self.low) // (self.step or 1)
+
     def values(self) -> Iterator[int]:
         return iter(range(self.low, self.high + 1, self.step or 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +10,15 @@ from typing import Any
 from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.space.space import SearchSpace
 
-# Up to here the points of a space with conditions or constraints are counted one by one.
-_COUNTABLE = 100_000
+LISTED = 100_000
+"""Up to this size the points of a space are counted and listed one by one: the one bound on that.
+
+A listed point takes about 5 µs and 300 bytes.
+"""
+
+# In larger spaces new points are rare where few are left, or where a parameter with many values is
+# seldom active: one choice of a thousand, of which the others have been suggested.
+_DRAWS_IN_A_ROW = 100_000
 
 
 class UnseenPoints:
@@ -19,6 +27,10 @@ class UnseenPoints:
     Args:
         space: The search space.
         rng: Draws among the points that are left.
+        apart_from: The name of a parameter that does not count, or None.
+
+    Attributes:
+        is_finite: Whether the space has a finite number of points.
 
     Example:
         >>> unseen = UnseenPoints(SearchSpace({"a": [1, 2]}), random.Random(0))
@@ -30,24 +42,29 @@ class UnseenPoints:
         crystallize_opt.errors.SpaceExhausted: All 2 points of the search space ...
     """
 
-    def __init__(self, space: SearchSpace, rng: random.Random) -> None:
+    def __init__(
+        self, space: SearchSpace, rng: random.Random, apart_from: str | None = None
+    ) -> None:
+        self._apart_from = apart_from
+        if apart_from is not None:
+            others = {name: each for name, each in space.items() if name != apart_from}
+            space = SearchSpace(others, space.constraints)
         self._space = space
         self._rng = rng
         self._seen: set[Any] = set()
         self._left: list[dict[str, Any]] | None = None
         self._count = space.size
-        if (space.is_conditional or space.constraints) and space.size <= _COUNTABLE:
+        self.is_finite = space.size < math.inf
+        if (space.is_conditional or space.constraints) and space.size <= LISTED:
             self._count = sum(1 for _ in space.points())
 
     def add(self, params: Mapping[str, Any]) -> bool:
         """Mark a point, in canonical form, as seen; return whether it was not seen before."""
+        if self._apart_from is not None:
+            params = {name: value for name, value in params.items() if name != self._apart_from}
         before = len(self._seen)
         self._seen.add(self._space.key(params))
         return len(self._seen) > before
-
-    def __contains__(self, params: Mapping[str, Any]) -> bool:
-        """Whether a point is left, that is, has not been seen."""
-        return self._space.key(params) not in self._seen
 
     def require_any(self) -> None:
         """Do nothing while a point is left.
@@ -61,13 +78,22 @@ class UnseenPoints:
     def draw(self) -> dict[str, Any]:
         """Return one of the points that are left, at random, and mark it as seen.
 
-        For when a sampler gives only points that were seen: then few are left, or the sampler is
-        stuck, and listing the rest is worth it.
+        For when a sampler gives only points that were seen. The points of a small space are listed;
+        of a larger one points are drawn until one is new.
 
         Raises:
-            SpaceExhausted: None is left.
-            SpaceError: The space is not finite.
+            SpaceExhausted: None is left, or too few are left to be found.
         """
+        self.require_any()
+        if self._space.size > LISTED:
+            for _ in range(_DRAWS_IN_A_ROW):
+                params = self._space.sample(self._rng)
+                if self.add(params):
+                    return params
+            raise SpaceExhausted(
+                f"{_DRAWS_IN_A_ROW} random points in a row have been suggested before: "
+                f"{len(self._seen)} points have been."
+            )
         if self._left is None:
             self._left = list(self._space.points())
             self._rng.shuffle(self._left)

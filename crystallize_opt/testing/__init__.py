@@ -17,6 +17,7 @@ import pytest
 # For readable failures; it has to come before the modules are imported.
 pytest.register_assert_rewrite(
     "crystallize_opt.testing._base",
+    "crystallize_opt.testing._enqueued",
     "crystallize_opt.testing._failures",
     "crystallize_opt.testing._finite",
     "crystallize_opt.testing._repeats",

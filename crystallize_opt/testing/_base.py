@@ -16,6 +16,7 @@ from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss
+from crystallize_opt.trials.calls import Asked
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
@@ -207,3 +208,13 @@ def search(
 def points_of(treatments: Iterable[Treatment]) -> list[list[tuple[str, str, str]]]:
     """Return the points of treatments, to be compared."""
     return [exactly(treatment.params) for treatment in treatments]
+
+
+def said_by(optimizer: Optimizer) -> list[list[tuple[str, str, str]]]:
+    """Return everything that was suggested, in order."""
+    return [
+        exactly(treatment.params)
+        for event in optimizer.events
+        if isinstance(event, Asked)
+        for treatment in event.treatments
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crystallize_opt.testing._enqueued import EnqueuedPoints
 from crystallize_opt.testing._failures import Failures
 from crystallize_opt.testing._finite import FiniteSpaces
 from crystallize_opt.testing._repeats import Repeats
@@ -11,7 +12,9 @@ from crystallize_opt.testing._tells import Tells
 from crystallize_opt.testing._values import Values
 
 
-class OptimizerContract(Values, Tells, Failures, Results, FiniteSpaces, Repeats, SideEffects):
+class OptimizerContract(
+    Values, Tells, Failures, Results, FiniteSpaces, EnqueuedPoints, Repeats, SideEffects
+):
     """Every promise of an optimizer, as tests. Subclass it and supply `make_optimizer`.
 
     Class attributes say what is known to be missing, and how much the tests may cost. Name the

@@ -86,14 +86,14 @@ def run_in_another_process(contract: type[ContractPart]) -> Elsewhere:
 
 def main() -> None:
     """Do what `run_in_another_process` is for, within that process."""
-    from crystallize_opt.testing._repeats import Repeats, said_by
+    from crystallize_opt.testing._base import said_by
     from crystallize_opt.testing._world import changed, world
 
     name, file, qualname, report = sys.argv[1:]
     found: Any = _module(name, Path(file))
     for attribute in qualname.split("."):
         found = getattr(found, attribute)
-    contract: Repeats = found()
+    contract: Any = found()
     before = world()
     said = said_by(contract.converse())
     result = {"said": said, "changed": changed(before, world())}

@@ -18,9 +18,9 @@ from crystallize_opt.testing._base import (
     Optimizer,
     ask_one,
     completed,
-    exactly,
     must_raise,
     points_of,
+    said_by,
     search,
     who,
 )
@@ -30,8 +30,6 @@ from crystallize_opt.testing._world import RandomStateKept, disturb_random_state
 from crystallize_opt.trials.calls import Asked, Attached, Event, Told
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
-
-Said = list[list[tuple[str, str, str]]]
 
 
 def nothing() -> None:
@@ -205,16 +203,6 @@ class Repeats(ContractPart):
         )
         assert "'trial_2'" in str(error), f"{who(recorded)} does not name the trial: {error}"
         assert "0.123456789" in str(error), f"{who(recorded)} does not show the values: {error}"
-
-
-def said_by(optimizer: Optimizer) -> Said:
-    """Return everything that was suggested, in order."""
-    return [
-        exactly(treatment.params)
-        for event in optimizer.events
-        if isinstance(event, Asked)
-        for treatment in event.treatments
-    ]
 
 
 def _outcome(treatment: Treatment, number: int) -> Observation:

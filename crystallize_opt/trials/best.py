@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
@@ -31,6 +31,9 @@ class Criterion:
         constraints: Outcome constraints.
         fidelity: The name of the parameter that is the fidelity of a trial, or None.
 
+    Attributes:
+        metrics: The metrics that a completed trial has: those of objectives and constraints.
+
     Example:
         >>> criterion = Criterion((Objective("loss", "minimize"),))
         >>> from crystallize_opt.trials.treatment import Treatment
@@ -42,6 +45,11 @@ class Criterion:
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
     fidelity: str | None = None
+    metrics: tuple[str, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        metrics = [o.metric for o in self.objectives] + [c.metric for c in self.constraints]
+        object.__setattr__(self, "metrics", tuple(metrics))
 
     def is_candidate(self, observation: Observation) -> bool:
         """Whether a trial may be the best: it completed and satisfies the constraints."""
@@ -119,6 +127,7 @@ class BestSoFar:
     def __init__(self, criterion: Criterion) -> None:
         self.criterion = criterion
         self._several = len(criterion.objectives) > 1
+        self._metric, self._sign = criterion.objectives[0].metric, criterion.objectives[0].sign
         self._level = -math.inf
         self._cost = math.inf
         self._best: Observation | None = None
@@ -142,8 +151,7 @@ class BestSoFar:
                 self._level, self._best, self._front = level, None, []
         if self._several:
             return self._add_to_front(observation)
-        objective = criterion.objectives[0]
-        cost = objective.sign * observation[objective.metric]
+        cost = self._sign * observation.metrics[self._metric]
         if self._best is not None and cost >= self._cost:
             return False
         self._best, self._cost = observation, cost

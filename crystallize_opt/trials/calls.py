@@ -54,4 +54,4 @@ class SavedState(NamedTuple):
     data: str
 
 
-Event = Asked | Reported | Told | Attached
+Event = Asked | Enqueued | Reported | Told | Attached

@@ -83,7 +83,7 @@ def test_one_number_of_levels_is_for_all() -> None:
 @pytest.mark.parametrize(
     ("levels", "match"),
     [
-        (1, "at least 2, not 1 for 'x'"),
+        (1, "levels= of 'x' is a whole number, at least 2, not 1"),
         (2.5, "at least 2, not 2.5"),
         ({"x": 3}, r"\['x', 'y'\], not for \['x'\]"),
         ({"x": 3, "y": 3, "n": 3}, r"not for \['n', 'x', 'y'\]"),

@@ -28,7 +28,8 @@ from crystallize_opt import (
     Status,
     Treatment,
 )
-from crystallize_opt.errors import NoCompletedTrialError, TellError
+from crystallize_opt.errors import NoCompletedTrialError, ReplayDiverged, TellError
+from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.space.unseen import UnseenPoints
 from crystallize_opt.testing import OptimizerContract
 from crystallize_opt.trials.calls import Event, Reported
@@ -49,25 +50,33 @@ class Sound(SpaceOptimizer[Params]):
         constraints: Iterable[Constraint] = (),
         seed: int | None = None,
     ) -> None:
-        super().__init__(space, objective, constraints=constraints, seed=seed)
+        super().__init__(space, objective, constraints=constraints, seed=seed, repeats="never")
         self.rng = self.random_numbers()
-        self.unseen = UnseenPoints(self.space, random.Random(self.seed))
         self.known: list[tuple[Params, float]] = []
         self.running = 0
+        add = self.ledger.add
+        self.ledger.add = lambda params, handle: add(  # type: ignore[method-assign]
+            self.spoiled(dict(params)), handle
+        )
+
+    def spoiled(self, params: Params) -> Params:
+        """Return what becomes of a suggestion on its way to the user."""
+        return params
 
     def random_numbers(self) -> random.Random:
         return random.Random(self.seed)
 
     def _suggest(self) -> tuple[Params, Params]:
-        self.unseen.require_any()
-        left: list[Params] = []
-        for _ in range(100):
-            if len(left) < 4 and (point := self.draw()) in self.unseen:
-                left.append(point)
-        params = min(left, key=self.expected) if left else self.unseen.draw()
-        self.unseen.add(params)
         self.running += 1
+        params = min([self.draw() for _ in range(4)], key=self.expected)
         return params, params
+
+    def _insert(self, params: Mapping[str, Any]) -> Params:
+        self.running += 1
+        return dict(params)
+
+    def _drop(self, handle: Params, why: Dropped) -> None:
+        self.running -= 1
 
     def draw(self) -> Params:
         return self.space.sample(self.rng)
@@ -88,12 +97,6 @@ class Sound(SpaceOptimizer[Params]):
         if cost is not None:
             self.known.append((handle, cost))
 
-    def _learn_attached(self, observation: Observation) -> None:
-        params = self.space.validate(observation.treatment.params)
-        self.unseen.add(params)
-        self.running += 1
-        self._learn(params, observation)
-
     def cost(self, observation: Observation) -> float | None:
         """Return what is learnt from an observation; a failure is as bad as the worst so far."""
         if observation.status is Status.COMPLETED:
@@ -104,15 +107,13 @@ class Sound(SpaceOptimizer[Params]):
 
 
 class LeaksNumpyScalars(Sound):
-    def _suggest(self) -> tuple[Params, Params]:
-        handle, params = super()._suggest()
-        return handle, {n: np.float64(v) if type(v) is float else v for n, v in params.items()}
+    def spoiled(self, params: Params) -> Params:
+        return {n: np.float64(v) if type(v) is float else v for n, v in params.items()}
 
 
 class CopiesChoices(Sound):
-    def _suggest(self) -> tuple[Params, Params]:
-        handle, params = super()._suggest()
-        return handle, copy.deepcopy(params)
+    def spoiled(self, params: Params) -> Params:
+        return copy.deepcopy(params)
 
 
 class ReordersParameters(Sound):
@@ -137,14 +138,23 @@ class DropsConditions(Sound):
 
 
 class ViolatesConstraints(Sound):
+    def __init__(self, space: Any, objective: Any, **options: Any) -> None:
+        super().__init__(space, objective, **options)
+        self._proposals._space = SearchSpace(dict(self.space))
+
     def draw(self) -> Params:
         return SearchSpace(dict(self.space)).sample(self.rng)
 
 
 class DeclaresTooLittle(Sound):
-    capabilities = Capabilities(
-        parameters=(Float, Integer), conditions=False, several_objectives=False, unique_points=True
-    )
+    def __init__(self, space: Any, objective: Any, **options: Any) -> None:
+        super().__init__(space, objective, **options)
+        self.capabilities = Capabilities(
+            parameters=(Float, Integer),
+            conditions=False,
+            several_objectives=False,
+            unique_points=True,
+        )
 
 
 class ForgetsPending(Sound):
@@ -156,23 +166,22 @@ class ForgetsPending(Sound):
         return rng
 
     def _suggest(self) -> tuple[Params, Params]:
-        self.unseen = UnseenPoints(self.space, random.Random(self.seed))
+        self._proposals._unseen = UnseenPoints(self.space, random.Random(self.seed))
         for observation in self.observations:
-            self.unseen.add(self.space.validate(observation.treatment.params))
+            self._proposals.add(self.space.validate(observation.treatment.params))
         self.rng = random.Random(f"{self.first} {len(self.observations)}")
         return super()._suggest()
 
 
 class RepeatsPoints(Sound):
-    def _suggest(self) -> tuple[Params, Params]:
-        params = min([self.draw() for _ in range(4)], key=self.expected)
-        self.running += 1
-        return params, params
+    def __init__(self, space: Any, objective: Any, **options: Any) -> None:
+        super().__init__(space, objective, **options)
+        self._proposals._unseen = None
 
 
 class ForgetsTheLastPoint(Sound):
     def _suggest(self) -> tuple[Params, Params]:
-        if self._count == self.space.size - 1:
+        if self.ledger._count == self.space.size - 1:
             raise SpaceExhausted("Almost all points have been suggested.")
         return super()._suggest()
 
@@ -235,9 +244,15 @@ class LeavesFailuresRunning(Sound):
 class LearnsBeforeItLooks(Sound):
     """What is refused has been learnt already."""
 
-    def _pending_for(self, treatment: Treatment) -> Any:
-        self.known.append((dict(treatment.params), len(self.known)))
-        return super()._pending_for(treatment)
+    def __init__(self, space: Any, objective: Any, **options: Any) -> None:
+        super().__init__(space, objective, **options)
+        find = self.ledger.find
+
+        def find_and_learn(treatment: Treatment) -> Any:
+            self.known.append((dict(treatment.params), len(self.known)))
+            return find(treatment)
+
+        self.ledger.find = find_and_learn  # type: ignore[method-assign]
 
 
 class TakesAnyTell(Sound):
@@ -317,12 +332,13 @@ class ChangesArguments(Sound):
 class HandsOutItsOwnList(Sound):
     @property
     def observations(self) -> list[Observation]:
-        return self._observations
+        return self.ledger.observations
 
 
 class ReplaysAnything(Sound):
-    def _compare(self, *_: Any) -> None:
-        """Never mind."""
+    def replay(self, events: Any, versions: Any = None, state: Any = None) -> None:
+        with contextlib.suppress(ReplayDiverged):
+            super().replay(events, versions)
 
 
 class GoesOnDifferentlyAfterAReplay(Sound):
@@ -334,9 +350,12 @@ class GoesOnDifferentlyAfterAReplay(Sound):
 class IsSlowToNameTrials(Sound):
     """Counts only what was asked for."""
 
-    def _new_name(self) -> str:
-        self._asked = getattr(self, "_asked", -1) + 1
-        return f"trial_{self._asked}"
+    def attach(self, observations: Any, *, skip_outside: bool = False) -> int:
+        count = self.ledger._count
+        left_out = super().attach(observations, skip_outside=skip_outside)
+        self.ledger._count = count
+        self.ledger._attached_names.clear()
+        return left_out
 
 
 class ShufflesPending(Sound):
@@ -353,16 +372,18 @@ class BreaksOnOddNames(Sound):
 
 
 class SticksToDefaults(Sound):
-    def _suggest(self) -> tuple[Params, Params]:
-        handle, params = super()._suggest()
-        return handle, {**params, **{n: v for n, v in self.space.defaults.items() if n in params}}
+    def spoiled(self, params: Params) -> Params:
+        defaults = {n: p.default for n, p in self.space.items() if p.has_default and n in params}
+        return params | defaults
 
 
 class NeedsTheVeryTreatment(Sound):
-    def _pending_for(self, treatment: Treatment) -> Any:
-        if all(treatment is not each for each in self.pending):
-            raise TellError("This is another object.")
-        return super()._pending_for(treatment)
+    def tell(self, objective_values: Mapping[str, float]) -> None:
+        if isinstance(objective_values, Observation):
+            pending = self.ledger.find(objective_values.treatment)
+            if pending.treatment is not objective_values.treatment:
+                raise TellError("This is another object.")
+        super().tell(objective_values)
 
 
 class GuessesMissingMetrics(Sound):
@@ -389,8 +410,25 @@ class PrunesWithoutSayingSo(Sound):
 
 class LearnsFromReports(Sound):
     def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
-        self._events.append(Reported(treatment.name, replicate, metrics, False))
+        self.ledger.calls.append(Reported(treatment.name, replicate, metrics, False))
         return False
+
+
+class ForgetsTheQueue(Sound):
+    def enqueue(self, *points: Mapping[str, Any]) -> None:
+        """Never mind."""
+
+
+class EnqueuesWhatItRefuses(Sound):
+    def enqueue(self, *points: Mapping[str, Any]) -> None:
+        for point in points:
+            super().enqueue(point)
+
+
+class ForgetsTheQueueInAReplay(Sound):
+    def replay(self, events: Any, versions: Any = None, state: Any = None) -> None:
+        super().replay(events, versions)
+        self.ledger.enqueued.clear()
 
 
 class DropsWhatIsInactive(Sound):
@@ -431,7 +469,7 @@ class TakesOneReplicate(Sound):
 class SortsItsEvents(Sound):
     @property
     def events(self) -> list[Event]:
-        return sorted(self._events, key=lambda event: type(event).__name__)
+        return sorted(self.ledger.calls, key=lambda event: type(event).__name__)
 
 
 class SharesAGeneratorPerSpace(Sound):

@@ -116,6 +116,13 @@ MORE_FAULTS: dict[str, set[str]] = {
     "BreaksOnHugeValues": {"test_any_finite_value_is_taken"},
     "TakesAnyTell": {"test_what_matches_no_pending_treatment_is_refused"},
     "AttachesAnything": {"test_points_outside_of_the_space_are_not_attached"},
+    "ForgetsTheQueue": {
+        "test_enqueued_points_come_first",
+        "test_a_part_of_a_point_is_kept",
+        "test_what_is_no_part_of_a_point_is_not_enqueued",
+    },
+    "EnqueuesWhatItRefuses": {"test_what_is_no_part_of_a_point_is_not_enqueued"},
+    "ForgetsTheQueueInAReplay": {"test_enqueued_points_are_replayed"},
     "DropsWhatIsInactive": {"test_inactive_parameters_are_not_attached"},
     "BestOfAllNumbers": {
         "test_every_status_ends_a_trial",

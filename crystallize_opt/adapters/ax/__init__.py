@@ -16,4 +16,6 @@ __getattr__ = lazy_names(
         "AxOptimizer": "crystallize_opt.adapters.ax.optimizer",
         "history_from_ax": "crystallize_opt.adapters.ax.history",
     },
+    extra="ax",
+    libraries=("ax",),
 )

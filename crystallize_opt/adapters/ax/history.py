@@ -6,8 +6,8 @@ import math
 import os
 from typing import Any
 
-from crystallize_opt.errors import MissingExtraError
 from crystallize_opt.history.history import History
+from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
@@ -74,15 +74,8 @@ def history_from_ax(client: Any) -> History:
 
 
 def _import_ax() -> Any:
-    try:
+    with needs("An Ax client needs", "ax", extra="ax"):
         from crystallize_opt.adapters.ax.optimizer import _importing
-    except ModuleNotFoundError as error:
-        if error.name != "ax":
-            raise
-        raise MissingExtraError(
-            'An Ax client needs ax, which is not installed. Run: pip install "crystallize-opt[ax]"',
-            name="ax",
-        ) from error
     with _importing():
         from crystallize_opt.adapters.ax import client as ax_client
     return ax_client

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from crystallize_opt.optimizers.ledger import Measured
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, as_number
 
@@ -34,21 +35,21 @@ class AxMetrics:
         # Private name -> the user's metric.
         self._metrics = {name: metric for metric, name in private.items()}
         self._objectives = {private[each.metric]: each for each in objectives}
-        self._constraints: dict[str, list[Constraint]] = {}
+        constrained: dict[str, list[Constraint]] = {}
         thresholds = _thresholds(objectives, constraints)
         for constraint in constraints:
             name = private[constraint.metric]
             if name in self._objectives and constraint not in thresholds:
                 name += "_constrained"  # a copy, because Ax refuses this on an objective
                 self._metrics[name] = constraint.metric
-            self._constraints.setdefault(name, []).append(constraint)
+            constrained.setdefault(name, []).append(constraint)
         self.objective = ", ".join(
             f"-{name}" if each.direction == "minimize" else name
             for name, each in self._objectives.items()
         )
         self.outcome_constraints = [
             f"{name} {comparison} {bound!r}"
-            for name, group in self._constraints.items()
+            for name, group in constrained.items()
             for comparison, bound in _tightest(group).items()
         ]
 
@@ -57,25 +58,30 @@ class AxMetrics:
         outcome: dict[str, tuple[float, float | None]] = {}
         for name, metric in self._metrics.items():
             mean = as_number(observation.get(metric))
-            sem = as_number(observation.sem.get(metric))
             if mean is None or not math.isfinite(mean):
                 return None
-            is_known = sem is not None and math.isfinite(sem) and sem >= 0
-            outcome[name] = (mean, sem if is_known else None)
+            outcome[name] = (mean, _told(observation, metric)[1])
         return outcome
 
-    def worst_of(self, outcomes: Iterable[Outcome]) -> Outcome:
-        """Return of each metric the worst: of a constrained one, what violates most."""
-        given = list(outcomes)
-        return {
-            name: max((each[name] for each in given), key=lambda pair: self._cost(name, pair[0]))
-            for name in self._metrics
-        }
+    def stand_in(self, measured: Measured) -> Outcome | None:
+        """Return the outcome that is told for a failed trial; None before a trial completed.
 
-    def _cost(self, name: str, value: float) -> float:
-        if name in self._objectives:
-            return self._objectives[name].sign * value
-        return max(each.violation(value) for each in self._constraints[name])
+        Of each metric it is the worst: of a constrained one, what violates most.
+        """
+        if not measured.costs:
+            return None
+        outcome = {}
+        for name, metric in self._metrics.items():
+            is_objective = name in self._objectives
+            worst = measured.worst[metric] if is_objective else measured.most_violating[metric]
+            outcome[name] = _told(worst, metric)
+        return outcome
+
+
+def _told(observation: Observation, metric: str) -> tuple[float, float | None]:
+    sem = as_number(observation.sem.get(metric))
+    is_known = sem is not None and math.isfinite(sem) and sem >= 0
+    return observation[metric], sem if is_known else None
 
 
 def without_sems(outcome: Outcome) -> Outcome:

@@ -42,15 +42,14 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from random import Random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.adapters.ax.metrics import AxMetrics, Outcome, without_sems
-from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
-from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.space.unseen import UnseenPoints
+from crystallize_opt.optimizers.unique import Dropped
+from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
 
@@ -63,10 +62,6 @@ if importlib.util.find_spec("ax") is None:
     raise ModuleNotFoundError("No module named 'ax'", name="ax")
 
 _logger = logging.getLogger("crystallize_opt")
-
-_ASKED_IN_A_ROW = 3
-_LISTED = 100_000  # Finite spaces up to this size are listed when few points are left.
-_DRAWN_IN_A_ROW = 1000
 
 
 class AxOptimizer(SpaceOptimizer[int]):
@@ -97,6 +92,7 @@ class AxOptimizer(SpaceOptimizer[int]):
 
     libraries = ("ax-platform", "botorch", "gpytorch", "torch")
     capabilities = Capabilities(outcome_constraints=True, standard_errors=True, unique_points=True)
+    asks_in_a_row = 3
 
     def __init__(
         self,
@@ -107,21 +103,25 @@ class AxOptimizer(SpaceOptimizer[int]):
         seed: int | None = None,
         generation_strategy: GenerationStrategy | None = None,
     ) -> None:
-        super().__init__(space, objective, constraints=constraints, seed=seed)
+        space = as_space(space)
+        super().__init__(
+            space,
+            objective,
+            constraints=constraints,
+            seed=seed,
+            settings={"generation_strategy": generation_strategy},
+            repeats="never" if space.size < math.inf else "allowed",
+        )
         with _importing():
             from crystallize_opt.adapters.ax import client
             from crystallize_opt.adapters.ax import space as ax_space
         drawn = secrets.randbits(32) if self.seed is None else self.seed
-        self._random = Random(drawn)
-        finite = self.space.size < math.inf
-        self._unseen = UnseenPoints(self.space, self._random) if finite else None
         self._ax_space = ax_space.AxSpace(self.space)
         self._metrics = AxMetrics(self.objectives, self.constraints)
         self._client = client.QuietClient(self._ax_space, self._metrics, drawn, generation_strategy)
         self._tells_sems = True
         self._outcomes: dict[int, Outcome] = {}
-        self._worst: Outcome | None = None
-        self._failed: list[int] = []
+        self._failed: dict[int, None] = {}
 
     @property
     def client(self) -> Client:
@@ -130,35 +130,21 @@ class AxOptimizer(SpaceOptimizer[int]):
 
     # Ask ---------------------------------------------------------------------------------------
 
-    def _suggest(self) -> tuple[int, dict[str, Any]]:
-        if self._unseen is not None:
-            self._unseen.require_any()
-        for _ in range(_ASKED_IN_A_ROW):
-            asked = self._client.ask()
-            if asked is None:
-                break
-            index, stored = asked
-            params = self._ax_space.decode(stored)
-            if not self.space.satisfies_constraints(params):
-                self._fail(index)
-            elif self._unseen is not None and not self._unseen.add(params):
-                self._client.abandon(index)
-            else:
-                return index, params
-        params = self._random_point()
-        return self._client.attach(self._ax_space.encode(params)), params
+    def _suggest(self) -> tuple[int, dict[str, Any]] | None:
+        asked = self._client.ask()
+        if asked is None:
+            return None
+        index, stored = asked
+        return index, self._ax_space.decode(stored)
 
-    def _random_point(self) -> dict[str, Any]:
-        """Return a point that satisfies the constraints, and is new where points are unique."""
-        if self._unseen is None:
-            return self.space.sample(self._random)
-        if self.space.size <= _LISTED:
-            return self._unseen.draw()
-        for _ in range(_DRAWN_IN_A_ROW):
-            params = self.space.sample(self._random)
-            if self._unseen.add(params):
-                return params
-        raise SpaceExhausted(f"{_DRAWN_IN_A_ROW} random points in a row were suggested before.")
+    def _insert(self, params: Mapping[str, Any]) -> int:
+        return self._client.attach(self._ax_space.encode(params))
+
+    def _drop(self, handle: int, why: Dropped) -> None:
+        if why is Dropped.REPEATED:
+            self._client.abandon(handle)
+        else:
+            self._fail(handle)
 
     # Tell --------------------------------------------------------------------------------------
 
@@ -166,20 +152,12 @@ class AxOptimizer(SpaceOptimizer[int]):
         outcome = self._metrics.outcome_of(observation)
         if observation.status is Status.COMPLETED and outcome:
             self._client.complete(handle, self._remember(handle, outcome))
-            self._teach_failures()
         elif observation.status is Status.PRUNED and outcome:
             self._client.stop_early(handle, self._remember(handle, outcome))
-            self._teach_failures()
         elif observation.status is Status.ABANDONED:
             self._client.abandon(handle)
         else:
             self._fail(handle)
-
-    def _learn_attached(self, observation: Observation) -> None:
-        params = self.space.validate(observation.treatment.params)
-        if self._unseen is not None:
-            self._unseen.add(params)
-        self._learn(self._client.attach(self._ax_space.encode(params)), observation)
 
     def _remember(self, index: int, outcome: Outcome) -> Outcome:
         """Return what is told of a trial: with standard errors while every trial has them."""
@@ -188,21 +166,20 @@ class AxOptimizer(SpaceOptimizer[int]):
             for earlier, known in self._outcomes.items():
                 self._outcomes[earlier] = without_sems(known)
                 self._client.add_data(earlier, self._outcomes[earlier])
+            for failed in self._failed:
+                self._fail(failed)
         self._outcomes[index] = outcome if self._tells_sems else without_sems(outcome)
         return self._outcomes[index]
 
     def _fail(self, index: int) -> None:
-        self._client.abandon(index)
-        self._failed.append(index)
-        if self._worst is not None:
-            self._client.add_data(index, self._worst)
-
-    def _teach_failures(self) -> None:
-        worst = self._metrics.worst_of(self._outcomes.values())
-        if worst != self._worst:
-            self._worst = worst
-            for index in self._failed:
-                self._client.add_data(index, worst)
+        """Tell a failed trial as the worst so far. It is told again when there is a worse one."""
+        if index not in self._failed:
+            self._failed[index] = None
+            self.measured.when_changed(partial(self._fail, index))
+            self._client.abandon(index)
+        stand_in = self._metrics.stand_in(self.measured)
+        if stand_in is not None:
+            self._client.add_data(index, stand_in if self._tells_sems else without_sems(stand_in))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 
 from crystallize_opt.errors import UnsupportedSpaceError
 from crystallize_opt.space.choices import Categorical, Ordinal
+from crystallize_opt.space.codes import ChoiceIndex, Code, GridIndex, Number, Position
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
@@ -37,7 +38,7 @@ _NARROWEST, _WIDEST, _LEAST_WIDTH_TO_OFFSET = 2e-5, 1e15, 1e-6
 _ROUNDING = 1e-6
 
 
-class _Code(ABC):
+class _Stored(ABC):
     """How one parameter is stored in Ax.
 
     Attributes:
@@ -61,63 +62,46 @@ class _Code(ABC):
         """Return what Ax stores, of the very type that Ax' own suggestions have."""
 
 
-class _Number(_Code):
+class _Number(Number, _Stored):
     """A number as it is. Integers of very many values are floats in Ax, and rounded."""
 
     def __init__(self, parameter: Float | Integer) -> None:
-        self._low, self._high, self._log = parameter.low, parameter.high, parameter.log
-        self._whole = isinstance(parameter, Integer)
-        self._stored_whole = self._whole and parameter.size <= _MOST_INTEGERS
-        if self._log:
-            self.middle = self.encode(math.sqrt(self._low) * math.sqrt(self._high))
+        super().__init__(parameter)
+        low, high = parameter.low, parameter.high
+        whole = isinstance(parameter, Integer) and parameter.size <= _MOST_INTEGERS
+        self._kind: type[int | float] = int if whole else float
+        if parameter.log:
+            self.middle = self.encode(math.sqrt(low) * math.sqrt(high))
         else:
-            self.middle = self.encode(self._low + (self._high - self._low) / 2)
+            self.middle = self.encode(low + (high - low) / 2)
             self.line = (0.0, 1.0)
 
     def config(self, name: str, dependents: Dependents | None) -> Config:
         return RangeParameterConfig(
             name=name,
-            bounds=(self._low, self._high),
-            parameter_type="int" if self._stored_whole else "float",
-            scaling="log" if self._log else "linear",
+            bounds=(self.parameter.low, self.parameter.high),
+            parameter_type="int" if self._kind is int else "float",
+            scaling="log" if self.parameter.log else "linear",
         )
 
-    def decode(self, stored: float) -> float:
-        number = round(stored) if self._whole else float(stored)
-        # A power of ten of a logarithm may be outside of the range by a rounding.
-        return min(max(number, self._low), self._high)
-
     def encode(self, value: float) -> float:
-        return int(value) if self._stored_whole else float(value)
+        return self._kind(value)
 
 
-class _Position(_Code):
-    """A float by its position in the range, from 0 to 1; on a log scale where `log=True`."""
+class _Position(Position, _Stored):
+    """A float by its position in the range."""
 
     def __init__(self, parameter: Float) -> None:
-        self._low, self._high, self._log = parameter.low, parameter.high, parameter.log
-        if not self._log and math.isfinite(self._high - self._low):
-            self.line = (self._low, self._high - self._low)
+        super().__init__(parameter)
+        low, high = parameter.low, parameter.high
+        if not parameter.log and math.isfinite(high - low):
+            self.line = (low, high - low)
 
     def config(self, name: str, dependents: Dependents | None) -> Config:
         return RangeParameterConfig(name=name, bounds=(0.0, 1.0), parameter_type="float")
 
-    def decode(self, stored: float) -> float:
-        if self._log:
-            value = math.exp(_between(math.log(self._low), math.log(self._high), stored))
-        else:
-            value = _between(self._low, self._high, stored)
-        return min(max(value, self._low), self._high)
 
-    def encode(self, value: float) -> float:
-        low, high = self._low, self._high
-        if self._log:
-            value, low, high = math.log(value), math.log(low), math.log(high)
-        # Of halves, whose difference cannot overflow.
-        return min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0.0), 1.0)
-
-
-class _Choice(_Code):
+class _Choice(_Stored):
     """A choice by its index, as text, because Ax coerces values of mixed types without a word."""
 
     def __init__(self, parameter: Categorical | Ordinal) -> None:
@@ -144,7 +128,7 @@ class _Choice(_Code):
         return self._positions[self._parameter.identity(value)]
 
 
-class _Index(_Code):
+class _Index(_Stored):
     """One of equally spaced values by its index; of very many by its position, from 0 to 1.
 
     Not by Ax' own `step_size`: it gives 0.30000000000000004 on a grid of 0.1, and violates linear
@@ -152,7 +136,8 @@ class _Index(_Code):
     """
 
     def __init__(self, parameter: Float | Integer | Categorical | Ordinal) -> None:
-        self._parameter = parameter
+        is_number = isinstance(parameter, (Float, Integer))
+        self._code: Code = (GridIndex if is_number else ChoiceIndex)(parameter)
         self._count = int(parameter.size)
         self._is_index = self._count <= _MOST_INTEGERS
         if self._is_index:
@@ -171,16 +156,10 @@ class _Index(_Code):
         if not self._is_index:
             # A fraction, because a float would skip indices beyond 2**53.
             stored = min(int(Fraction(stored) * self._count), self._count - 1)
-        if isinstance(self._parameter, (Float, Integer)):
-            return self._parameter.value_at(int(stored))
-        return self._parameter.choices[int(stored)]
+        return self._code.decode(stored)
 
     def encode(self, value: Any) -> float:
-        index: int
-        if isinstance(self._parameter, Integer):
-            index = (value - self._parameter.low) // (self._parameter.step or 1)
-        else:
-            index = self._parameter.index(value)
+        index: int = self._code.encode(value)
         return index if self._is_index else (2 * index + 1) / (2 * self._count)
 
 
@@ -310,7 +289,7 @@ class AxSpace:
             params[name] = min(max(moved, parameter.low), parameter.high)
 
 
-def _code_of(name: str, parameter: Parameter) -> _Code:
+def _code_of(name: str, parameter: Parameter) -> _Stored:
     match parameter:
         case Float(step=None):
             return _Number(parameter) if _fits(parameter) else _Position(parameter)
@@ -350,8 +329,3 @@ def _in_the_order_of_ax(parameter: Categorical | Ordinal) -> Sequence[Any]:
     if isinstance(parameter, Ordinal) or kinds not in ({bool}, {int}, {float}):
         return parameter.choices
     return sorted(parameter.choices)
-
-
-def _between(low: float, high: float, position: float) -> float:
-    # Not low + position * (high - low): the difference may overflow.
-    return low * (1.0 - position) + high * position

@@ -17,4 +17,6 @@ __getattr__ = lazy_names(
         "history_from_optuna": "crystallize_opt.adapters.optuna.studies",
         "study_of": "crystallize_opt.adapters.optuna.studies",
     },
+    extra="optuna",
+    libraries=("optuna",),
 )

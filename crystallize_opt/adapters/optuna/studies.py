@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.errors import MissingExtraError, UnsupportedSpaceError, UsageError
+from crystallize_opt.errors import UsageError
 from crystallize_opt.history.history import History
+from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.numbers import Float, Integer
-from crystallize_opt.space.parameter import Parameter
+from crystallize_opt.space.parameter import Parameter, same_value
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.objective import Direction, Objective
 from crystallize_opt.trials.observation import Observation, Status
@@ -144,39 +145,32 @@ def study_of(
         warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)
         study.set_metric_names([each.metric for each in history.objectives])
     space = history.space or _guessed_space(history)
-    codes = {name: _Code(parameter) for name, parameter in space.items()}
+    shown = {name: _Shown(parameter) for name, parameter in space.items()}
     for observation in history:
-        study.add_trial(_trial(observation, history, codes))
+        study.add_trial(_trial(observation, history, shown))
     for treatment in history.pending:
-        study.add_trial(_create(treatment, codes, state=library.trial.TrialState.RUNNING))
+        study.add_trial(_create(treatment, shown, state=library.trial.TrialState.RUNNING))
     return study
 
 
-class _Code:
-    """A parameter as Optuna has it."""
+class _Shown:
+    """A parameter as a study shows it: choices as themselves, or as text where Optuna has none.
+
+    Attributes:
+        distribution: Optuna's counterpart; None of a constant, which a study does not hold.
+    """
 
     def __init__(self, parameter: Parameter) -> None:
-        distributions = _optuna().distributions
-        self.distribution: Any = None
-        self._labels: list[Any] | None = None
+        from crystallize_opt.adapters.optuna.space import distribution_of, fits_optuna
+
         self._parameter = parameter
+        self._labels: list[Any] | None = None
         if isinstance(parameter, (Categorical, Ordinal)):
-            choices = list(parameter.choices)
-            fit = all(c is None or type(c) in (bool, int, float, str) for c in choices)
-            if not fit or len(set(choices)) < len(choices):
-                choices = [f"{i}: {choice!r}" for i, choice in enumerate(choices)]
-            self._labels = choices
-            self.distribution = distributions.CategoricalDistribution(choices)
-        elif isinstance(parameter, Float):
-            self.distribution = distributions.FloatDistribution(
-                parameter.low, parameter.high, log=parameter.log, step=parameter.step
-            )
-        elif isinstance(parameter, Integer):
-            self.distribution = distributions.IntDistribution(
-                parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1
-            )
-        elif not isinstance(parameter, Constant):
-            raise UnsupportedSpaceError(f"Optuna has nothing for {parameter!r}.")
+            self._labels = list(parameter.choices)
+            if not fits_optuna(parameter):
+                self._labels = [f"{i}: {choice!r}" for i, choice in enumerate(parameter.choices)]
+        is_constant = isinstance(parameter, Constant)
+        self.distribution = None if is_constant else distribution_of(parameter, self._labels)
 
     def encode(self, value: Any) -> Any:
         if self._labels is not None and isinstance(self._parameter, (Categorical, Ordinal)):
@@ -184,7 +178,7 @@ class _Code:
         return value
 
 
-def _trial(observation: Observation, history: History, codes: Mapping[str, _Code]) -> FrozenTrial:
+def _trial(observation: Observation, history: History, shown: Mapping[str, _Shown]) -> FrozenTrial:
     states = _optuna().trial.TrialState
     names = [each.metric for each in history.objectives]
     completed = observation.status is Status.COMPLETED
@@ -209,7 +203,7 @@ def _trial(observation: Observation, history: History, codes: Mapping[str, _Code
             notes[f"sem.{metric}"] = sem
     trial = _create(
         observation.treatment,
-        codes,
+        shown,
         state=state,
         values=values,
         user_attrs=notes,
@@ -222,11 +216,11 @@ def _trial(observation: Observation, history: History, codes: Mapping[str, _Code
     return trial
 
 
-def _create(treatment: Treatment, codes: Mapping[str, _Code], **fields: Any) -> FrozenTrial:
-    stored = {name: value for name, value in treatment.params.items() if codes[name].distribution}
+def _create(treatment: Treatment, shown: Mapping[str, _Shown], **fields: Any) -> FrozenTrial:
+    stored = {name: value for name, value in treatment.params.items() if shown[name].distribution}
     trial: FrozenTrial = _optuna().trial.create_trial(
-        params={name: codes[name].encode(value) for name, value in stored.items()},
-        distributions={name: codes[name].distribution for name in stored},
+        params={name: shown[name].encode(value) for name, value in stored.items()},
+        distributions={name: shown[name].distribution for name in stored},
         **fields,
     )
     return trial
@@ -249,20 +243,12 @@ def _guessed(values: Sequence[Any]) -> Parameter:
         return Float(min(values), max(values))
     different: list[Any] = []
     for value in values:
-        if not any(type(value) is type(seen) and value == seen for seen in different):
+        if not any(same_value(value, seen) for seen in different):
             different.append(value)
     return Categorical(different)
 
 
 def _optuna() -> Any:
-    try:
+    with needs("An Optuna study needs", "optuna", extra="optuna"):
         import optuna
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        raise MissingExtraError(
-            "An Optuna study needs optuna, which is not installed. Run: "
-            'pip install "crystallize-opt[optuna]"',
-            name="optuna",
-        ) from error
     return optuna

@@ -16,4 +16,9 @@ __getattr__ = lazy_names(
         "SMACOptimizer": "crystallize_opt.adapters.smac.optimizer",
         "history_from_smac": "crystallize_opt.adapters.smac.history",
     },
+    extra="smac",
+    libraries=(
+        "smac",
+        "ConfigSpace",
+    ),
 )

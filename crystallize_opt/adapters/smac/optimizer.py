@@ -33,19 +33,19 @@ For a seed, the suggestions are bit for bit those of a hand-written loop over th
 from __future__ import annotations
 
 import importlib.util
-import math
-import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.adapters.smac.quiet import importing_smac
-from crystallize_opt.errors import SpaceExhausted, UnsupportedSpaceError, UsageError
+from crystallize_opt.errors import UnsupportedSpaceError, UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.optimizers.unique import Dropped
+from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.space.numbers import Float, Integer
-from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.space.unseen import UnseenPoints
+from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
 
@@ -61,8 +61,6 @@ for _library in ("smac", "ConfigSpace"):
         raise ModuleNotFoundError(f"No module named {_library!r}", name=_library)
 
 _LARGEST_COST = 1e100  # The squares of costs must not overflow.
-_LISTED = 100_000  # Finite spaces up to this size are listed when SMAC gives up.
-_DRAWN_IN_A_ROW = 1000
 
 
 class SMACOptimizer(SpaceOptimizer["Trial"]):
@@ -123,20 +121,36 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         facade_options: Mapping[str, Mapping[str, Any] | Callable[[Scenario], Any]] | None = None,
         smac_defaults: bool = False,
     ) -> None:
-        super().__init__(space, objective, constraints=constraints, seed=seed)
-        _check_counts(n_trials, n_init)
-        self._fidelity = fidelity or ""
-        self._budget = None if fidelity is None else _budget(self.space, fidelity)
+        space = as_space(space)
+        n_trials = whole_number("n_trials=", n_trials)
+        if n_init is not None:
+            n_init = whole_number("n_init=", n_init, 0, n_trials)
+        self._budget = None if fidelity is None else _budget(space, fidelity)
+        super().__init__(
+            space,
+            objective,
+            constraints=constraints,
+            seed=seed,
+            settings={
+                "facade": facade,
+                "n_trials": n_trials,
+                "n_init": n_init,
+                "fidelity": fidelity,
+                "facade_options": facade_options,
+                "smac_defaults": smac_defaults,
+            },
+            capabilities=Capabilities(pending=not smac_defaults),
+            repeats="never" if fidelity is None else "not pending",
+            gives_up=None if fidelity is None else "SMAC finds no other point of the search space.",
+            fidelity=fidelity,
+        )
         with importing_smac():
             from crystallize_opt.adapters.smac.facade import build_facade
             from crystallize_opt.adapters.smac.run import Run
             from crystallize_opt.adapters.smac.space import SearchedSpace
 
-        searched = self.space
-        if fidelity is not None:
-            others = {name: each for name, each in self.space.items() if name != fidelity}
-            searched = SearchSpace(others, self.space.constraints)
-        self._searched = SearchedSpace(searched)
+        others = {name: each for name, each in self.space.items() if name != fidelity}
+        self._searched = SearchedSpace(SearchSpace(others, self.space.constraints))
         budget = self._budget
         drawn = secrets.randbits(32) if self.seed is None else self.seed
         options = dict(facade_options or {})
@@ -155,14 +169,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             )
 
         self._run = Run(build, knows_pending=not smac_defaults)
-        self.capabilities = Capabilities(pending=not smac_defaults, unique_points=budget is None)
-        # Of each objective the lowest and the highest cost that was measured; and what failed.
-        self._bounds: list[tuple[float, float]] = []
-        self._failed: list[tuple[Trial, Observation]] = []
-        self._rng = random.Random(drawn)
-        self._unseen = UnseenPoints(searched, self._rng) if searched.size < math.inf else None
         self._gave_up = False
-        self._highest_budget = -math.inf
         self._asked_budgets: dict[float, float] = {}  # the user's value -> SMAC's
 
     @property
@@ -172,105 +179,60 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
     # Ask ---------------------------------------------------------------------------------------
 
-    def _suggest(self) -> tuple[Trial, dict[str, Any]]:
-        if self._unseen is not None:
-            # While nothing is known, SMAC draws at random until a point is new, be it for ever.
-            self._unseen.require_any()
+    def _suggest(self) -> tuple[Trial, dict[str, Any]] | None:
         trial = None if self._gave_up else self._run.ask()
         if trial is None:
             self._gave_up = True
-            trial = self._run.start(self._searched.configuration(self._point_that_is_left()))
-        point = self._searched.params(trial.info.config)
-        if self._unseen is not None:
-            self._unseen.add(point)
-        return trial, self._with_budget(point, trial)
-
-    def _point_that_is_left(self) -> dict[str, Any]:
-        space, unseen = self._searched.space, self._unseen
-        if self._budget is None:
-            if unseen is not None and space.size <= _LISTED:
-                return unseen.draw()
-            for _ in range(_DRAWN_IN_A_ROW):
-                point = space.sample(self._rng)
-                if unseen is None or point in unseen:
-                    return point
-        raise SpaceExhausted("SMAC finds no other point of the search space.")
+            return None
+        return trial, self._with_budget(self._searched.params(trial.info.config), trial)
 
     def _with_budget(self, point: dict[str, Any], trial: Trial) -> dict[str, Any]:
         """Add the budget to a point, in the space's order."""
-        if self._budget is None:
+        fidelity = self.criterion.fidelity
+        if self._budget is None or fidelity is None:
             return point
         budget = float(trial.info.budget or 0.0)
         value = min(max(budget, self._budget.low), self._budget.high)
         if isinstance(self._budget, Integer):
             value = round(value)
         self._asked_budgets[value] = budget
-        everything = {**point, self._fidelity: value}
+        everything = {**point, fidelity: value}
         return {name: everything[name] for name in self.space if name in everything}
+
+    def _insert(self, params: Mapping[str, Any]) -> Trial:
+        point = dict(params)
+        value = point.pop(self.criterion.fidelity or "", None)
+        budget = None if value is None else self._asked_budgets.get(value, float(value))
+        return self._run.start(self._searched.configuration(point), budget)
+
+    def _drop(self, handle: Trial, why: Dropped) -> None:
+        self._run.tell(handle, [0.0] * len(self.objectives), Status.ABANDONED, hidden=True)
 
     # Tell --------------------------------------------------------------------------------------
 
     def _learn(self, handle: Trial, observation: Observation) -> None:
         if observation.status is Status.COMPLETED:
-            self._note_budget(observation)
-            costs = [
-                min(max(cost, -_LARGEST_COST), _LARGEST_COST) for cost in self._costs(observation)
-            ]
-            self._widen_bounds(costs)
-            self._run.tell(handle, costs, observation)
-        else:
-            self._tell_failed(handle, observation)
-            self._failed.append((handle, observation))
-
-    def _widen_bounds(self, costs: Sequence[float]) -> None:
-        """Take measured costs into account, and correct what failed trials were told with."""
-        before = self._bounds or [(math.inf, -math.inf)] * len(costs)
-        bounds = [
-            (min(low, cost), max(high, cost))
-            for (low, high), cost in zip(before, costs, strict=True)
-        ]
-        if bounds != before:
-            self._bounds = bounds
-            for handle, observation in self._failed:
-                self._tell_failed(handle, observation)
+            costs = list(map(_bounded, self.criterion.costs(observation)))
+            self._run.tell(handle, costs, Status.COMPLETED, observation.duration or 0.0)
+            return
+        tell = partial(self._tell_failed, handle, observation)
+        tell()
+        self.measured.when_changed(tell)
 
     def _tell_failed(self, handle: Trial, observation: Observation) -> None:
         """Tell a trial without a value as a little worse than the worst, or as nothing at all."""
-        costs = [high + 0.1 * ((high - low) or abs(high) or 1.0) for low, high in self._bounds]
-        hidden = not costs or observation.status is Status.ABANDONED
-        self._run.tell(handle, costs or [0.0] * len(self.objectives), observation, hidden=hidden)
-
-    def _learn_attached(self, observation: Observation) -> None:
-        point = self.space.validate(observation.treatment.params)
-        value = point.pop(self._fidelity, None)
-        budget = None if value is None else self._asked_budgets.get(value, float(value))
-        if self._unseen is not None:
-            self._unseen.add(point)
-        self._learn(self._run.add(self._searched.configuration(point), budget), observation)
-
-    # Budgets -----------------------------------------------------------------------------------
-
-    def _note_budget(self, observation: Observation) -> None:
-        """Let the best trial be one of the highest budget so far."""
-        if self._budget is None or not super()._is_candidate(observation):
-            return
-        budget = observation.treatment.params[self._fidelity]
-        if budget > self._highest_budget:
-            self._highest_budget = budget
-            self._best = None
-
-    def _is_candidate(self, observation: Observation) -> bool:
-        return super()._is_candidate(observation) and (
-            self._budget is None
-            or observation.treatment.params[self._fidelity] >= self._highest_budget
-        )
+        costs = [
+            _bounded(high + 0.1 * ((high - low) or abs(high) or 1.0))
+            for low, high in self.measured.costs
+        ]
+        status, hidden = observation.status, observation.status is Status.ABANDONED or not costs
+        nothing = [0.0] * len(self.objectives)
+        seconds = observation.duration or 0.0
+        self._run.tell(handle, costs or nothing, status, seconds, hidden=hidden)
 
 
-def _check_counts(n_trials: int, n_init: int | None) -> None:
-    if not isinstance(n_trials, int) or n_trials < 1:
-        raise UsageError(f"n_trials= is a whole number, at least 1, not {n_trials!r}.")
-    if n_init is not None and not (isinstance(n_init, int) and 0 <= n_init <= n_trials):
-        raise UsageError(f"n_init= is a whole number, at most n_trials={n_trials}, not {n_init!r}.")
+def _bounded(cost: float) -> float:
+    return min(max(cost, -_LARGEST_COST), _LARGEST_COST)
 
 
 def _budget(space: SearchSpace, fidelity: str) -> Float | Integer:

@@ -16,7 +16,7 @@ from smac.runhistory import StatusType, TrialInfo, TrialValue
 
 from crystallize_opt.adapters.smac.facade import HIDDEN, expect_training, target_seed
 from crystallize_opt.errors import CrystallizeOptError
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Status
 
 _logger = logging.getLogger("crystallize_opt")
 
@@ -81,37 +81,39 @@ class Run:
         self._events.append(_Event(trial, asked=True))
         return trial
 
-    def start(self, configuration: Configuration) -> Trial:
+    def start(self, configuration: Configuration, budget: float | None = None) -> Trial:
         """Return a trial that SMAC did not suggest, and let SMAC know that it runs."""
-        trial = self.add(configuration)
+        # All have the same seed, so that they are compared.
+        known = self._events[0].trial.info.seed if self._events else target_seed(self.facade)
+        trial = Trial(TrialInfo(configuration, seed=known, budget=budget))
         self.facade.runhistory.add_running_trial(trial.info)
         self._events.append(_Event(trial))
         return trial
 
-    def add(self, configuration: Configuration, budget: float | None = None) -> Trial:
-        """Return a trial that SMAC did not suggest, to be told like one that it did."""
-        # All have the same seed, so that they are compared.
-        known = self._events[0].trial.info.seed if self._events else target_seed(self.facade)
-        return Trial(TrialInfo(configuration, seed=known, budget=budget))
-
     def tell(
-        self, trial: Trial, costs: list[float], observation: Observation, *, hidden: bool = False
+        self,
+        trial: Trial,
+        costs: list[float],
+        status: Status,
+        seconds: float = 0.0,
+        *,
+        hidden: bool = False,
     ) -> None:
         """Tell what came of a trial, or correct what was told.
 
         Args:
             trial: The trial.
             costs: One finite number for each objective.
-            observation: What came of it.
+            status: How it ended.
+            seconds: How long it took.
             hidden: Whether the surrogate model is not to learn from it.
         """
-        succeeded = observation.status is Status.COMPLETED
         value = TrialValue(
             cost=costs if len(costs) > 1 else costs[0],
-            time=observation.duration or 0.0,
+            time=seconds,
             # Others, TIMEOUT above all, SMAC treats in ways that end in nan.
-            status=StatusType.SUCCESS if succeeded else StatusType.CRASHED,
-            additional_info={"status": observation.status.value, HIDDEN: hidden},
+            status=StatusType.SUCCESS if status is Status.COMPLETED else StatusType.CRASHED,
+            additional_info={"status": status.value, HIDDEN: hidden},
         )
         if not self._broken:
             try:

@@ -1,7 +1,7 @@
 """A search space as the `ConfigurationSpace` that SMAC searches, and points to and from it.
 
 SMAC searches what it can hold as it is: floats, integers, log scales, conditions. The rest is
-stored in another form, and comes back exact: see `_storage_of`.
+stored in another form, and comes back exact: see `_stored`.
 
 It is not the ConfigurationSpace of `SearchSpace.to_configspace()`. That one is made to be read by
 people and other programs, with the values themselves; this one is made to be searched.
@@ -10,7 +10,6 @@ people and other programs, with the values themselves; this one is made to be se
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,10 +29,18 @@ from ConfigSpace import (
 )
 from ConfigSpace.exceptions import ForbiddenValueError
 from ConfigSpace.forbidden import ForbiddenConjunction, ForbiddenLike
-from ConfigSpace.hyperparameters import Hyperparameter
 
 from crystallize_opt.errors import UnsupportedSpaceError
 from crystallize_opt.space.choices import Categorical, Ordinal
+from crystallize_opt.space.codes import (
+    ChoiceIndex,
+    Code,
+    GridIndex,
+    Number,
+    OnlyValue,
+    Position,
+    between,
+)
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
@@ -48,135 +55,108 @@ _SLACK = 1e-10
 _ATTEMPTS = 20
 
 
-class Storage(ABC):
+class Stored(Code):
     """How one parameter is stored in SMAC.
 
     Attributes:
-        parameter: The parameter.
-        hyperparameter: What SMAC has in its place.
+        hyperparameter: What SMAC has in the parameter's place.
         is_native: Whether SMAC stores the user's own number.
     """
 
+    hyperparameter: Any
     is_native = False
-
-    def __init__(self, parameter: Parameter, hyperparameter: Hyperparameter[Any, Any]) -> None:
-        self.parameter = parameter
-        self.hyperparameter = hyperparameter
-
-    @abstractmethod
-    def decode(self, stored: Any) -> Any:
-        """Return the user's value."""
-
-    @abstractmethod
-    def encode(self, value: Any) -> Any:
-        """Return what SMAC stores, of the very type that SMAC's own suggestions have.
-
-        The type matters: SMAC finds a configuration again by a hash of its text.
-        """
 
     def numbers(self, vector: Any) -> Any:
         """Return the user's numbers for SMAC's internal ones: a float or an array of floats."""
         raise NotImplementedError
 
 
-class _Number(Storage):
-    """A float or an integer as it is."""
+class _Number(Number, Stored):
+    """A float or an integer as it is. Rounded to 13 decimals, a bound may be out of the range."""
 
     is_native = True
-    parameter: Float | Integer
 
-    def decode(self, stored: Any) -> Any:
-        number = int(stored) if isinstance(self.parameter, Integer) else float(stored)
-        # Rounded to 13 decimals, a bound such as 1/3 is a little outside of the range.
-        return min(max(number, self.parameter.low), self.parameter.high)
+    def __init__(self, parameter: Float | Integer, name: str) -> None:
+        super().__init__(parameter)
+        kind = (
+            UniformIntegerHyperparameter
+            if isinstance(parameter, Integer)
+            else UniformFloatHyperparameter
+        )
+        default: Any = parameter.default if parameter.has_default else None
+        self.hyperparameter = kind(name, parameter.low, parameter.high, default, log=parameter.log)
 
     def encode(self, value: Any) -> Any:
-        bounds: Any = self.hyperparameter
-        return min(max(value, bounds.lower), bounds.upper)
+        return min(max(value, self.hyperparameter.lower), self.hyperparameter.upper)
 
     def numbers(self, vector: Any) -> Any:
         return np.round(self.hyperparameter.to_value(vector), _DECIMALS)
 
 
-class _UnitInterval(Storage):
-    """A float as its position in the range, from 0 to 1; on a log scale where `log=True`."""
-
-    parameter: Float
+class _Position(Position, Stored):
+    """A float as its position in the range, with 13 decimals."""
 
     def __init__(self, parameter: Float, name: str) -> None:
-        super().__init__(parameter, UniformFloatHyperparameter(name, 0.0, 1.0))
-        if parameter.has_default:
-            default = self.encode(parameter.default)
-            self.hyperparameter = UniformFloatHyperparameter(name, 0.0, 1.0, default)
-
-    def decode(self, stored: Any) -> float:
-        return float(self._at(float(stored)))
+        super().__init__(parameter)
+        default = self.encode(parameter.default) if parameter.has_default else None
+        self.hyperparameter = UniformFloatHyperparameter(name, 0.0, 1.0, default)
 
     def encode(self, value: float) -> float:
-        low, high = self.parameter.low, self.parameter.high
-        if self.parameter.log:
-            position = (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
-        else:
-            position = (value / 2 - low / 2) / (high / 2 - low / 2)  # halves cannot overflow
-        return round(min(max(position, 0.0), 1.0), _DECIMALS)
+        return round(super().encode(value), _DECIMALS)
 
     def numbers(self, vector: Any) -> Any:
-        return self._at(np.round(vector, _DECIMALS))
-
-    def _at(self, position: Any) -> Any:
-        low, high = self.parameter.low, self.parameter.high
+        low, high, position = self.parameter.low, self.parameter.high, np.round(vector, _DECIMALS)
         if self.parameter.log:
-            scale = math.log(low) * (1.0 - position) + math.log(high) * position
-            value = np.exp(scale)
+            value = np.exp(between(math.log(low), math.log(high), position))
         else:
-            value = low * (1.0 - position) + high * position
+            value = between(low, high, position)
         return np.clip(value, low, high)
 
 
-class _Index(Storage):
+class _GridIndex(GridIndex, Stored):
     """A number on a grid as its index."""
 
-    parameter: Float | Integer
-
-    def decode(self, stored: Any) -> Any:
-        return self.parameter.value_at(int(stored))
-
-    def encode(self, value: Any) -> int:
-        if isinstance(self.parameter, Float):
-            return self.parameter.index(value)
-        return int((value - self.parameter.low) // (self.parameter.step or 1))
+    def __init__(self, parameter: Float | Integer, name: str) -> None:
+        super().__init__(parameter)
+        default = self.encode(parameter.default) if parameter.has_default else None
+        last = int(parameter.size) - 1
+        self.hyperparameter = UniformIntegerHyperparameter(name, 0, last, default)
 
     def numbers(self, vector: Any) -> Any:
         step = float(self.parameter.step or 1)
         return self.parameter.low + self.hyperparameter.to_value(vector) * step
 
 
-class _Choice(Storage):
-    """A choice, which may be any Python object, as its position."""
+class _ChoiceIndex(ChoiceIndex, Stored):
+    """A choice as its index, of the very type that SMAC's own suggestions have.
 
-    parameter: Categorical | Ordinal
+    The type matters: SMAC finds a configuration again by a hash of its text.
+    """
 
-    def decode(self, stored: Any) -> Any:
-        return self.parameter.choices[int(stored)]
+    def __init__(self, parameter: Categorical | Ordinal, name: str) -> None:
+        super().__init__(parameter)
+        kind = (
+            OrdinalHyperparameter if isinstance(parameter, Ordinal) else CategoricalHyperparameter
+        )
+        default = parameter.index(parameter.default) if parameter.has_default else 0
+        self.hyperparameter = kind(name, range(len(parameter.choices)), default)
 
-    def encode(self, value: Any) -> np.int64:
-        return np.int64(self.parameter.index(value))
+    def encode(self, value: Any) -> Any:
+        return np.int64(super().encode(value))
 
 
-class _OneValue(Storage):
+class _OnlyValue(OnlyValue, Stored):
     """A constant, or a range of a single value, which ConfigSpace refuses."""
 
-    def decode(self, stored: Any) -> Any:
-        return next(self.parameter.values())
-
-    def encode(self, value: Any) -> int:
-        return 0
+    def __init__(self, parameter: Parameter, name: str) -> None:
+        super().__init__(parameter)
+        self.hyperparameter = Constant(name, 0)
 
     def numbers(self, vector: Any) -> Any:
-        return vector * 0.0 + float(next(self.parameter.values()))
+        return vector * 0.0 + float(self.decode())
 
 
-def _storage_of(name: str, parameter: Parameter) -> Storage:
+def _stored(name: str, parameter: Parameter) -> Stored:
     """Choose how to store a parameter.
 
     Raises:
@@ -184,38 +164,15 @@ def _storage_of(name: str, parameter: Parameter) -> Storage:
     """
     match parameter:
         case Categorical() | Ordinal():
-            choices = range(len(parameter.choices))
-            default = parameter.index(parameter.default) if parameter.has_default else 0
-            if isinstance(parameter, Ordinal):
-                return _Choice(parameter, OrdinalHyperparameter(name, choices, default))
-            return _Choice(parameter, CategoricalHyperparameter(name, choices, default))
+            return _ChoiceIndex(parameter, name)
         case Parameter(size=1):
-            return _OneValue(parameter, Constant(name, 0))
-        case Float(step=None) if _fits_floats(parameter):
-            given: Any = parameter.default if parameter.has_default else None
-            return _Number(
-                parameter,
-                UniformFloatHyperparameter(
-                    name, parameter.low, parameter.high, given, log=parameter.log
-                ),
-            )
+            return _OnlyValue(parameter, name)
         case Float(step=None):
-            return _UnitInterval(parameter, name)
+            return (_Number if _fits_floats(parameter) else _Position)(parameter, name)
         case Integer(step=None) if _fits_integers(parameter):
-            given = parameter.default if parameter.has_default else None
-            return _Number(
-                parameter,
-                UniformIntegerHyperparameter(
-                    name, parameter.low, parameter.high, given, log=parameter.log
-                ),
-            )
+            return _Number(parameter, name)
         case Float() | Integer(log=False) if parameter.size <= _MOST_INTEGERS:
-            last = int(parameter.size) - 1
-            index = _Index(parameter, UniformIntegerHyperparameter(name, 0, last))
-            if parameter.has_default:
-                default = index.encode(parameter.default)
-                index.hyperparameter = UniformIntegerHyperparameter(name, 0, last, default)
-            return index
+            return _GridIndex(parameter, name)
     raise UnsupportedSpaceError(
         f"SMACOptimizer cannot take {name!r}, {parameter!r}: ConfigSpace holds whole numbers as "
         "floats, which are exact up to 2**53 only. Narrow the range, or use OptunaOptimizer or "
@@ -250,7 +207,7 @@ class SearchedSpace:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
-        self._storages = {name: _storage_of(name, space[name]) for name in space.names}
+        self._storages = {name: _stored(name, space[name]) for name in space.names}
         self.configspace = self._built()
 
     def params(self, configuration: Configuration) -> dict[str, Any]:
@@ -281,7 +238,7 @@ class SearchedSpace:
             except ForbiddenValueError:
                 # ConfigSpace insists on a default configuration that is not forbidden.
                 for name, value in self.space.sample(seed).items():
-                    self._storages[name] = _storage_of(name, self.space[name].with_default(value))
+                    self._storages[name] = _stored(name, self.space[name].with_default(value))
         return self._with_defaults()
 
     def _with_defaults(self) -> ConfigurationSpace:
@@ -324,7 +281,7 @@ class SearchedSpace:
             for condition in parameter.conditions:
                 storage = self._storages[condition.parent]
                 inherited = conditions[condition.parent]
-                if not isinstance(storage, _OneValue):  # SMAC's initial design mistakes its value
+                if not isinstance(storage, _OnlyValue):  # SMAC's initial design mistakes its value
                     values = [storage.parameter.canonical(value) for value in condition.values]
                     inherited = {condition.parent: [*map(storage.encode, values)]} | inherited
                 for parent, allowed in inherited.items():
@@ -352,7 +309,7 @@ class _ForbiddenLinear(ForbiddenConjunction):
     finds the hyperparameters that it is about through its components. These forbid nothing.
     """
 
-    def __init__(self, constraint: LinearConstraint, storages: Mapping[str, Storage]) -> None:
+    def __init__(self, constraint: LinearConstraint, storages: Mapping[str, Stored]) -> None:
         super().__init__(
             *(ForbiddenInClause(storage.hyperparameter, ()) for storage in storages.values())
         )
@@ -391,7 +348,7 @@ class _ForbiddenLinear(ForbiddenConjunction):
         bound = self._constraint.bound
         return sum(terms) - bound > _SLACK * (sum(map(abs, terms)) + abs(bound))
 
-    def _factors_and_storages(self) -> Iterable[tuple[float, Storage]]:
+    def _factors_and_storages(self) -> Iterable[tuple[float, Stored]]:
         return zip(self._constraint.coefficients.values(), self._storages.values(), strict=True)
 
     def __eq__(self, other: object) -> bool:

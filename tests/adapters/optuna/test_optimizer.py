@@ -51,7 +51,8 @@ from crystallize_opt import (
     pipeline_step,
 )
 from crystallize_opt.adapters import OptunaOptimizer
-from crystallize_opt.adapters.optuna.optimizer import _generators, _restore, _written
+from crystallize_opt.adapters.optuna.replay import _restore, _written
+from crystallize_opt.adapters.optuna.replay import generators_of as _generators
 from crystallize_opt.errors import (
     MissingExtraError,
     NoCompletedTrialError,

@@ -610,7 +610,7 @@ def test_the_initial_design_has_the_size_that_was_asked_for() -> None:
         ({"facade": Scenario}, "facade="),
         ({"n_trials": 0}, "n_trials="),
         ({"n_init": -1}, "n_init="),
-        ({"n_init": 101}, "n_trials=100"),
+        ({"n_init": 101}, "from 0 to 100"),
         ({"n_init": 2.0}, "n_init="),
         ({"facade": RandomFacade, "n_init": 3}, "n_init= does not go with RandomFacade"),
         ({"facade_options": {"modle": {}}}, "'modle'.*model"),

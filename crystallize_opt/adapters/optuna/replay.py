@@ -1,0 +1,64 @@
+"""What a resumed search needs of Optuna: trials with given values, and the state of TPE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, TPESampler
+
+
+class GivenValues(BaseSampler):
+    """Takes the place of a study's sampler while a trial with given values is asked or told.
+
+    Args:
+        stored: The values, as the study holds them.
+    """
+
+    def __init__(self, stored: Mapping[str, Any]) -> None:
+        self._stored = stored
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+        return self._stored[name]
+
+
+def state_of(sampler: BaseSampler) -> str | None:
+    """Return what a sampler's next suggestion depends on besides the trials; None if unknown.
+
+    It is known of TPE: its generators. Not of grouped TPE, which also notes what it leaves out.
+    """
+    if type(sampler) is not TPESampler or sampler._group:  # noqa: SLF001
+        return None
+    return json.dumps([_written(generator) for generator in generators_of(sampler)])
+
+
+def restore(sampler: BaseSampler, state: str) -> None:
+    """Put back what `state_of` returned."""
+    for generator, written in zip(generators_of(sampler), json.loads(state), strict=True):
+        _restore(generator, written)
+
+
+def generators_of(sampler: Any) -> list[Any]:
+    """Return numpy's generators of a TPE sampler."""
+    return [sampler._rng.rng, sampler._random_sampler._rng.rng]  # noqa: SLF001
+
+
+def _written(generator: Any) -> dict[str, Any]:
+    state = generator.get_state(legacy=False)
+    key = state["state"]["key"].astype("<u4").tobytes().hex()
+    return {**state, "state": {"key": key, "pos": int(state["state"]["pos"])}}
+
+
+def _restore(generator: Any, written: dict[str, Any]) -> None:
+    import numpy as np  # Not at the top: where Optuna is missing, Optuna is to be named.
+
+    key = np.frombuffer(bytes.fromhex(written["state"]["key"]), "<u4")
+    generator.set_state({**written, "state": {**written["state"], "key": key}})

@@ -1,0 +1,123 @@
+"""A search space as Optuna's distributions, and points to and from a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import Trial
+
+from crystallize_opt.errors import UnsupportedSpaceError
+from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.codes import ChoiceIndex, Code, OnlyValue
+from crystallize_opt.space.numbers import Float, Integer
+from crystallize_opt.space.parameter import Parameter
+from crystallize_opt.space.space import SearchSpace
+
+
+class OptunaSpace:
+    """What Optuna searches in place of a `SearchSpace`.
+
+    Args:
+        space: The search space.
+
+    Attributes:
+        distributions: The distribution of each parameter that Optuna searches.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self.distributions: dict[str, BaseDistribution] = {}
+        # Parameters whose value in the study is not the user's value.
+        self._codes: dict[str, Code] = {}
+        for name, parameter in space.items():
+            if isinstance(parameter, Constant):
+                self._codes[name] = OnlyValue(parameter)
+                continue
+            self.distributions[name] = distribution_of(parameter)
+            is_choice = isinstance(parameter, (Categorical, Ordinal))
+            if is_choice and not (isinstance(parameter, Categorical) and fits_optuna(parameter)):
+                self._codes[name] = ChoiceIndex(parameter)
+
+    def decode(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Return the point of a space without conditions that a trial holds."""
+        if not self._codes:
+            return stored
+        return {name: self._decode_one(name, stored.get(name)) for name in self._space.names}
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """Return a point of a space with conditions, whose active parameters are suggested."""
+        chosen: dict[str, Any] = {}
+        for name in self._space.names:
+            if self._space.is_active(name, chosen):
+                distribution = self.distributions.get(name)
+                stored = distribution and _suggest_one(trial, name, distribution)
+                chosen[name] = self._decode_one(name, stored)
+        return chosen
+
+    def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the study stores for some or all parameters of a point."""
+        return {
+            name: self._codes[name].encode(value) if name in self._codes else value
+            for name, value in params.items()
+            if name in self.distributions
+        }
+
+    def _decode_one(self, name: str, stored: Any) -> Any:
+        return self._codes[name].decode(stored) if name in self._codes else stored
+
+
+def distribution_of(parameter: Parameter, choices: Any = None) -> BaseDistribution:
+    """Return Optuna's counterpart of a parameter.
+
+    Args:
+        parameter: The parameter.
+        choices: What a study is to hold instead of the choices. Default: the choices themselves
+            where Optuna can hold them, else their indices.
+
+    Raises:
+        UnsupportedSpaceError: There is none.
+    """
+    match parameter:
+        case Float():
+            return FloatDistribution(
+                parameter.low, parameter.high, log=parameter.log, step=parameter.step
+            )
+        case Integer():
+            return IntDistribution(
+                parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1
+            )
+        case Categorical() | Ordinal() if choices is not None:
+            return CategoricalDistribution(choices)
+        case Ordinal():
+            return IntDistribution(0, len(parameter.choices) - 1)
+        case Categorical():
+            fits = fits_optuna(parameter)
+            return CategoricalDistribution(
+                parameter.choices if fits else range(len(parameter.choices))
+            )
+    raise UnsupportedSpaceError(f"Optuna has no counterpart of {parameter!r}.")
+
+
+def fits_optuna(parameter: Categorical | Ordinal) -> bool:
+    """Whether Optuna can hold the choices themselves: JSON values of which no two are equal."""
+    choices = parameter.choices
+    storable = all(choice is None or type(choice) in (bool, int, float, str) for choice in choices)
+    return storable and len(set(choices)) == len(choices) and all(c == c for c in choices)
+
+
+def _suggest_one(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+    raise AssertionError(distribution)

@@ -1,0 +1,281 @@
+"""The book that every optimizer over a search space keeps: what was asked, told and attached."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from crystallize_opt.errors import InvalidParametersError, TellError, UnknownMetricError
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.best import BestSoFar, Criterion
+from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Told
+from crystallize_opt.trials.objective import Constraint
+from crystallize_opt.trials.observation import Observation, Status, as_number
+from crystallize_opt.trials.treatment import Treatment
+
+
+class Pending(NamedTuple):
+    """A treatment that was asked for and not told, and the backend's own handle of it."""
+
+    treatment: Treatment
+    handle: Any
+
+
+class Ledger:
+    """Names of trials, pending treatments, observations, and every call in order.
+
+    Args:
+        space: The search space.
+        criterion: What makes a trial the best.
+
+    Attributes:
+        calls: Every ask, enqueue, report, tell and attach, in order.
+        pending: The pending treatments, by name, in order.
+        observations: Everything that was told or attached, in order.
+        enqueued: Points that are to be suggested first, in order.
+        best: The best trial so far.
+    """
+
+    def __init__(self, space: SearchSpace, criterion: Criterion) -> None:
+        self.calls: list[Event] = []
+        self.pending: dict[str, Pending] = {}
+        self.observations: list[Observation] = []
+        self.enqueued: deque[dict[str, Any]] = deque()
+        self.best = BestSoFar(criterion)
+        self._space = space
+        self._criterion = criterion
+        self._count = 0
+        self._attached_names: set[str] = set()
+
+    def add(self, params: Mapping[str, Any], handle: Any) -> Treatment:
+        """Name a suggestion, and return it as a pending treatment."""
+        # No trial has this name, not even one that was attached.
+        while (name := f"trial_{self._count}") in self._attached_names:
+            self._count += 1
+        self._count += 1
+        treatment = Treatment(name, params)
+        self.pending[name] = Pending(treatment, handle)
+        return treatment
+
+    def asked(self, treatments: list[Treatment]) -> None:
+        """Note a call of `ask`."""
+        self.calls.append(Asked(tuple(treatments)))
+
+    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Note points that are to be suggested first.
+
+        Raises:
+            InvalidParametersError: One is no part of a point of the space; then none is noted.
+        """
+        for params in [_part(self._space, point) for point in points]:
+            self.enqueued.append(params)
+            self.calls.append(Enqueued(params))
+
+    def canonical(self, observation: Observation) -> Observation:
+        """Return an observation of a trial that was not asked for, ready to be attached.
+
+        Raises:
+            InvalidParametersError: Its parameters are not a point of the space.
+        """
+        treatment = observation.treatment
+        point = self._space.validate(treatment.params)
+        if any(type(point[name]) is not type(value) for name, value in treatment.params.items()):
+            plain = Treatment(treatment.name, point)
+            observation = dataclasses.replace(observation, treatment=plain)
+        return observation.checked(self._criterion.metrics)
+
+    def told(self, observation: Observation) -> None:
+        """Note that a pending treatment was told."""
+        del self.pending[observation.treatment.name]
+        self.calls.append(Told(observation))
+        self.observations.append(observation)
+        self.best.add(observation)
+
+    def attached(self, observation: Observation) -> None:
+        """Note that a trial was attached."""
+        self._count += 1
+        self._attached_names.add(observation.treatment.name)
+        self.calls.append(Attached(observation))
+        self.observations.append(observation)
+        self.best.add(observation)
+
+    def find(self, treatment: Treatment) -> Pending:
+        """Return the entry of a pending treatment, which may have been to another process.
+
+        Raises:
+            TellError: It was told before, was never asked for, or has other parameters.
+        """
+        pending = self.pending.get(treatment.name)
+        if pending is None:
+            told = any(treatment.name == each.treatment.name for each in self.observations)
+            what = "has already been told" if told else "was never asked for"
+            raise TellError(
+                f"{treatment.name!r} {what}. Pending: "
+                f"{', '.join(map(repr, self.pending)) or 'none'}. For trials of your own use "
+                "attach()."
+            )
+        if treatment is not pending.treatment and not self.same(treatment, pending.treatment):
+            raise TellError(
+                f"{treatment.name!r} with {dict(treatment.params)!r} is not the treatment this "
+                f"optimizer asked for under that name, {dict(pending.treatment.params)!r}."
+            )
+        return pending
+
+    def observation_of(self, told: Mapping[str, float]) -> Observation:
+        """Return the observation that a plain mapping stands for.
+
+        Raises:
+            TellError: It is no mapping, or none or several treatments are pending.
+            UnknownMetricError: A required metric is missing.
+        """
+        required = self._criterion.metrics
+        if not isinstance(told, Mapping):
+            raise TellError(
+                "tell() takes an Observation, or a mapping such as "
+                f"{{{required[0]!r}: 0.5}}, not {told!r}."
+            )
+        if len(self.pending) != 1:
+            raise TellError(
+                "A plain mapping can be told only while exactly one treatment is pending; "
+                f"{len(self.pending)} are: {', '.join(map(repr, self.pending)) or 'none'}. Tell "
+                "Observation(treatment, metrics) instead."
+            )
+        for metric in required:
+            if metric not in told:
+                raise UnknownMetricError(
+                    f"The metric {metric!r} is missing. Given: "
+                    f"{', '.join(map(repr, told)) or 'none'}."
+                )
+        (pending,) = self.pending.values()
+        metrics = dict(told)
+        for name, value in told.items():
+            # What is no number at all stays as it is: `checked` then names it.
+            if type(value) is not float and (number := as_number(value)) is not None:
+                metrics[name] = number
+        return Observation(pending.treatment, metrics)
+
+    def same(self, one: Treatment, other: Treatment) -> bool:
+        """Whether two treatments are the same point; of choices, equal ones are the same."""
+        try:
+            keys = [self._space.key(self._space.validate(each.params)) for each in (one, other)]
+        except InvalidParametersError:
+            return False
+        return keys[0] == keys[1]
+
+    def why_no_best(self) -> str:
+        """Return, in words, why there is no best treatment."""
+        if not self.observations:
+            return "There is no best treatment: nothing has been told yet."
+        if any(o.status is Status.COMPLETED for o in self.observations):
+            constraints = list(self._criterion.constraints)
+            return f"There is no best treatment: no trial satisfies {constraints!r}."
+        last = self.observations[-1]
+        return (
+            f"There is no best treatment: none of {len(self.observations)} trials completed. The "
+            f"last, {last.treatment.name!r}, is {last.status.value}: {last.error}"
+        )
+
+
+class Measured:
+    """The extremes of what was measured: the worst stands for trials that failed.
+
+    Only completed trials count.
+
+    Args:
+        criterion: The objectives and constraints.
+
+    Attributes:
+        worst: Of each objective's metric, the observation with the highest cost.
+        most_violating: Of each constrained metric, the observation that violates its constraints
+            most.
+        costs: Of each objective the lowest and the highest cost; empty before a trial completed.
+    """
+
+    def __init__(self, criterion: Criterion) -> None:
+        self.worst: dict[str, Observation] = {}
+        self.most_violating: dict[str, Observation] = {}
+        self.costs: list[tuple[float, float]] = []
+        # Metric and sign of each objective: looked up once, not for every trial.
+        self._objectives = [(each.metric, each.sign) for each in criterion.objectives]
+        self._constraints: dict[str, list[Constraint]] = {}
+        for constraint in criterion.constraints:
+            self._constraints.setdefault(constraint.metric, []).append(constraint)
+        self._violations = dict.fromkeys(self._constraints, -math.inf)
+        self._corrections: list[Callable[[], None]] = []
+
+    def teach(
+        self, learn: Callable[[Any, Observation], None], handle: Any, observation: Observation
+    ) -> None:
+        """Tell a backend of a trial, and then correct what the trial has changed.
+
+        Args:
+            learn: The backend's `_learn`.
+            handle: The backend's handle of the trial.
+            observation: What came of the trial.
+        """
+        changed = observation.status is Status.COMPLETED and self._add(observation)
+        learn(handle, observation)
+        for correct in self._corrections if changed else ():
+            correct()
+
+    def when_changed(self, correct: Callable[[], None]) -> None:
+        """Call `correct` whenever an extreme has changed: for failures that are told by one."""
+        self._corrections.append(correct)
+
+    def _add(self, observation: Observation) -> bool:
+        """Take a completed trial into account; return whether an extreme has changed."""
+        changed = False
+        if not self.costs:
+            self.costs = [(math.inf, -math.inf)] * len(self._objectives)
+        for position, (metric, sign) in enumerate(self._objectives):
+            cost = sign * observation.metrics[metric]
+            low, high = self.costs[position]
+            if low <= cost <= high:  # the usual case
+                continue
+            changed = True
+            if cost > high:
+                self.worst[metric] = observation
+            self.costs[position] = min(low, cost), max(high, cost)
+        for metric, constraints in self._constraints.items():
+            violation = max([each.violation(observation[metric]) for each in constraints])
+            if violation > self._violations[metric]:
+                self._violations[metric], changed = violation, True
+                self.most_violating[metric] = observation
+        return changed
+
+    @property
+    def worst_values(self) -> list[float]:
+        """Of each objective the worst value; empty before a trial completed."""
+        return [
+            sign * high for (_, sign), (_, high) in zip(self._objectives, self.costs, strict=False)
+        ]
+
+
+def _part(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return some parameters of a point in canonical form, in the space's order."""
+    if not isinstance(given, Mapping):
+        raise InvalidParametersError(f"enqueue() takes mappings of names to values, not {given!r}.")
+    if unknown := [name for name in given if name not in space]:
+        raise InvalidParametersError(
+            f"Unknown parameter {unknown[0]!r}. The space has: {', '.join(map(repr, space))}."
+        )
+    part: dict[str, Any] = {}
+    for name in space:
+        if name not in given:
+            continue
+        if not space.is_active(name, part):
+            needed = {each.parent: list(each.values) for each in space[name].conditions}
+            raise InvalidParametersError(
+                f"Parameter {name!r} cannot be enqueued without its parents: it needs {needed!r}."
+            )
+        try:
+            part[name] = space[name].canonical(given[name])
+        except InvalidParametersError as error:
+            raise InvalidParametersError(f"Parameter {name!r}: {error}") from None
+    for constraint in space.constraints:
+        if not constraint.holds(part):
+            raise InvalidParametersError(f"{part!r} violates {constraint!r}.")
+    return part

@@ -1,0 +1,132 @@
+"""Going through a recorded order of asks and tells again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
+from typing import Any, Protocol, runtime_checkable
+
+from crystallize_opt.errors import ReplayDiverged, SpaceExhausted, TellError
+from crystallize_opt.optimizers.ledger import Ledger
+from crystallize_opt.optimizers.unique import Backend, Proposals
+from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, SavedState, Told
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.treatment import Treatment
+
+
+@runtime_checkable
+class SavesState(Protocol):
+    """An optimizer that can take its own suggestions more cheaply than it makes them again.
+
+    A stored run keeps the state before some of the asks. A replay inserts the suggestions before
+    such an ask, restores the state, and makes only the later suggestions again.
+    """
+
+    def saved_state(self) -> str | None:
+        """Return what the next suggestion depends on besides the calls before it, as JSON.
+
+        None where that cannot be said: all asks are then replayed.
+        """
+
+    def restore_state(self, state: str) -> None:
+        """Put back what `saved_state` returned."""
+
+
+class Replayed(Backend, Protocol):
+    """What a replay needs of a `SpaceOptimizer`; see there."""
+
+    ledger: Ledger
+
+    @property
+    def versions(self) -> dict[str, str]: ...
+
+    def ask(self, n: int = 1) -> list[Treatment]: ...
+
+    def enqueue(self, *points: Mapping[str, Any]) -> None: ...
+
+    def report(
+        self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]
+    ) -> bool: ...
+
+    def tell(self, objective_values: Mapping[str, float]) -> None: ...
+
+    def attach(self, observations: Observation) -> int: ...
+
+
+def replay(
+    optimizer: Replayed,
+    proposals: Proposals,
+    events: Iterable[Event],
+    versions: Mapping[str, str] | None,
+    state: SavedState | None,
+) -> None:
+    """Go through a recorded order of asks and tells: see `SpaceOptimizer.replay`."""
+    asks = 0
+    for event in events:
+        if isinstance(event, Asked):
+            asks += 1
+            if state is not None and asks <= state.asks:
+                _repeat(optimizer, proposals, event)
+                continue
+            if state is not None and asks == state.asks + 1 and isinstance(optimizer, SavesState):
+                optimizer.restore_state(state.data)
+            _ask_again(optimizer, event, versions)
+        elif isinstance(event, Enqueued):
+            optimizer.enqueue(event.params)
+        elif isinstance(event, Attached):
+            optimizer.attach(event.observation)
+        elif isinstance(event, Told):
+            treatment = _pending(optimizer, event.observation.treatment.name)
+            optimizer.tell(dataclasses.replace(event.observation, treatment=treatment))
+        else:
+            treatment = _pending(optimizer, event.name)
+            if optimizer.report(treatment, event.replicate, event.metrics) != event.prune:
+                recorded = f"prune={event.prune}"
+                raise _diverged(optimizer, event.name, recorded, "the opposite", versions)
+
+
+def _pending(optimizer: Replayed, name: str) -> Treatment:
+    if name not in optimizer.ledger.pending:
+        raise TellError(f"The recorded order tells {name!r} before it asks for it.")
+    return optimizer.ledger.pending[name].treatment
+
+
+def _repeat(optimizer: Replayed, proposals: Proposals, event: Asked) -> None:
+    """Repeat an ask without the backend's choice of the points."""
+    treatments = []
+    for recorded in event.treatments:
+        handle = proposals.repeat(optimizer, recorded.params)
+        treatments.append(optimizer.ledger.add(recorded.params, handle))
+    optimizer.ledger.asked(treatments)
+
+
+def _ask_again(optimizer: Replayed, event: Asked, versions: Mapping[str, str] | None) -> None:
+    """Repeat an ask, and prove its suggestions equal to the recorded ones."""
+    try:
+        asked = optimizer.ask(len(event.treatments))
+    except SpaceExhausted:
+        asked = []
+    for old, new in zip_longest(event.treatments, asked):
+        if (
+            old is None
+            or new is None
+            or old.name != new.name
+            or not optimizer.ledger.same(old, new)
+        ):
+            before, now = (str(each and dict(each.params)) for each in (old, new))
+            raise _diverged(optimizer, (old or new).name, before, now, versions)
+
+
+def _diverged(
+    optimizer: Replayed,
+    name: str,
+    recorded: str,
+    now: str,
+    versions: Mapping[str, str] | None,
+) -> ReplayDiverged:
+    return ReplayDiverged(
+        f"The replay diverges at {name!r}: recorded {recorded}, now {now}. Versions recorded: "
+        f"{dict(versions) if versions else 'unknown'}; now: {optimizer.versions}. With the same "
+        "space, objective, seed, settings and versions it would not."
+    )

@@ -1,0 +1,153 @@
+"""From a backend's suggestions to points that may be tried.
+
+The one place that decides what happens where a backend suggests a point that violates a linear
+constraint or was suggested before, where it has no suggestion, and where a finite space ends.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from itertools import count
+from random import Random
+from typing import Any, Literal, Protocol
+
+from crystallize_opt.errors import SpaceExhausted
+from crystallize_opt.optimizers.ledger import Ledger
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.space.unseen import UnseenPoints
+
+Repeats = Literal["allowed", "not pending", "never"]
+"""Whether a point may be suggested again: always, once it is no longer pending, or never."""
+
+
+class Dropped(enum.StrEnum):
+    """Why a suggestion is not tried."""
+
+    INFEASIBLE = "violates a linear constraint"
+    REPEATED = "was suggested before"
+
+
+class Backend(Protocol):
+    """The hooks of `SpaceOptimizer` that make suggestions; see there."""
+
+    def _suggest(self) -> tuple[Any, dict[str, Any]] | None: ...
+
+    def _complete(self, params: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]: ...
+
+    def _insert(self, params: Mapping[str, Any]) -> Any: ...
+
+    def _drop(self, handle: Any, why: Dropped) -> None: ...
+
+
+class Proposals:
+    """Asks a backend until it suggests a point that may be tried.
+
+    Args:
+        space: The search space.
+        ledger: Knows what is pending, and what was enqueued.
+        rng: Draws the points that the backend does not find.
+        repeats: Whether a point may be suggested again.
+        asks_in_a_row: How many suggestions are dropped before a random point takes their place;
+            None: any number, until the backend raises `SpaceExhausted`.
+        gives_up: Where given, the search ends with this message, and no random point takes their
+            place.
+        apart_from: The name of a parameter that does not count where a finite space ends.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        ledger: Ledger,
+        rng: Random,
+        repeats: Repeats,
+        *,
+        asks_in_a_row: int | None,
+        gives_up: str | None,
+        apart_from: str | None,
+    ) -> None:
+        self.repeats = repeats
+        self._space = space
+        self._ledger = ledger
+        self._rng = rng
+        self._asks_in_a_row = asks_in_a_row
+        self._gives_up = gives_up
+        self._unseen: UnseenPoints | None = None
+        if repeats != "allowed":
+            unseen = UnseenPoints(space, rng, apart_from)
+            if repeats == "never" or unseen.is_finite:
+                self._unseen = unseen
+
+    def add(self, params: Mapping[str, Any]) -> None:
+        """Count a point as suggested."""
+        if self._unseen is not None:
+            self._unseen.add(params)
+
+    def repeat(self, backend: Backend, params: Mapping[str, Any]) -> Any:
+        """Insert a point that was suggested when the search was recorded; return its handle."""
+        if self._ledger.enqueued:
+            self._ledger.enqueued.popleft()
+        self.add(params)
+        return backend._insert(params)  # noqa: SLF001
+
+    def next(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
+        """Return the handle and the parameters of the next point.
+
+        Raises:
+            SpaceExhausted: Every point of a finite space has been suggested.
+        """
+        if self._ledger.enqueued:
+            return self._next_enqueued(backend)
+        unseen = self._unseen
+        if unseen is None and not self._space.constraints and not self._avoids_pending():
+            suggestion = backend._suggest()  # noqa: SLF001  (a hook of the same contract)
+            if suggestion is not None:  # the usual case: nothing to check
+                return suggestion
+            return self._fall_back(backend)
+        if unseen is not None and self._asks_in_a_row is not None:
+            unseen.require_any()
+        for _ in count() if self._asks_in_a_row is None else range(self._asks_in_a_row):
+            suggestion = backend._suggest()  # noqa: SLF001
+            if suggestion is None:
+                break
+            handle, params = suggestion
+            why = self._why_not(params)
+            if why is None:
+                return handle, params
+            backend._drop(handle, why)  # noqa: SLF001
+        return self._fall_back(backend)
+
+    def _avoids_pending(self) -> bool:
+        return self.repeats == "not pending" and bool(self._ledger.pending)
+
+    def _why_not(self, params: Mapping[str, Any]) -> Dropped | None:
+        """Return why a point may not be tried; else count it as suggested, and return None."""
+        if not self._space.satisfies_constraints(params):
+            return Dropped.INFEASIBLE
+        if self._avoids_pending():
+            key = self._space.key
+            point = key(params)
+            if any(point == key(each.treatment.params) for each in self._ledger.pending.values()):
+                return Dropped.REPEATED
+        if self._unseen is not None and not self._unseen.add(params) and self.repeats == "never":
+            return Dropped.REPEATED
+        return None
+
+    def _fall_back(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
+        """Return a random point that may be tried."""
+        if self._gives_up is not None:
+            raise SpaceExhausted(self._gives_up)
+        unseen = self._unseen
+        point = self._space.sample(self._rng) if unseen is None else unseen.draw()
+        return backend._complete(point)  # noqa: SLF001
+
+    def _next_enqueued(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
+        given = self._ledger.enqueued[0]
+        handle, params = backend._complete(given)  # noqa: SLF001
+        if not self._space.satisfies_constraints(params):
+            backend._drop(handle, Dropped.INFEASIBLE)  # noqa: SLF001
+            point = self._space.fixed(given).sample(self._rng)
+            handle, params = backend._complete(point)  # noqa: SLF001
+        self._ledger.enqueued.popleft()
+        self.add(params)
+        return handle, params

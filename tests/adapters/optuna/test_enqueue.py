@@ -1,0 +1,84 @@
+"""Points that OptunaOptimizer did not suggest: enqueued and attached ones, against Optuna's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from crystallize_opt import Float, Integer, Objective, Observation, Treatment
+from crystallize_opt.adapters import OptunaOptimizer
+
+LOSS = Objective("loss", "minimize")
+SPACE = {"x": Float(-5.0, 5.0), "lr": Float(1e-4, 1.0, log=True), "n": Integer(1, 50)}
+DISTRIBUTIONS: dict[str, BaseDistribution] = {
+    "x": FloatDistribution(-5.0, 5.0),
+    "lr": FloatDistribution(1e-4, 1.0, log=True),
+    "n": IntDistribution(1, 50),
+}
+SAMPLERS: dict[str, Callable[[], BaseSampler]] = {
+    "TPE": lambda: TPESampler(seed=3, multivariate=True, constant_liar=True),
+    "NSGA-II": lambda: NSGAIISampler(seed=3, population_size=6),
+    "CMA-ES": lambda: CmaEsSampler(seed=3),
+    "Random": lambda: RandomSampler(seed=3),
+    "QMC": lambda: QMCSampler(seed=3),
+}
+# Optuna calls some samplers and `enqueue_trial` experimental.
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+def loss(params: dict[str, float]) -> float:
+    return params["x"] ** 2 + params["lr"] + abs(params["n"] - 7) / 10
+
+
+def native_study(sampler: BaseSampler) -> optuna.Study:
+    return optuna.create_study(study_name="crystallize-opt", sampler=sampler)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_enqueued_points_are_those_of_enqueue_trial(name: str) -> None:
+    queue = {3: {"x": 1.0, "lr": 0.5, "n": 9}, 9: {"n": 40}, 15: {"lr": 0.125, "x": -2.0}}
+    study = native_study(SAMPLERS[name]())
+    optimizer = OptunaOptimizer(SPACE, LOSS, sampler=SAMPLERS[name](), duplicates=True)
+    for number in range(24):
+        if number in queue:
+            study.enqueue_trial(queue[number])
+            optimizer.enqueue(queue[number])
+        trial = study.ask(DISTRIBUTIONS)
+        (treatment,) = optimizer.ask()
+        assert treatment.params == trial.params
+        assert queue.get(number, {}).items() <= trial.params.items()
+        study.tell(trial, loss(trial.params))
+        optimizer.tell({"loss": loss(dict(treatment.params))})
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_attached_trials_are_those_of_add_trial(name: str) -> None:
+    known = [{"x": i / 2 - 3, "lr": 0.01 * (i + 1), "n": 4 * i + 1} for i in range(12)]
+    study = native_study(SAMPLERS[name]())
+    optimizer = OptunaOptimizer(SPACE, LOSS, sampler=SAMPLERS[name](), duplicates=True)
+    for params in known:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=DISTRIBUTIONS, value=loss(params)
+            )
+        )
+    optimizer.attach(
+        [Observation(Treatment(f"known_{i}", p), {"loss": loss(p)}) for i, p in enumerate(known)]
+    )
+    for _ in range(20):
+        trial = study.ask(DISTRIBUTIONS)
+        (treatment,) = optimizer.ask()
+        assert treatment.params == trial.params
+        study.tell(trial, loss(trial.params))
+        optimizer.tell({"loss": loss(dict(treatment.params))})
