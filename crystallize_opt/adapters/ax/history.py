@@ -75,8 +75,8 @@ def history_from_ax(client: Any) -> History:
 
 def _import_ax() -> Any:
     with needs("An Ax client needs", "ax", extra="ax"):
-        from crystallize_opt.adapters.ax.optimizer import _importing
-    with _importing():
+        from crystallize_opt.adapters.ax.optimizer import importing_ax
+    with importing_ax():
         from crystallize_opt.adapters.ax import client as ax_client
     return ax_client
 

@@ -34,14 +34,9 @@ same strategy. What differs from a loop written by hand:
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
-import os
 import secrets
-import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +44,7 @@ from crystallize_opt.adapters.ax.metrics import AxMetrics, Outcome, without_sems
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
+from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
@@ -61,7 +57,14 @@ if TYPE_CHECKING:
 if importlib.util.find_spec("ax") is None:
     raise ModuleNotFoundError("No module named 'ax'", name="ax")
 
-_logger = logging.getLogger("crystallize_opt")
+importing_ax = partial(
+    quiet_import,
+    "ax.api.client",
+    "Ax",
+    # It says on stderr that SQLAlchemy is installed, by a handler that the import sets up.
+    silences="ax.storage.sqa_store.with_db_settings_base",
+)
+"""Around an import of Ax: a context manager."""
 
 
 class AxOptimizer(SpaceOptimizer[int]):
@@ -112,7 +115,7 @@ class AxOptimizer(SpaceOptimizer[int]):
             settings={"generation_strategy": generation_strategy},
             repeats="never" if space.size < math.inf else "allowed",
         )
-        with _importing():
+        with importing_ax():
             from crystallize_opt.adapters.ax import client
             from crystallize_opt.adapters.ax import space as ax_space
         drawn = secrets.randbits(32) if self.seed is None else self.seed
@@ -180,28 +183,3 @@ class AxOptimizer(SpaceOptimizer[int]):
         stand_in = self._metrics.stand_in(self.measured)
         if stand_in is not None:
             self._client.add_data(index, stand_in if self._tells_sems else without_sems(stand_in))
-
-
-@contextmanager
-def _importing() -> Iterator[None]:
-    """Import Ax without a trace: it sets environment variables and warning filters, and prints."""
-    if "ax.api.client" not in sys.modules:
-        _logger.info("Importing Ax, which takes some seconds; once in a process.")
-    # It says on stderr that SQLAlchemy is installed, by a handler that the import sets up.
-    chatty = logging.getLogger("ax.storage.sqa_store.with_db_settings_base")
-    environment = dict(os.environ)
-    chatty.addFilter(_nothing)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        chatty.removeFilter(_nothing)
-        for name in os.environ.keys() - environment.keys():
-            value = os.environ.pop(name)
-            # scikit-learn sets these for OpenMP, which reads them when it starts, perhaps later.
-            os.putenv(name, value)
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False

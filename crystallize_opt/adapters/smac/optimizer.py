@@ -38,12 +38,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.adapters.smac.quiet import importing_smac
 from crystallize_opt.errors import UnsupportedSpaceError, UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.runtime.checks import whole_number
+from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective
@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 for _library in ("smac", "ConfigSpace"):
     if importlib.util.find_spec(_library) is None:
         raise ModuleNotFoundError(f"No module named {_library!r}", name=_library)
+
+importing_smac = partial(quiet_import, "smac", "SMAC", undoes_logging=True)
+"""Around an import of SMAC, dask and what they bring: a context manager."""
 
 _LARGEST_COST = 1e100  # The squares of costs must not overflow.
 

@@ -3,8 +3,8 @@
 SMAC searches what it can hold as it is: floats, integers, log scales, conditions. The rest is
 stored in another form, and comes back exact: see `_stored`.
 
-It is not the ConfigurationSpace of `SearchSpace.to_configspace()`. That one is made to be read by
-people and other programs, with the values themselves; this one is made to be searched.
+It is not the ConfigurationSpace of `crystallize_opt.adapters.configspace`. That one is made to be
+read by people and other programs, with the values themselves; this one is made to be searched.
 """
 
 from __future__ import annotations
@@ -55,105 +55,52 @@ _SLACK = 1e-10
 _ATTEMPTS = 20
 
 
-class Stored(Code):
+class Stored:
     """How one parameter is stored in SMAC.
 
-    Attributes:
+    Args:
+        code: The form of its values.
         hyperparameter: What SMAC has in the parameter's place.
-        is_native: Whether SMAC stores the user's own number.
     """
 
-    hyperparameter: Any
-    is_native = False
+    def __init__(self, code: Code, hyperparameter: Any) -> None:
+        self.code = code
+        self.hyperparameter = hyperparameter
+        self.is_native = isinstance(code, Number)  # Then SMAC stores the user's own number.
+        self.decode = code.decode
+
+    def encode(self, value: Any) -> Any:
+        """Return what SMAC stores, of the very type that SMAC's own suggestions have.
+
+        The type matters: SMAC finds a configuration again by a hash of its text.
+        """
+        stored = self.code.encode(value)
+        match self.code:
+            case Number():  # Rounded to 13 decimals, a bound may be outside of the range.
+                return min(max(stored, self.hyperparameter.lower), self.hyperparameter.upper)
+            case Position():
+                return round(stored, _DECIMALS)
+            case ChoiceIndex():
+                return np.int64(stored)
+        return stored
 
     def numbers(self, vector: Any) -> Any:
         """Return the user's numbers for SMAC's internal ones: a float or an array of floats."""
-        raise NotImplementedError
-
-
-class _Number(Number, Stored):
-    """A float or an integer as it is. Rounded to 13 decimals, a bound may be out of the range."""
-
-    is_native = True
-
-    def __init__(self, parameter: Float | Integer, name: str) -> None:
-        super().__init__(parameter)
-        kind = (
-            UniformIntegerHyperparameter
-            if isinstance(parameter, Integer)
-            else UniformFloatHyperparameter
-        )
-        default: Any = parameter.default if parameter.has_default else None
-        self.hyperparameter = kind(name, parameter.low, parameter.high, default, log=parameter.log)
-
-    def encode(self, value: Any) -> Any:
-        return min(max(value, self.hyperparameter.lower), self.hyperparameter.upper)
-
-    def numbers(self, vector: Any) -> Any:
-        return np.round(self.hyperparameter.to_value(vector), _DECIMALS)
-
-
-class _Position(Position, Stored):
-    """A float as its position in the range, with 13 decimals."""
-
-    def __init__(self, parameter: Float, name: str) -> None:
-        super().__init__(parameter)
-        default = self.encode(parameter.default) if parameter.has_default else None
-        self.hyperparameter = UniformFloatHyperparameter(name, 0.0, 1.0, default)
-
-    def encode(self, value: float) -> float:
-        return round(super().encode(value), _DECIMALS)
-
-    def numbers(self, vector: Any) -> Any:
-        low, high, position = self.parameter.low, self.parameter.high, np.round(vector, _DECIMALS)
-        if self.parameter.log:
-            value = np.exp(between(math.log(low), math.log(high), position))
-        else:
-            value = between(low, high, position)
-        return np.clip(value, low, high)
-
-
-class _GridIndex(GridIndex, Stored):
-    """A number on a grid as its index."""
-
-    def __init__(self, parameter: Float | Integer, name: str) -> None:
-        super().__init__(parameter)
-        default = self.encode(parameter.default) if parameter.has_default else None
-        last = int(parameter.size) - 1
-        self.hyperparameter = UniformIntegerHyperparameter(name, 0, last, default)
-
-    def numbers(self, vector: Any) -> Any:
-        step = float(self.parameter.step or 1)
-        return self.parameter.low + self.hyperparameter.to_value(vector) * step
-
-
-class _ChoiceIndex(ChoiceIndex, Stored):
-    """A choice as its index, of the very type that SMAC's own suggestions have.
-
-    The type matters: SMAC finds a configuration again by a hash of its text.
-    """
-
-    def __init__(self, parameter: Categorical | Ordinal, name: str) -> None:
-        super().__init__(parameter)
-        kind = (
-            OrdinalHyperparameter if isinstance(parameter, Ordinal) else CategoricalHyperparameter
-        )
-        default = parameter.index(parameter.default) if parameter.has_default else 0
-        self.hyperparameter = kind(name, range(len(parameter.choices)), default)
-
-    def encode(self, value: Any) -> Any:
-        return np.int64(super().encode(value))
-
-
-class _OnlyValue(OnlyValue, Stored):
-    """A constant, or a range of a single value, which ConfigSpace refuses."""
-
-    def __init__(self, parameter: Parameter, name: str) -> None:
-        super().__init__(parameter)
-        self.hyperparameter = Constant(name, 0)
-
-    def numbers(self, vector: Any) -> Any:
-        return vector * 0.0 + float(self.decode())
+        parameter = self.code.parameter
+        match self.code:
+            case Number():
+                return np.round(self.hyperparameter.to_value(vector), _DECIMALS)
+            case GridIndex():
+                step = float(parameter.step or 1)
+                return parameter.low + self.hyperparameter.to_value(vector) * step
+            case Position():
+                low, high, position = parameter.low, parameter.high, np.round(vector, _DECIMALS)
+                if parameter.log:
+                    value = np.exp(between(math.log(low), math.log(high), position))
+                else:
+                    value = between(low, high, position)
+                return np.clip(value, low, high)
+        return vector * 0.0 + float(self.decode(0))
 
 
 def _stored(name: str, parameter: Parameter) -> Stored:
@@ -162,17 +109,36 @@ def _stored(name: str, parameter: Parameter) -> Stored:
     Raises:
         UnsupportedSpaceError: There is no exact way.
     """
+    code: Code
+    given: Any = parameter.default if parameter.has_default else None
+    default: Any = None
     match parameter:
         case Categorical() | Ordinal():
-            return _ChoiceIndex(parameter, name)
+            code = ChoiceIndex(parameter)
+            choice: Any = CategoricalHyperparameter
+            if isinstance(parameter, Ordinal):
+                choice = OrdinalHyperparameter
+            default = code.encode(given) if parameter.has_default else 0
+            return Stored(code, choice(name, range(len(parameter.choices)), default))
         case Parameter(size=1):
-            return _OnlyValue(parameter, name)
-        case Float(step=None):
-            return (_Number if _fits_floats(parameter) else _Position)(parameter, name)
-        case Integer(step=None) if _fits_integers(parameter):
-            return _Number(parameter, name)
+            return Stored(OnlyValue(parameter), Constant(name, 0))
+        case Float(step=None) if not _fits(parameter):
+            code = Position(parameter)
+            if parameter.has_default:
+                default = round(code.encode(given), _DECIMALS)
+            return Stored(code, UniformFloatHyperparameter(name, 0.0, 1.0, default))
+        case Float(step=None) | Integer(step=None) if _fits(parameter):
+            number: Any = UniformFloatHyperparameter
+            if isinstance(parameter, Integer):
+                number = UniformIntegerHyperparameter
+            low, high, log = parameter.low, parameter.high, parameter.log
+            return Stored(Number(parameter), number(name, low, high, given, log=log))
         case Float() | Integer(log=False) if parameter.size <= _MOST_INTEGERS:
-            return _GridIndex(parameter, name)
+            code = GridIndex(parameter)
+            if parameter.has_default:
+                default = code.encode(given)
+            last = int(parameter.size) - 1
+            return Stored(code, UniformIntegerHyperparameter(name, 0, last, default))
     raise UnsupportedSpaceError(
         f"SMACOptimizer cannot take {name!r}, {parameter!r}: ConfigSpace holds whole numbers as "
         "floats, which are exact up to 2**53 only. Narrow the range, or use OptunaOptimizer or "
@@ -180,14 +146,13 @@ def _stored(name: str, parameter: Parameter) -> Stored:
     )
 
 
-def _fits_floats(parameter: Float) -> bool:
-    """Whether ConfigSpace's 13 decimals are enough for the range."""
+def _fits(parameter: Float | Integer) -> bool:
+    """Whether ConfigSpace holds the range as it is: its floats have 13 decimals."""
+    largest = max(abs(parameter.low), abs(parameter.high))
+    if isinstance(parameter, Integer):
+        return largest <= _MOST_INTEGERS
     smallest = parameter.low if parameter.log else parameter.high - parameter.low
-    return smallest >= _SMALLEST and max(abs(parameter.low), abs(parameter.high)) <= _LARGEST
-
-
-def _fits_integers(parameter: Integer) -> bool:
-    return max(abs(parameter.low), abs(parameter.high)) <= _MOST_INTEGERS
+    return smallest >= _SMALLEST and largest <= _LARGEST
 
 
 class SearchedSpace:
@@ -281,8 +246,10 @@ class SearchedSpace:
             for condition in parameter.conditions:
                 storage = self._storages[condition.parent]
                 inherited = conditions[condition.parent]
-                if not isinstance(storage, _OnlyValue):  # SMAC's initial design mistakes its value
-                    values = [storage.parameter.canonical(value) for value in condition.values]
+                if not isinstance(
+                    storage.code, OnlyValue
+                ):  # SMAC's initial design mistakes its value
+                    values = [storage.code.parameter.canonical(value) for value in condition.values]
                     inherited = {condition.parent: [*map(storage.encode, values)]} | inherited
                 for parent, allowed in inherited.items():
                     before = needed.get(parent, allowed)
