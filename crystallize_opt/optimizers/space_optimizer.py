@@ -22,6 +22,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.plain_data import describe
 from crystallize_opt.runtime.checks import checked_seed
 from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.space.space import SearchSpace, as_space
@@ -560,11 +561,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 def _settings(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from crystallize_opt.storage.description import setting
-
     given = signature.bind(*args, **kwargs)
     given.apply_defaults()
     described = ("space", "objective", "constraints", "seed")
     return {
-        name: setting(value) for name, value in given.arguments.items() if name not in described
+        name: describe(value) for name, value in given.arguments.items() if name not in described
     }
