@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, SupportsIndex, cast
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
+from crystallize_opt.plain_data import Other
 from crystallize_opt.space import as_dict
 from crystallize_opt.space.choices import Categorical
 from crystallize_opt.space.constraint import LinearConstraint
@@ -18,6 +19,10 @@ from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter, RandomSource, real_number
 
 _SAMPLE_ATTEMPTS = 10_000
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 class SearchSpace(Mapping[str, Parameter]):
@@ -242,13 +247,18 @@ class SearchSpace(Mapping[str, Parameter]):
         # A list is built in half of the time of a generator.
         return tuple([(name, parameters[name].identity(value)) for name, value in params.items()])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, other: Other = _itself) -> dict[str, Any]:
         """Return the space as plain data; `from_dict` gives back an equal space.
 
-        It can be written as JSON where all choices and constants are None, bool, int, float, str,
-        or tuples, lists and dicts of these.
+        It can be written as JSON where all choices and constants are None, bool, numbers, texts,
+        bytes, dates, paths and such of the standard library, or tuples, lists, dicts and sets of
+        these.
+
+        Args:
+            other: Returns what is written for any other choice or constant; by default, the object
+                itself.
         """
-        return as_dict.encode_space(self._parameters, self.constraints)
+        return as_dict.encode_space(self._parameters, self.constraints, other)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchSpace:

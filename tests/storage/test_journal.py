@@ -27,15 +27,9 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import RunLocked, StorageError
+from crystallize_opt.plain_data import StoredObject
 from crystallize_opt.storage.journal import SCHEMA_VERSION, RunWriter, read_run
-from crystallize_opt.storage.records import (
-    StoredObject,
-    plain,
-    read_observation,
-    to_text,
-    unplain,
-    write_observation,
-)
+from crystallize_opt.storage.records import read_observation, to_text, write_observation
 from tests.recording.killed_runs import exactly
 from tests.toy import toy_experiment
 
@@ -100,27 +94,6 @@ def test_an_observation_is_read_as_it_was_written(observation: Observation) -> N
 
     assert text.isascii()
     assert repr(read) == repr(observation)  # repr, because nan is not equal to itself
-
-
-plain_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner)
-        | st.lists(inner).map(tuple)
-        | st.dictionaries(st.text() | st.integers() | st.tuples(st.text()), inner)
-    ),
-)
-
-
-@given(plain_values)
-def test_plain_data_are_read_as_they_were_written(value: Any) -> None:
-    import json
-
-    assert repr(unplain(json.loads(to_text({"it": plain(value)}))["it"])) == repr(value)
-
-
-def test_an_object_is_not_serialised() -> None:
-    assert unplain(plain(len)) == StoredObject("builtins.len")
 
 
 class Kernel:
