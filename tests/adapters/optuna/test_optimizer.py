@@ -46,7 +46,6 @@ from crystallize_opt import (
     SearchSpace,
     SpaceExhausted,
     Status,
-    Treatment,
     data_source,
     pipeline_step,
 )
@@ -581,54 +580,6 @@ def test_grid_ends_with_space_exhausted() -> None:
         optimizer.ask()
 
 
-# Attach ---------------------------------------------------------------------------------------
-
-
-def test_attached_trials_are_in_the_study_with_their_values() -> None:
-    space = SearchSpace(
-        {
-            "kind": Categorical(["a", (1, 2)]),
-            "x": Float(0.0, 1.0, step=0.1).when(kind="a"),
-            "size": Ordinal(["s", "m"]),
-            "k": Constant(3),
-        }
-    )
-    points = [
-        {"kind": "a", "x": 0.3, "size": "m", "k": 3},
-        {"kind": (1, 2), "size": "s", "k": 3},
-    ]
-    done, failed = (Treatment(f"old_{i}", point) for i, point in enumerate(points))
-    optimizer = OptunaOptimizer(space, LOSS, seed=0)
-    optimizer.attach([Observation(done, {"loss": 0.25}), Observation(failed, status=Status.FAILED)])
-
-    first, second = optimizer.study.trials
-    assert (first.params, first.value) == ({"kind": 0, "x": 0.3, "size": 1}, 0.25)
-    assert (second.params, second.state) == ({"kind": 1, "size": 0}, TrialState.PRUNED)
-    assert optimizer.get_best_treatment() is done
-    assert optimizer.ask()[0].name == "trial_2"
-
-
-def test_attached_trials_count_for_the_sampler() -> None:
-    space = SearchSpace(SQUARE)
-    history = [space.sample(seed) for seed in range(15)]
-    ours = OptunaOptimizer(space, LOSS, sampler=TPESampler(seed=5))
-    ours.attach(
-        Observation(Treatment(f"old_{i}", p), {"loss": any_loss(p)}) for i, p in enumerate(history)
-    )
-    study = optuna.create_study(sampler=TPESampler(seed=5), study_name="native")
-    distributions: dict[str, optuna.distributions.BaseDistribution] = {
-        name: optuna.distributions.FloatDistribution(0, 1) for name in space
-    }
-    for point in history:
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=point, distributions=distributions, value=any_loss(point)
-            )
-        )
-
-    assert dict(ours.ask()[0].params) == study.ask(distributions).params
-
-
 # Refusals and side effects --------------------------------------------------------------------
 
 
@@ -638,8 +589,8 @@ def test_attached_trials_count_for_the_sampler() -> None:
         ({"sampler": TPESampler}, r"Did you mean TPESampler\(\)"),
         ({"sampler": 3}, "takes an Optuna sampler, not 3"),
         ({"pruner": optuna.pruners.MedianPruner}, r"Did you mean MedianPruner\(\)"),
-        ({"seed": -1}, r"\[0, 2\*\*32\)"),
-        ({"seed": 2**32}, r"\[0, 2\*\*32\)"),
+        ({"seed": -1}, "from 0 to 4294967295"),
+        ({"seed": 2**32}, "from 0 to 4294967295"),
         ({"seed": 0.5}, "not 0.5"),
         ({"objective": [LOSS, Objective("b", "maximize")], "sampler": CmaEsSampler()}, "one obj"),
         (
