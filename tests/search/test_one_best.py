@@ -239,7 +239,7 @@ def test_the_history_has_the_best_of_trials_of_any_fidelity() -> None:
     rng = random.Random(0)
     completed: list[tuple[int, float]] = []
     for number in range(60):
-        level = rng.choices([1, 3, 9], [30, 10, 1])[0]
+        level = rng.choices([1, 3, 9], [30, 10, 3])[0]
         outcome: dict[str, Any] = {"loss": rng.choice([-1.5, 0.0, 0.25, 1.0])}
         if rng.random() < 0.3:
             outcome["failed"] = True
