@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import json
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import crystallize_opt
 from crystallize_opt import (
     Categorical,
     Constant,
@@ -508,9 +508,8 @@ def test_without_configspace_the_message_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ConfigSpace", None)
     monkeypatch.delitem(sys.modules, "crystallize_opt.adapters.configspace", raising=False)
-    monkeypatch.delattr(crystallize_opt, "configspace", raising=False)
     with pytest.raises(MissingExtraError, match=r'pip install "crystallize-opt\[smac\]"') as caught:
-        to_configspace(SearchSpace({"x": (0.0, 1.0)}))
+        importlib.import_module("crystallize_opt.adapters.configspace")
     assert caught.value.name == "ConfigSpace"
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 

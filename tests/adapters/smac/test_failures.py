@@ -55,13 +55,13 @@ def test_after_ten_failures_it_still_suggests_and_nothing_runs() -> None:
     search(optimizer, 2)
 
 
-def test_the_model_does_not_learn_from_an_abandoned_trial() -> None:
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.COMPLETED])
+def test_the_model_learns_from_every_failure_but_abandoned_trials(status: Status) -> None:
     optimizer = SMACOptimizer(SQUARE, LOSS, seed=0)
     search(optimizer, 2)
-    fail(optimizer, Status.ABANDONED)
-    assert rows_of_the_model(optimizer) == 2
-    fail(optimizer, Status.FAILED)
-    assert rows_of_the_model(optimizer) == 3
+    fail(optimizer, status)
+
+    assert rows_of_the_model(optimizer) == (2 if status is Status.ABANDONED else 3)
     assert optimizer.facade.runhistory.running == 0
 
 
