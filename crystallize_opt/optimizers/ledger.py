@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from crystallize_opt.errors import InvalidParametersError, TellError, UnknownMetricError
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import BestSoFar, Criterion
-from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Told
+from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
 from crystallize_opt.trials.objective import Constraint
 from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
@@ -49,6 +49,7 @@ class Ledger:
         self._criterion = criterion
         self._count = 0
         self._attached_names: set[str] = set()
+        self._replicates: dict[str, int] = {}  # So many were reported of a pending treatment.
 
     def add(self, params: Mapping[str, Any], handle: Any) -> Treatment:
         """Name a suggestion, and return it as a pending treatment."""
@@ -73,6 +74,28 @@ class Ledger:
         for params in [_part(self._space, point) for point in points]:
             self.enqueued.append(params)
             self.calls.append(Enqueued(params))
+
+    def reported(self, report: Reported) -> None:
+        """Note that one replicate of a pending treatment was reported."""
+        self.calls.append(report)
+        self._replicates[report.name] = report.replicate + 1
+
+    def report_rest(
+        self,
+        report: Callable[[Any, int, Mapping[str, float]], bool],
+        handle: Any,
+        observation: Observation,
+    ) -> None:
+        """Report the replicates that were not: the last one, and all of a trial that is attached.
+
+        Args:
+            report: The backend's `_report`.
+            handle: The backend's handle of the trial.
+            observation: What came of the trial.
+        """
+        known = self._replicates.pop(observation.treatment.name, 0)
+        for replicate in observation.replicates[known:]:
+            report(handle, replicate.index, replicate)
 
     def canonical(self, observation: Observation) -> Observation:
         """Return an observation of a trial that was not asked for, ready to be attached.

@@ -257,7 +257,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         if not self.capabilities.pruning:
             return False
         prune = self._report(self.ledger.find(treatment).handle, replicate, metrics)
-        self.ledger.calls.append(Reported(treatment.name, replicate, dict(metrics), prune))
+        self.ledger.reported(Reported(treatment.name, replicate, dict(metrics), prune))
         return prune
 
     def tell(self, objective_values: Mapping[str, float]) -> None:
@@ -279,6 +279,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             objective_values = self.ledger.observation_of(objective_values)
         observation = objective_values.checked(self.required_metrics)
         handle = self.ledger.find(observation.treatment).handle
+        if self.capabilities.pruning:
+            self.ledger.report_rest(self._report, handle, observation)
         self.measured.teach(self._learn, handle, observation)
         self.ledger.told(observation)
 
@@ -324,8 +326,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         for observation in inside:
             params = observation.treatment.params
             handle = self._insert(params)
-            for replicate in observation.replicates if self.capabilities.pruning else ():
-                self._report(handle, replicate.index, replicate)
+            if self.capabilities.pruning:
+                self.ledger.report_rest(self._report, handle, observation)
             self.measured.teach(self._learn, handle, observation)
             self._proposals.add(params)
             self.ledger.attached(observation)

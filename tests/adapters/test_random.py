@@ -96,10 +96,3 @@ def test_a_sampler_that_leaves_the_space_is_named() -> None:
 def test_a_sampler_is_a_function() -> None:
     with pytest.raises(UsageError, match="takes a function"):
         RandomOptimizer({"x": (0.0, 1.0)}, LOSS, sampler=3)  # type: ignore[arg-type]
-
-
-def test_only_a_sampler_may_use_the_global_generators() -> None:
-    space = {"x": (0.0, 1.0)}
-
-    assert not RandomOptimizer(space, LOSS).may_use_global_random_state
-    assert RandomOptimizer(space, LOSS, sampler=lambda _, __: {}).may_use_global_random_state

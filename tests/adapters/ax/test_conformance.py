@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,17 +10,17 @@ import pytest
 
 from crystallize_opt import Constraint, Objective, SearchSpace, SpaceOptimizer
 from crystallize_opt.adapters import AxOptimizer
-from crystallize_opt.adapters.ax.optimizer import importing_ax
 from crystallize_opt.testing import OptimizerContract
 
 
 def sobol_strategy(seed: int | None) -> Any:
-    # Here and in this way, so that a test sees what the adapter's import of Ax does to a process.
-    with importing_ax():
-        from ax.adapter.registry import Generators
-        from ax.generation_strategy.generation_node import GenerationNode
-        from ax.generation_strategy.generation_strategy import GenerationStrategy
-        from ax.generation_strategy.generator_spec import GeneratorSpec
+    if "ax" not in sys.modules:
+        # The adapter imports Ax, here, so that a test sees what that does to a process.
+        AxOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"))
+    from ax.adapter.registry import Generators
+    from ax.generation_strategy.generation_node import GenerationNode
+    from ax.generation_strategy.generation_strategy import GenerationStrategy
+    from ax.generation_strategy.generator_spec import GeneratorSpec
 
     spec = GeneratorSpec(Generators.SOBOL, generator_kwargs={"seed": seed})
     node = GenerationNode(name="Sobol", should_deduplicate=True, generator_specs=[spec])
@@ -29,7 +30,7 @@ def sobol_strategy(seed: int | None) -> Any:
 class AxContract(OptimizerContract):
     asks_per_test = 7
     most_pending = 8
-    trap_trials = 0  # test_ax.py has that test
+    trap_trials = 0  # test_failures.py has that test
 
     def strategy(self, seed: int | None) -> Any:
         return None

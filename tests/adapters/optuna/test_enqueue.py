@@ -47,7 +47,11 @@ def native_study(sampler: BaseSampler) -> optuna.Study:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_enqueued_points_are_those_of_enqueue_trial(name: str) -> None:
-    queue = {3: {"x": 1.0, "lr": 0.5, "n": 9}, 9: {"n": 40}, 15: {"lr": 0.125, "x": -2.0}}
+    queue: dict[int, dict[str, float]] = {
+        3: {"x": 1.0, "lr": 0.5, "n": 9},
+        9: {"n": 40},
+        15: {"lr": 0.125, "x": -2.0},
+    }
     study = native_study(SAMPLERS[name]())
     optimizer = OptunaOptimizer(SPACE, LOSS, sampler=SAMPLERS[name](), duplicates=True)
     for number in range(24):

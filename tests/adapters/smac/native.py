@@ -21,6 +21,11 @@ from ConfigSpace import (
 )
 from ConfigSpace import Constant as NativeConstant
 from ConfigSpace.hyperparameters import Hyperparameter
+from smac import Scenario
+from smac.acquisition.maximizer import LocalAndSortedRandomSearch, LocalSearch
+from smac.facade.abstract_facade import AbstractFacade
+from smac.main.exceptions import ConfigurationSpaceExhaustedException
+from smac.runhistory import StatusType, TrialValue
 
 from crystallize_opt import (
     Categorical,
@@ -35,19 +40,8 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.optimizer import importing_smac
 from crystallize_opt.space.parameter import Parameter
 from tests.adapters.parity import any_loss
-
-with importing_smac():  # pytest turns the warnings of its dependencies into errors
-    from smac import (
-        Scenario,
-    )
-    from smac.acquisition.maximizer import LocalAndSortedRandomSearch, LocalSearch
-    from smac.facade.abstract_facade import AbstractFacade
-    from smac.main.exceptions import ConfigurationSpaceExhaustedException
-    from smac.runhistory import StatusType, TrialValue
-
 
 Facade = type[AbstractFacade]
 ONLY_THE_INITIAL_DESIGN = -1
@@ -77,6 +71,12 @@ def fail(optimizer: SMACOptimizer, status: Status = Status.FAILED) -> Treatment:
 def told(optimizer: SMACOptimizer) -> list[tuple[Any, StatusType]]:
     """What SMAC knows of its trials: cost and status."""
     return [(value.cost, value.status) for value in optimizer.facade.runhistory.values()]
+
+
+def rows_of_the_model(optimizer: SMACOptimizer) -> int:
+    vectors, costs = optimizer.facade._runhistory_encoder.transform(budget_subset=[None])
+    assert len(vectors) == len(costs)
+    return len(vectors)
 
 
 # A loop written by hand ------------------------------------------------------------------------

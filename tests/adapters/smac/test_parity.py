@@ -8,34 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ConfigSpace import (
-    ConfigurationSpace,
-    UniformFloatHyperparameter,
-)
+from ConfigSpace import ConfigurationSpace, UniformFloatHyperparameter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from crystallize_opt import (
-    Objective,
-    Observation,
-    SearchSpace,
+from smac import (
+    AlgorithmConfigurationFacade,
+    BlackBoxFacade,
+    HyperparameterOptimizationFacade,
+    MultiFidelityFacade,
+    RandomFacade,
+    Scenario,
 )
+from smac.runhistory import TrialValue
+
+from crystallize_opt import Objective, Observation, SearchSpace
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.optimizer import importing_smac
 from crystallize_opt.trials.objective import Direction
-from tests.strategies import spaces
-
-with importing_smac():  # pytest turns the warnings of its dependencies into errors
-    from smac import (
-        AlgorithmConfigurationFacade,
-        BlackBoxFacade,
-        HyperparameterOptimizationFacade,
-        MultiFidelityFacade,
-        RandomFacade,
-        Scenario,
-    )
-    from smac.runhistory import TrialValue
-
 from tests.adapters.parity import any_loss, exactly, search
 from tests.adapters.smac.native import (
     LOSS,
@@ -46,6 +34,7 @@ from tests.adapters.smac.native import (
     SortedLocalSearch,
     native_suggestions,
 )
+from tests.strategies import spaces
 
 # Parity with a loop written by hand ------------------------------------------------------------
 

@@ -13,15 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from smac.acquisition.maximizer import LocalAndSortedRandomSearch
+from smac.model.random_forest.random_forest import RandomForest
 
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.optimizer import importing_smac
-
-with importing_smac():  # pytest turns the warnings of its dependencies into errors
-    from smac.acquisition.maximizer import LocalAndSortedRandomSearch
-    from smac.model.random_forest.random_forest import RandomForest
-
-    from crystallize_opt.adapters.smac import facade as facade_module
+from crystallize_opt.adapters.smac import facade as facade_module
 from tests.adapters.parity import search
 from tests.adapters.smac.native import LOSS, SQUARE
 

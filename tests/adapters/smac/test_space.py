@@ -11,6 +11,12 @@ import pytest
 from ConfigSpace.util import get_one_exchange_neighbourhood
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from smac import (
+    AlgorithmConfigurationFacade,
+    BlackBoxFacade,
+    HyperparameterOptimizationFacade,
+    RandomFacade,
+)
 
 from crystallize_opt import (
     Categorical,
@@ -24,24 +30,12 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.optimizer import importing_smac
-from crystallize_opt.errors import (
-    UnsupportedSpaceError,
-)
-from tests.strategies import points, spaces
-
-with importing_smac():  # pytest turns the warnings of its dependencies into errors
-    from smac import (
-        AlgorithmConfigurationFacade,
-        BlackBoxFacade,
-        HyperparameterOptimizationFacade,
-        RandomFacade,
-    )
-
-    from crystallize_opt.adapters.smac import facade as facade_module
-    from crystallize_opt.adapters.smac.space import SearchedSpace
+from crystallize_opt.adapters.smac import facade as facade_module
+from crystallize_opt.adapters.smac.space import SearchedSpace
+from crystallize_opt.errors import UnsupportedSpaceError
 from tests.adapters.parity import exactly, search
 from tests.adapters.smac.native import LOSS, SQUARE, Facade
+from tests.strategies import points, spaces
 
 # Values ----------------------------------------------------------------------------------------
 

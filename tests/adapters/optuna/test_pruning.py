@@ -1,0 +1,58 @@
+"""Pruners end trials between their replicates."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from crystallize_opt import Experiment, FrozenContext, Pipeline, Status, data_source, pipeline_step
+from crystallize_opt.adapters import OptunaOptimizer
+from tests.adapters.optuna.native import LOSS
+
+# Optuna marks whole samplers and pruners as experimental; that is no fault of a test.
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+@data_source
+def nothing(ctx: FrozenContext) -> None:
+    return None
+
+
+@pipeline_step()
+def noisy(data: None, ctx: FrozenContext, *, x: float = 0.0) -> None:
+    ctx.metrics.add("loss", x * x + 0.01 * ctx["replicate"])
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_pruner_ends_trials_between_replicates(paired: bool) -> None:
+    pruner = (
+        optuna.pruners.WilcoxonPruner(p_threshold=0.2, n_startup_steps=2)
+        if paired
+        else optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)
+    )
+    experiment = Experiment(nothing(), Pipeline([noisy()]), seed=0)
+    optimizer = OptunaOptimizer({"x": (-5.0, 5.0)}, LOSS, seed=0, pruner=pruner)
+    best = experiment.optimize(optimizer, 20, 6)
+
+    pruned = [o for o in optimizer.observations if o.status is Status.PRUNED]
+    assert pruned
+    assert all(1 <= len(o.replicates) < 6 for o in pruned)
+    assert best.name not in {o.treatment.name for o in pruned}
+    assert all(trial.state.is_finished() for trial in optimizer.study.trials)
+    # Pruners that compare trials see running means; Wilcoxon sees each replicate.
+    first = optimizer.study.trials[0].intermediate_values
+    losses = [replicate["loss"] for replicate in optimizer.observations[0].replicates]
+    if paired:
+        assert list(first.values()) == losses
+    else:
+        means = [sum(losses[: n + 1]) / (n + 1) for n in range(5)]
+        assert list(first.values()) == pytest.approx(means)
+
+
+def test_without_a_pruner_every_replicate_runs() -> None:
+    experiment = Experiment(nothing(), Pipeline([noisy()]), seed=0)
+    optimizer = OptunaOptimizer({"x": (-5.0, 5.0)}, LOSS, seed=0)
+    experiment.optimize(optimizer, 5, 3)
+
+    assert [len(o.replicates) for o in optimizer.observations] == [3] * 5
+    assert all(not trial.intermediate_values for trial in optimizer.study.trials)

@@ -1,0 +1,6 @@
+"""SMAC is imported by the adapter, which drops the warnings of the import, before any test does."""
+
+from crystallize_opt import Objective
+from crystallize_opt.adapters import SMACOptimizer
+
+SMACOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"))

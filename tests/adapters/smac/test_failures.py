@@ -1,0 +1,117 @@
+"""What SMAC is told of trials: costs, failures, extreme values."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from smac import AlgorithmConfigurationFacade, HyperparameterOptimizationFacade
+from smac.runhistory import StatusType
+
+from crystallize_opt import Objective, Observation, Status
+from crystallize_opt.adapters import SMACOptimizer
+from crystallize_opt.errors import NoCompletedTrialError
+from tests.adapters.parity import search
+from tests.adapters.smac.native import LOSS, SQUARE, fail, rows_of_the_model, told
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.COMPLETED])
+def test_a_failed_trial_is_told_as_a_little_worse_than_the_worst(status: Status) -> None:
+    optimizer = SMACOptimizer(SQUARE, Objective("gain", "maximize"), seed=0)
+    for gain in (5.0, 1.0):
+        optimizer.ask()
+        optimizer.tell({"gain": gain})
+    fail(optimizer, status)
+
+    assert told(optimizer) == [
+        (-5.0, StatusType.SUCCESS),
+        (-1.0, StatusType.SUCCESS),
+        (pytest.approx(-0.6), StatusType.CRASHED),
+    ]
+    # A new worst one, and the failure is told again.
+    optimizer.ask()
+    optimizer.tell({"gain": -5.0})
+    assert told(optimizer)[2] == (pytest.approx(6.0), StatusType.CRASHED)
+    assert optimizer.get_best_treatment().name == "trial_0"
+    infos = [value.additional_info for value in optimizer.facade.runhistory.values()]
+    assert [info["status"] for info in infos] == ["completed", "completed", status, "completed"]
+
+
+def test_after_ten_failures_it_still_suggests_and_nothing_runs() -> None:
+    optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_init=4)
+    failed = [dict(fail(optimizer).params) for _ in range(10)]
+
+    assert len({repr(point) for point in failed}) == 10
+    assert optimizer.facade.runhistory.running == 0
+    assert all(math.isfinite(cost) for cost, _ in told(optimizer))
+    with pytest.raises(NoCompletedTrialError):
+        optimizer.get_best_treatment()
+    # Nothing is known: the model must not have learned that all ten are equally good.
+    assert rows_of_the_model(optimizer) == 0
+    optimizer.ask()
+    optimizer.tell({"loss": 3.0})
+    assert rows_of_the_model(optimizer) == 11
+    assert {cost for cost, status in told(optimizer) if status is StatusType.CRASHED} == {3.3}
+    search(optimizer, 2)
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.COMPLETED])
+def test_the_model_learns_from_every_failure_but_abandoned_trials(status: Status) -> None:
+    optimizer = SMACOptimizer(SQUARE, LOSS, seed=0)
+    search(optimizer, 2)
+    fail(optimizer, status)
+
+    assert rows_of_the_model(optimizer) == (2 if status is Status.ABANDONED else 3)
+    assert optimizer.facade.runhistory.running == 0
+
+
+def test_huge_and_equal_values_do_not_stop_the_search() -> None:
+    for losses in ([1e308, -1e308, 0.0, 5e-324, 1e300], [0.0] * 5, [-7.0] * 5):
+        for kind in (HyperparameterOptimizationFacade, AlgorithmConfigurationFacade):
+            optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, facade=kind, n_trials=12)
+            for loss in losses:
+                optimizer.ask()
+                optimizer.tell({"loss": loss})
+            fail(optimizer)
+            assert all(math.isfinite(cost) for cost, _ in told(optimizer))
+            search(optimizer, 1)
+
+
+def test_several_objectives() -> None:
+    objectives = [Objective("cost", "minimize"), Objective("gain", "maximize")]
+    optimizer = SMACOptimizer(SQUARE, objectives, seed=0, n_init=4)
+    for number in range(7):
+        (treatment,) = optimizer.ask()
+        x, y = treatment.params["x"], treatment.params["y"]
+        if number == 2:
+            optimizer.tell(Observation(treatment, {"cost": 0.0}, Status.FAILED))
+        else:
+            optimizer.tell({"cost": x, "gain": x - y})
+
+    costs = [o.metrics for o in optimizer.observations]
+    known = [cost for cost, status in told(optimizer) if status is StatusType.SUCCESS]
+    assert known == [[m["cost"], -m["gain"]] for i, m in enumerate(costs) if i != 2]
+    penalty = told(optimizer)[2][0]
+    for own, column in zip(penalty, zip(*known, strict=True), strict=True):
+        assert own == pytest.approx(max(column) + 0.1 * (max(column) - min(column)))
+    assert optimizer.facade.scenario.objectives == ["cost", "gain"]
+    assert optimizer.get_best_treatment() in [o.treatment for o in optimizer.pareto_front()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [0, 12])
+def test_a_region_that_always_fails_is_no_trap(first: int) -> None:
+    """Half of the square fails, and holds the optimum; in the beginning perhaps all of it."""
+    outside = []
+    for seed in range(2):
+        optimizer = SMACOptimizer(SQUARE, LOSS, seed=seed)
+        for number in range(60):
+            (treatment,) = optimizer.ask()
+            x, y = treatment.params["x"], treatment.params["y"]
+            if x < 0.5 or number < first:
+                optimizer.tell(Observation(treatment, status=Status.FAILED))
+            else:
+                optimizer.tell({"loss": (x - 0.25) ** 2 + (y - 0.5) ** 2})
+        last = optimizer.observations[-30:]
+        outside.append(sum(o.treatment.params["x"] >= 0.5 for o in last))
+    assert min(outside) >= 15

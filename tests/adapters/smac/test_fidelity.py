@@ -1,0 +1,87 @@
+"""Multi-fidelity: budgets, and which facade takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from smac import MultiFidelityFacade
+
+from crystallize_opt import Float, Integer, Observation, SearchSpace, Treatment
+from crystallize_opt.adapters import SMACOptimizer
+from crystallize_opt.errors import CrystallizeOptError, UnsupportedSpaceError, UsageError
+from tests.adapters.smac.native import LOSS, SQUARE, fail
+
+
+def test_a_fidelity_is_raised_for_trials_that_do_well() -> None:
+    space = {"epochs": Integer(1, 9), **SQUARE}
+    optimizer = SMACOptimizer(
+        space,
+        LOSS,
+        seed=0,
+        facade=MultiFidelityFacade,
+        fidelity="epochs",
+        facade_options={"initial_design": {"n_configs": 20, "max_ratio": 1.0}},
+    )
+    for _ in range(13):
+        (treatment,) = optimizer.ask()
+        assert list(treatment.params) == ["epochs", "x", "y"]
+        assert type(treatment.params["epochs"]) is int
+        # The loss grows with the budget: the best is not the least loss of all.
+        loss = treatment.params["x"] + treatment.params["epochs"]
+        optimizer.tell({"loss": loss})
+    told_with = [o.treatment.params for o in optimizer.observations]
+    assert [params["epochs"] for params in told_with] == [1] * 9 + [3] * 3 + [9]
+    best = min(told_with[:9], key=lambda params: params["x"])
+    assert told_with[-1] == {**best, "epochs": 9}
+    assert optimizer.get_best_treatment().params == told_with[-1]
+    assert optimizer.pareto_front()[0].treatment.params == told_with[-1]
+
+
+def test_a_failed_trial_is_not_promoted() -> None:
+    optimizer = SMACOptimizer(
+        {"t": Float(1.0, 10.0), **SQUARE},
+        LOSS,
+        seed=0,
+        facade=MultiFidelityFacade,
+        fidelity="t",
+        facade_options={"initial_design": {"n_configs": 20, "max_ratio": 1.0}},
+    )
+    failed = [fail(optimizer).params["x"] for _ in range(6)]
+    good = []
+    for _ in range(6):
+        (treatment,) = optimizer.ask()
+        good.append((treatment.params["t"], treatment.params["x"]))
+        optimizer.tell({"loss": 1e6})
+    assert [t for t, _ in good] == pytest.approx([10 / 9] * 3 + [10 / 3] * 3)
+    assert not {x for _, x in good[3:]} & set(failed)
+    # Told with the budget that SMAC knows, not with another one.
+    point = {"t": good[-1][0], "x": 0.5, "y": 0.5}
+    optimizer.attach(Observation(Treatment("old", point), {"loss": 1.0}))
+    assert len({key.budget for key in optimizer.facade.runhistory}) == 2
+
+
+@pytest.mark.parametrize(
+    ("space", "fidelity", "error"),
+    [
+        (SQUARE, "epochs", UsageError),
+        (SQUARE, "x", UsageError),
+        ({**SQUARE, "k": [1, 2]}, "k", UsageError),
+        ({**SQUARE, "t": Integer(1, 9, step=2)}, "t", UnsupportedSpaceError),
+        ({**SQUARE, "k": [1, 2], "t": Integer(1, 9).when(k=1)}, "t", UnsupportedSpaceError),
+        ({"t": Integer(1, 9), "x": Float(0, 1).when(t=1)}, "t", UnsupportedSpaceError),
+        (SearchSpace({"t": (1, 9), "n": (1, 9)}, ["n <= t"]), "t", UnsupportedSpaceError),
+    ],
+)
+def test_a_fidelity_that_smac_cannot_use_is_refused(
+    space: Any, fidelity: str, error: type[CrystallizeOptError]
+) -> None:
+    with pytest.raises(error, match=repr(fidelity)):
+        SMACOptimizer(space, LOSS, facade=MultiFidelityFacade, fidelity=fidelity)
+
+
+def test_a_facade_and_its_budget_go_together() -> None:
+    with pytest.raises(UsageError, match="fidelity="):
+        SMACOptimizer(SQUARE, LOSS, facade=MultiFidelityFacade)
+    with pytest.raises(UsageError, match="MultiFidelityFacade"):
+        SMACOptimizer({**SQUARE, "t": (1, 9)}, LOSS, fidelity="t")
