@@ -45,7 +45,7 @@ def test_a_pruner_ends_trials_between_replicates(paired: bool) -> None:
     if paired:
         assert list(first.values()) == losses
     else:
-        means = [sum(losses[: n + 1]) / (n + 1) for n in range(5)]
+        means = [sum(losses[: n + 1]) / (n + 1) for n in range(6)]
         assert list(first.values()) == pytest.approx(means)
 
 
