@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import Any, Literal
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.base import BaseOptimizer
-from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.result import (
     ExperimentMetrics,
@@ -17,9 +17,7 @@ from crystallize_opt.pipeline.result import (
     Result,
     TreatmentMetrics,
 )
-from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
-from crystallize_opt.pipeline.session import BASELINE, FETCH, REPLICATE_KEYS, open_session
-from crystallize_opt.pipeline.steps import DataSource, Pipeline
+from crystallize_opt.pipeline.session import BASELINE, FETCH, open_session
 from crystallize_opt.runtime.checks import checked_seed
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.random_state import CallersRandomState
@@ -38,7 +36,7 @@ from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.limits import TrialLimits
 
 
-class Experiment:
+class Experiment(Recipe):
     """What is tried: a data source, a pipeline, and plugins around them.
 
     Args:
@@ -48,9 +46,6 @@ class Experiment:
         name: For people.
         initial_ctx: Context keys that every replicate starts with.
         seed: The seed the replicates' seeds come from; short for `plugins=[SeedPlugin(seed)]`.
-
-    Attributes:
-        stop_reason: Why the last search ended, in words; None before the first.
 
     Example:
         >>> from crystallize_opt import Objective, Treatment, data_source, pipeline_step
@@ -71,41 +66,7 @@ class Experiment:
         2
     """
 
-    def __init__(
-        self,
-        datasource: DataSource,
-        pipeline: Pipeline,
-        plugins: Iterable[BasePlugin] | None = None,
-        *,
-        name: str | None = None,
-        initial_ctx: Mapping[str, Any] | None = None,
-        seed: int | None = None,
-    ) -> None:
-        if not isinstance(datasource, DataSource):
-            hint = f" Did you mean {datasource.__name__}()?" if callable(datasource) else ""
-            raise TypeError(f"datasource= takes a DataSource, not {datasource!r}.{hint}")
-        if not isinstance(pipeline, Pipeline):
-            raise TypeError(f"pipeline= takes a Pipeline, not {pipeline!r}.")
-        self.datasource = datasource
-        self.pipeline = pipeline
-        self.name = name
-        self.stop_reason: str | None = None
-        self.initial_context = FrozenContext(initial_ctx)
-        if taken := [key for key in REPLICATE_KEYS if key in self.initial_context]:
-            raise UsageError(
-                f"initial_ctx= cannot set {taken[0]!r}: every replicate gets its own "
-                f"{', '.join(map(repr, REPLICATE_KEYS))}."
-            )
-        self.plugins = list(plugins or ())
-        for plugin in self.plugins:
-            if not isinstance(plugin, BasePlugin):
-                raise TypeError(f"A plugin is a BasePlugin, not {plugin!r}.")
-        if not any(isinstance(plugin, SeedPlugin) for plugin in self.plugins):
-            self.plugins.append(SeedPlugin(seed))
-        elif seed is not None:
-            raise UsageError("Give either seed= or a SeedPlugin, not both.")
-        for plugin in self.plugins:
-            plugin.init_hook(self)
+    stop_reason: str | None = None
 
     def search_space(self) -> SearchSpace:
         """Collect the search space from the steps' `Annotated[...]` parameters.
@@ -303,7 +264,6 @@ class Experiment:
     async def _search(
         self, optimizer: BaseOptimizer, options: Options, interruption: Interruption
     ) -> Treatment:
-        self.stop_reason = None
         workers = recorder = None
         if options.executor is not None:
             from crystallize_opt.workers.executors import Workers

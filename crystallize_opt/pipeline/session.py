@@ -18,13 +18,10 @@ from crystallize_opt.runtime.sync import resolve
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
+    from crystallize_opt.pipeline.recipe import Recipe
     from crystallize_opt.pipeline.steps import PipelineStep
 
 BASELINE = "baseline"
-REPLICATE_KEYS = ("replicate", "condition", SEED_KEY)
-"""The context keys every replicate has, so that no treatment can set them."""
-
 FETCH: Any = object()
 """Stands for the data source's own data."""
 
@@ -39,7 +36,7 @@ class Session:
             this package's between replicates puts it back first.
     """
 
-    def __init__(self, experiment: Experiment, callers_random_state: CallersRandomState) -> None:
+    def __init__(self, experiment: Recipe, callers_random_state: CallersRandomState) -> None:
         self.experiment = experiment
         self.callers_random_state = callers_random_state
         self.context = experiment.initial_context.child()
@@ -116,9 +113,7 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(
-    experiment: Experiment, *, set_up_steps: bool = True
-) -> AsyncIterator[Session]:
+async def open_session(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIterator[Session]:
     """Call `before_run`, set the steps up, and tear them down at the end whatever happens.
 
     With `set_up_steps=False` only `before_run` is called: the steps run in other processes.

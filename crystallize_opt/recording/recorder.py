@@ -26,7 +26,7 @@ from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Trial
 
 if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
+    from crystallize_opt.pipeline.recipe import Recipe
 
 _STATE_EVERY = 8  # A search that is resumed makes at most so many suggestions again.
 
@@ -68,7 +68,7 @@ class Recorder:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Recipe,
         optimizer: Any,
         replicates: int,
         *,
@@ -104,7 +104,7 @@ class Recorder:
         self._state: str | None = None
         self._replicate: Replicate | None = None
 
-    def _adopt_seed(self, experiment: Experiment) -> None:
+    def _adopt_seed(self, experiment: Recipe) -> None:
         if not self._stored.segments:
             return
         seed = self._stored.segments[-1].description["experiment"]["seed"]

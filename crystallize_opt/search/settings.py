@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from crystallize_opt.errors import ObjectiveError, StorageError, UsageError
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
-from crystallize_opt.pipeline.session import REPLICATE_KEYS
+from crystallize_opt.pipeline.recipe import REPLICATE_KEYS
 from crystallize_opt.search.callbacks import Callback
 from crystallize_opt.search.progress import ProgressBar, wants_progress
 from crystallize_opt.search.stopping import StopCondition, as_conditions
@@ -20,7 +20,7 @@ from crystallize_opt.trials.objective import Objective, as_objectives
 from crystallize_opt.workers.limits import TrialLimits
 
 if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
+    from crystallize_opt.pipeline.recipe import Recipe
     from crystallize_opt.recording.recorder import Recorder
 
 ALL_FAILED_LIMIT = 10
@@ -35,7 +35,7 @@ class Storage:
     run: str
     resume: str
 
-    def recorder(self, experiment: Experiment, optimizer: Any, replicates: int) -> Recorder:
+    def recorder(self, experiment: Recipe, optimizer: Any, replicates: int) -> Recorder:
         """Open the run for writing."""
         from crystallize_opt.recording.recorder import Recorder
 
@@ -68,7 +68,7 @@ class Options:
 
 
 def checked_options(
-    experiment: Experiment,
+    experiment: Recipe,
     optimizer: BaseOptimizer,
     num_trials: int,
     replicates_per_trial: int,
@@ -155,7 +155,7 @@ def _checked_storage(storage: Any, run: Any, resume: str, name: str | None) -> S
     return Storage(storage, run, resume)
 
 
-def _check_in_process(experiment: Experiment, max_concurrency: int, limits: TrialLimits) -> None:
+def _check_in_process(experiment: Recipe, max_concurrency: int, limits: TrialLimits) -> None:
     if limits.need_processes:
         from crystallize_opt.workers.executors import refuse_limits
 
@@ -168,7 +168,7 @@ def _check_in_process(experiment: Experiment, max_concurrency: int, limits: Tria
         )
 
 
-def _is_asynchronous(experiment: Experiment) -> bool:
+def _is_asynchronous(experiment: Recipe) -> bool:
     for each in (experiment.datasource, *experiment.pipeline.steps):
         parameters = getattr(each, "_parameters", None)  # of a decorated function
         works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
@@ -177,7 +177,7 @@ def _is_asynchronous(experiment: Experiment) -> bool:
     return False
 
 
-def _check_optimizer(experiment: Experiment, optimizer: BaseOptimizer) -> None:
+def _check_optimizer(experiment: Recipe, optimizer: BaseOptimizer) -> None:
     needed = ("ask", "tell", "get_best_treatment", "objective")
     if isinstance(optimizer, type) or (
         missing := [name for name in needed if not hasattr(optimizer, name)]

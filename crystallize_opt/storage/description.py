@@ -16,12 +16,12 @@ from crystallize_opt.storage.records import described, plain, unplain
 from crystallize_opt.trials.objective import Constraint, Objective
 
 if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
+    from crystallize_opt.pipeline.recipe import Recipe
 
 Description = dict[str, Any]
 
 
-def describe(experiment: Experiment, optimizer: Any, replicates: int) -> Description:
+def describe(experiment: Recipe, optimizer: Any, replicates: int) -> Description:
     """Describe all that decides what a search suggests and measures."""
     ours = isinstance(optimizer, SpaceOptimizer)
     objectives = optimizer.objective

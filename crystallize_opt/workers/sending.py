@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from crystallize_opt.errors import UsageError
-from crystallize_opt.experiment import Experiment
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.workers.worker_process import need_libraries
 
 
-def picklable_experiment(
-    experiment: Experiment, optimizer: SpaceOptimizer[Any] | None = None
-) -> bytes:
+def picklable_experiment(experiment: Recipe, optimizer: SpaceOptimizer[Any] | None = None) -> bytes:
     """Return an experiment as bytes, for other processes.
 
     Raises:
@@ -25,9 +23,7 @@ def picklable_experiment(
     return pickled(experiment, "The experiment")
 
 
-def _parts(
-    experiment: Experiment, optimizer: SpaceOptimizer[Any] | None
-) -> Iterable[tuple[str, Any]]:
+def _parts(experiment: Recipe, optimizer: SpaceOptimizer[Any] | None) -> Iterable[tuple[str, Any]]:
     for step in experiment.pipeline.steps:
         yield f"Step {step.name!r}", step
     source = experiment.datasource
