@@ -48,7 +48,10 @@ class BasePlugin:
         """Called after each step that returned, with the data it returned."""
 
     def after_run(self, experiment: Any, result: Result) -> None:
-        """Called after the steps are torn down, with all metrics and errors."""
+        """Called after the steps are torn down, with all metrics and errors.
+
+        Also where the run ends in an error; then an exception of this hook is only logged.
+        """
 
 
 class SeedPlugin(BasePlugin):

@@ -9,12 +9,6 @@ from typing import Any
 
 import optuna
 import pytest
-from crystallize_opt.interchange import (
-    history_from_ax,
-    history_from_optuna,
-    history_from_smac,
-    study_of,
-)
 
 from crystallize_opt import (
     Categorical,
@@ -31,6 +25,12 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import StorageError, UsageError
+from crystallize_opt.interchange import (
+    history_from_ax,
+    history_from_optuna,
+    history_from_smac,
+    study_of,
+)
 from tests.recording.killed_runs import SPACE
 from tests.toy import experiment_of
 

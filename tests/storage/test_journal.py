@@ -36,6 +36,7 @@ from crystallize_opt.storage.records import (
     unplain,
     write_observation,
 )
+from crystallize_opt.storage.settings import Storage
 from tests.recording.killed_runs import exactly
 from tests.toy import toy_experiment
 
@@ -47,7 +48,10 @@ def optimizer(seed: int = 0) -> RandomOptimizer:
 
 
 def search(
-    path: Path, trials: int = 5, experiment: Experiment | None = None, **options: Any
+    path: Path | Storage,
+    trials: int = 5,
+    experiment: Experiment | None = None,
+    **options: Any,
 ) -> Any:
     found = optimizer()
     (experiment or toy_experiment(seed=0)).optimize(found, trials, storage=path, **options)
@@ -190,8 +194,8 @@ def test_nothing_is_written_unless_asked(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_several_runs_share_a_file(tmp_path: Path) -> None:
     path = tmp_path / "run #1 100%?.db"
-    search(path, run="one")
-    search(path, run="two", trials=7)
+    search(Storage(path, "one"))
+    search(Storage(path, "two"), trials=7)
     search(path, experiment=toy_experiment(seed=0, name="three"))
 
     assert History.runs(path) == ["one", "two", "three"]
@@ -374,7 +378,7 @@ def test_a_write_that_the_system_refuses_ends_the_search(tmp_path: Path) -> None
 SECOND = """
 import sys
 from crystallize_opt.errors import RunLocked
-from crystallize_opt import History
+from crystallize_opt import History, Storage
 from tests.storage.test_journal import search
 from pathlib import Path
 
@@ -383,7 +387,7 @@ try:
 except RunLocked as error:
     print(error)
 print(len(History.load("runs.db", "run").pending))
-search(Path("runs.db"), run="other")
+search(Storage("runs.db", run="other"))
 """
 
 
