@@ -128,6 +128,8 @@ class Experiment(Recipe):
         max_concurrency: int = 1,
         batch: bool = False,
         limits: TrialLimits | None = None,
+        workers: Any = None,
+        retries: int = 0,
         stop: StopCondition | Sequence[StopCondition] = (),
         on_failure: Literal["tell", "raise"] = "tell",
         all_failed_limit: int | None = ALL_FAILED_LIMIT,
@@ -159,6 +161,8 @@ class Experiment(Recipe):
             batch: Ask for `max_concurrency` trials at once, and again when all of them are told;
                 for optimizers that choose several points jointly.
             limits: What one trial may take; needs an executor whose workers are processes.
+            workers: `Workers`, or a short form of it.
+            retries: How often a failed trial is run again.
             stop: Conditions that end the search early: `MaxTime`, `TargetValue`, `NoImprovement`,
                 or functions of a `SearchState` that return a reason.
             on_failure: `"tell"`: a failed trial is told, and the search goes on. `"raise"`: it
@@ -203,6 +207,8 @@ class Experiment(Recipe):
             max_concurrency=max_concurrency,
             batch=batch,
             limits=limits,
+            workers=workers,
+            retries=retries,
             stop=stop,
             on_failure=on_failure,
             all_failed_limit=all_failed_limit,
@@ -227,6 +233,8 @@ class Experiment(Recipe):
         max_concurrency: int = 1,
         batch: bool = False,
         limits: TrialLimits | None = None,
+        workers: Any = None,
+        retries: int = 0,
         stop: StopCondition | Sequence[StopCondition] = (),
         on_failure: Literal["tell", "raise"] = "tell",
         all_failed_limit: int | None = ALL_FAILED_LIMIT,
@@ -250,6 +258,8 @@ class Experiment(Recipe):
             max_concurrency=max_concurrency,
             batch=batch,
             limits=limits,
+            workers=workers,
+            retries=retries,
             stop=stop,
             on_failure=on_failure,
             all_failed_limit=all_failed_limit,
@@ -264,20 +274,14 @@ class Experiment(Recipe):
     async def _search(
         self, optimizer: BaseOptimizer, options: Options, interruption: Interruption
     ) -> Treatment:
-        workers = recorder = None
-        if options.executor is not None:
-            from crystallize_opt.workers.executors import Workers
-
-            workers = Workers.of(options.executor, options.max_concurrency)
+        recorder = None
         results = _Results()
-        in_this_process = workers is None or workers.are_threads
+        in_this_process = options.workers.in_this_process
         if options.storage is not None:
             recorder = options.storage.recorder(self, optimizer, options.replicates)
         try:
             async with open_session(self, set_up_steps=in_this_process) as session:
-                search = Search(
-                    session, optimizer, options, interruption, workers, results.add, recorder
-                )
+                search = Search(session, optimizer, options, interruption, results.add, recorder)
                 try:
                     best = await search.run()
                 finally:

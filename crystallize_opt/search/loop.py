@@ -37,12 +37,10 @@ from crystallize_opt.search.stopping import SearchState
 from crystallize_opt.trials.objective import Objective
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
-from crystallize_opt.workers.in_process import Concurrent, InProcess
 from crystallize_opt.workers.trial import Trial, ended
 
 if TYPE_CHECKING:
     from crystallize_opt.recording.recorder import Recorder
-    from crystallize_opt.workers.executors import Workers
 
 _NO_FAILURE = (Status.COMPLETED, Status.PRUNED)
 _NOT_TO_BLAME = (*_NO_FAILURE, Status.ABANDONED)
@@ -57,7 +55,6 @@ class Search:
         optimizer: What suggests. It is used in this thread only.
         options: What was asked for.
         interruption: Ctrl-C and SIGTERM.
-        workers: The executor; None to run trials in process.
         on_replicate: Called with the treatment's name and each finished replicate.
         recorder: Writes the search down; None where nothing is stored.
 
@@ -71,7 +68,6 @@ class Search:
         optimizer: Any,
         options: Options,
         interruption: Interruption,
-        workers: Workers | None,
         on_replicate: Callable[[str, ReplicateRun], None],
         recorder: Recorder | None = None,
     ) -> None:
@@ -94,32 +90,31 @@ class Search:
         self._error: BaseException | None = None
         self._began = time.monotonic()
         self._state = SearchState(self._objectives, getattr(optimizer, "constraints", ()))
-        self._runner, self._theirs, self._ours_again = self._make_runner(session, workers)
+        self._runner, self._theirs, self._ours_again = self._make_runner(session)
 
-    def _make_runner(
-        self, session: Session, workers: Workers | None
-    ) -> tuple[Any, Callable[[], None], Callable[[], None]]:
+    def _make_runner(self, session: Session) -> tuple[Any, Callable[[], None], Callable[[], None]]:
         """Return what runs trials, and what to call before and after code that is not the trials'.
 
         In between, `random` and numpy's global generator are the caller's, where that is possible:
         not while threads use them.
         """
         options, state = self._options, session.callers_random_state
-        if workers is None:
-            if options.max_concurrency > 1:
-                return Concurrent(session, self._interruption), state.put_back, state.put_away
-            may_draw = (
-                not self._ours
-                or self._optimizer.may_use_global_random_state
-                or options.callbacks
-                or options.stop
-            )
-            put_back = state.put_back if may_draw else _nothing
-            return InProcess(session, self._interruption), put_back, _nothing
-        if not workers.are_threads:
+        workers = options.workers
+        if not workers.in_this_process:
             state.put_back()
-        runner = workers.runner(session, self._interruption, options.limits, self._optimizer)
-        return runner, _nothing, _nothing
+        space = self._optimizer.space if self._ours else None
+        runner = workers.runner(session, self._interruption, space)
+        if workers.kind is not None:
+            return runner, _nothing, _nothing
+        if workers.count > 1:
+            return runner, state.put_back, state.put_away
+        may_draw = (
+            not self._ours
+            or self._optimizer.may_use_global_random_state
+            or options.callbacks
+            or options.stop
+        )
+        return runner, state.put_back if may_draw else _nothing, _nothing
 
     async def run(self) -> Treatment:
         """Run the search and return the optimizer's best treatment."""
@@ -132,7 +127,7 @@ class Search:
                     self._objectives,
                     options.num_trials,
                     options.replicates,
-                    options.max_concurrency,
+                    options.workers.count,
                     tuple(resumed),
                 )
             )
@@ -213,11 +208,11 @@ class Search:
     async def _fill(self) -> None:
         """Ask for trials, and start them, while there are free workers."""
         options, running = self._options, self._running
-        while self.reason is None and len(running) < options.max_concurrency:
+        while self.reason is None and len(running) < options.workers.count:
             if not self._asked:
                 if self._count >= options.num_trials:
                     return
-                if running and (options.batch or not self._ours):
+                if running and (options.workers.batch or not self._ours):
                     # A plain optimizer may not know of several pending trials: it hears of all it
                     # has suggested before it is asked again.
                     return
@@ -263,8 +258,8 @@ class Search:
 
     async def _ask_once(self) -> list[Treatment]:
         options = self._options
-        if options.batch and self._ours:
-            number = min(options.max_concurrency, options.num_trials - self._count)
+        if options.workers.batch and self._ours:
+            number = min(options.workers.count, options.num_trials - self._count)
             asked = self._optimizer.ask(number)
         else:
             asked = self._optimizer.ask()
@@ -324,7 +319,7 @@ class Search:
     def _tried_again(self, trial: Trial) -> bool:
         """Run a failed trial again from its first replicate, where that is wanted."""
         if (
-            trial.attempt > self._options.limits.retries
+            trial.attempt > self._options.retries
             or self._interruption.count
             or trial.done[-1][1].status not in _RETRIED
         ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
 import os
 from collections.abc import Sequence
@@ -13,11 +12,13 @@ from crystallize_opt.errors import ObjectiveError, StorageError, UsageError
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.recipe import REPLICATE_KEYS
+from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.search.callbacks import Callback
 from crystallize_opt.search.progress import ProgressBar, wants_progress
 from crystallize_opt.search.stopping import StopCondition, as_conditions
 from crystallize_opt.trials.objective import Objective, as_objectives
 from crystallize_opt.workers.limits import TrialLimits
+from crystallize_opt.workers.workers import Workers
 
 if TYPE_CHECKING:
     from crystallize_opt.pipeline.recipe import Recipe
@@ -56,10 +57,8 @@ class Options:
 
     num_trials: int
     replicates: int
-    executor: Any
-    max_concurrency: int
-    batch: bool
-    limits: TrialLimits
+    workers: Workers
+    retries: int
     stop: tuple[StopCondition, ...]
     raise_failures: bool
     all_failed_limit: int | None
@@ -77,6 +76,8 @@ def checked_options(
     max_concurrency: int,
     batch: bool,
     limits: TrialLimits | None,
+    workers: Any,
+    retries: int,
     stop: Any,
     on_failure: str,
     all_failed_limit: int | None,
@@ -95,11 +96,11 @@ def checked_options(
     """
     num_trials = checked_count("num_trials", num_trials)
     replicates = checked_count("replicates_per_trial", replicates_per_trial)
-    max_concurrency = checked_count("max_concurrency", max_concurrency)
     _check_optimizer(experiment, optimizer)
-    limits = limits or TrialLimits()
-    if not isinstance(limits, TrialLimits):
-        raise UsageError(f"limits= takes TrialLimits(...), not {limits!r}.")
+    if workers is None:
+        workers = Workers(executor, max_concurrency, batch=batch, limits=limits)
+    chosen = Workers.of(workers)
+    chosen.check(experiment)
     if on_failure not in ("tell", "raise"):
         raise UsageError(f"on_failure= is 'tell' or 'raise', not {on_failure!r}.")
     if all_failed_limit is not None:
@@ -108,23 +109,13 @@ def checked_options(
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
             raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
-    if executor is None:
-        _check_in_process(experiment, max_concurrency, limits)
-    else:
-        from crystallize_opt.workers.executors import check_executor, is_threads, refuse_limits
-
-        check_executor(executor)
-        if limits.need_processes and is_threads(executor):
-            refuse_limits("threads", limits)
     if wants_progress(progress):
         callbacks = (*callbacks, ProgressBar())
     return Options(
         num_trials=num_trials,
         replicates=replicates,
-        executor=executor,
-        max_concurrency=max_concurrency,
-        batch=bool(batch),
-        limits=limits,
+        workers=chosen,
+        retries=whole_number("retries", retries, 0),
         stop=as_conditions(stop, objectives_of(optimizer)),
         raise_failures=on_failure == "raise",
         all_failed_limit=all_failed_limit,
@@ -153,28 +144,6 @@ def _checked_storage(storage: Any, run: Any, resume: str, name: str | None) -> S
     if not isinstance(run, str) or not run:
         raise UsageError(f"run= is the name of a run, not {run!r}.")
     return Storage(storage, run, resume)
-
-
-def _check_in_process(experiment: Recipe, max_concurrency: int, limits: TrialLimits) -> None:
-    if limits.need_processes:
-        from crystallize_opt.workers.executors import refuse_limits
-
-        refuse_limits("this process", limits)
-    if max_concurrency > 1 and not _is_asynchronous(experiment):
-        raise UsageError(
-            f"max_concurrency={max_concurrency} without an executor needs asynchronous steps: "
-            'synchronous ones would run one after the other. Give executor="processes" or '
-            '"threads".'
-        )
-
-
-def _is_asynchronous(experiment: Recipe) -> bool:
-    for each in (experiment.datasource, *experiment.pipeline.steps):
-        parameters = getattr(each, "_parameters", None)  # of a decorated function
-        works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
-        if inspect.iscoroutinefunction(works):
-            return True
-    return False
 
 
 def _check_optimizer(experiment: Recipe, optimizer: BaseOptimizer) -> None:

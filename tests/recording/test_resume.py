@@ -27,7 +27,6 @@ from crystallize_opt import (
     Status,
     TargetValue,
     Treatment,
-    TrialLimits,
     pipeline_step,
 )
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
@@ -194,7 +193,7 @@ def test_a_retried_trial_goes_on_with_the_replicates_of_its_last_attempt(tmp_pat
             1,
             experiment_of(step, seed=3),
             replicates_per_trial=3,
-            limits=TrialLimits(retries=1),
+            retries=1,
         )
 
     with pytest.raises(KeyboardInterrupt):
