@@ -24,6 +24,7 @@ from crystallize_opt import (
     FrozenContext,
     Objective,
     Pipeline,
+    Workers,
     data_source,
     pipeline_step,
 )
@@ -62,7 +63,7 @@ def schedule_row(name: str, executor: Any, workers: int, trials: int, aim: str) 
     optimizer = GridOptimizer({"seconds": durations}, LOSS)
     begin = time.time()
     Experiment(nothing(), Pipeline([nap()])).optimize(
-        optimizer, trials, executor=executor, max_concurrency=workers, progress=False
+        optimizer, trials, workers=Workers(executor, workers), progress=False
     )
     started = [o.started_at or 0.0 for o in optimizer.observations]
     ended = [o.started_at + o.duration for o in optimizer.observations]  # type: ignore[operator]
@@ -93,7 +94,9 @@ def round_trip_rows(trials: int) -> Iterator[str]:
             if type(event).__name__ == "TrialTold":
                 told.append(time.perf_counter())
 
-        experiment.optimize(optimizer, trials, executor=executor, callbacks=[note], progress=False)
+        experiment.optimize(
+            optimizer, trials, workers=Workers(executor, 1), callbacks=[note], progress=False
+        )
         return median(b - a for a, b in pairwise(told))
 
     def bare(make_pool: Callable[[], Any] = spawn_pool) -> float:
@@ -129,9 +132,8 @@ def memory_rows(trials: int) -> Iterator[str]:
         experiment = Experiment(nothing(), Pipeline([record()]), seed=0)
         tracemalloc.start()
         experiment.optimize(
-            optimizer, count, executor=executor, max_concurrency=4 if executor else 1,
-            progress=False,
-        )  # fmt: skip
+            optimizer, count, workers=Workers(executor, 4 if executor else 1), progress=False
+        )
         size, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return size

@@ -24,15 +24,19 @@ from crystallize_opt.pipeline.steps import (
     data_source,
     pipeline_step,
 )
+from crystallize_opt.search.failures import Failures
+from crystallize_opt.search.search import Search
 from crystallize_opt.search.stopping import MaxTime, NoImprovement, SearchState, TargetValue
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.limits import TrialLimits
+from crystallize_opt.workers.workers import Workers
 
 if TYPE_CHECKING:
     __version__: str
@@ -57,6 +61,7 @@ __all__ = [
     "CrystallizeOptError",
     "DataSource",
     "Experiment",
+    "Failures",
     "Float",
     "FrozenContext",
     "History",
@@ -73,15 +78,18 @@ __all__ = [
     "ReplayDiverged",
     "Replicate",
     "Result",
+    "Search",
     "SearchSpace",
     "SearchState",
     "SeedPlugin",
     "SpaceExhausted",
     "SpaceOptimizer",
     "Status",
+    "Storage",
     "TargetValue",
     "Treatment",
     "TrialLimits",
+    "Workers",
     "data_source",
     "pipeline_step",
 ]

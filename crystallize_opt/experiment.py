@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 from crystallize_opt.errors import UsageError
-from crystallize_opt.optimizers.base import BaseOptimizer
-from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.hypothesis import Hypothesis
-from crystallize_opt.pipeline.replicate import ReplicateRun
-from crystallize_opt.pipeline.result import (
-    ExperimentMetrics,
-    HypothesisResult,
-    Result,
-    TreatmentMetrics,
-)
-from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
-from crystallize_opt.pipeline.session import BASELINE, FETCH, REPLICATE_KEYS, open_session
-from crystallize_opt.pipeline.steps import DataSource, Pipeline
-from crystallize_opt.runtime.checks import checked_seed
-from crystallize_opt.runtime.interruption import Interruption
-from crystallize_opt.runtime.random_state import CallersRandomState
+from crystallize_opt.pipeline.recipe import Recipe
+from crystallize_opt.pipeline.result import BASELINE, Result
+from crystallize_opt.pipeline.session import FETCH, open_run
+from crystallize_opt.runtime.checks import checked_seed, whole_number
 from crystallize_opt.runtime.sync import run_sync
-from crystallize_opt.search.callbacks import Callback
-from crystallize_opt.search.loop import Search
-from crystallize_opt.search.settings import (
-    ALL_FAILED_LIMIT,
-    Options,
-    checked_count,
-    checked_options,
-)
-from crystallize_opt.search.stopping import StopCondition
+from crystallize_opt.search.search import Search
+from crystallize_opt.search.settings import SearchSettings, takes_settings
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.treatment import Treatment
-from crystallize_opt.workers.limits import TrialLimits
 
 
-class Experiment:
+class Experiment(Recipe):
     """What is tried: a data source, a pipeline, and plugins around them.
 
     Args:
@@ -48,9 +28,6 @@ class Experiment:
         name: For people.
         initial_ctx: Context keys that every replicate starts with.
         seed: The seed the replicates' seeds come from; short for `plugins=[SeedPlugin(seed)]`.
-
-    Attributes:
-        stop_reason: Why the last search ended, in words; None before the first.
 
     Example:
         >>> from crystallize_opt import Objective, Treatment, data_source, pipeline_step
@@ -70,42 +47,6 @@ class Experiment:
         >>> experiment.optimize(optimizer, num_trials=3).params["delta"]
         2
     """
-
-    def __init__(
-        self,
-        datasource: DataSource,
-        pipeline: Pipeline,
-        plugins: Iterable[BasePlugin] | None = None,
-        *,
-        name: str | None = None,
-        initial_ctx: Mapping[str, Any] | None = None,
-        seed: int | None = None,
-    ) -> None:
-        if not isinstance(datasource, DataSource):
-            hint = f" Did you mean {datasource.__name__}()?" if callable(datasource) else ""
-            raise TypeError(f"datasource= takes a DataSource, not {datasource!r}.{hint}")
-        if not isinstance(pipeline, Pipeline):
-            raise TypeError(f"pipeline= takes a Pipeline, not {pipeline!r}.")
-        self.datasource = datasource
-        self.pipeline = pipeline
-        self.name = name
-        self.stop_reason: str | None = None
-        self.initial_context = FrozenContext(initial_ctx)
-        if taken := [key for key in REPLICATE_KEYS if key in self.initial_context]:
-            raise UsageError(
-                f"initial_ctx= cannot set {taken[0]!r}: every replicate gets its own "
-                f"{', '.join(map(repr, REPLICATE_KEYS))}."
-            )
-        self.plugins = list(plugins or ())
-        for plugin in self.plugins:
-            if not isinstance(plugin, BasePlugin):
-                raise TypeError(f"A plugin is a BasePlugin, not {plugin!r}.")
-        if not any(isinstance(plugin, SeedPlugin) for plugin in self.plugins):
-            self.plugins.append(SeedPlugin(seed))
-        elif seed is not None:
-            raise UsageError("Give either seed= or a SeedPlugin, not both.")
-        for plugin in self.plugins:
-            plugin.init_hook(self)
 
     def search_space(self) -> SearchSpace:
         """Collect the search space from the steps' `Annotated[...]` parameters.
@@ -157,30 +98,20 @@ class Experiment:
         """
         return run_sync(self._apply(treatment, data, seed))
 
+    @takes_settings
     def optimize(
         self,
-        optimizer: BaseOptimizer,
+        optimizer: Any,
         num_trials: int,
         replicates_per_trial: int = 1,
-        *,
-        executor: Any = None,
-        max_concurrency: int = 1,
-        batch: bool = False,
-        limits: TrialLimits | None = None,
-        stop: StopCondition | Sequence[StopCondition] = (),
-        on_failure: Literal["tell", "raise"] = "tell",
-        all_failed_limit: int | None = ALL_FAILED_LIMIT,
-        storage: str | PathLike[str] | None = None,
-        run: str | None = None,
-        resume: Literal["exact", "attach"] = "exact",
-        callbacks: Sequence[Callback] = (),
-        progress: bool | None = None,
+        **settings: Unpack[SearchSettings],
     ) -> Treatment:
         """Search: ask, run, average over the replicates, tell, `num_trials` times.
 
         Replicate r has the same seed in every trial. A failed trial does not end the search. It
         works in scripts and inside a running event loop (Jupyter), with synchronous and
-        asynchronous steps.
+        asynchronous steps. It is `Search(experiment, ...).run()`: use a `Search` to see each
+        observation on the way, or why the search ended.
 
         Ctrl-C and SIGTERM end the search: nothing more is asked, running trials are told, and the
         best so far is returned. The second time, it does not wait for running trials.
@@ -190,149 +121,42 @@ class Experiment:
             num_trials: How many treatments to try, at least 1. The search ends earlier where a
                 finite space is used up. Each treatment of an `ask` that gives several counts.
             replicates_per_trial: How often each is run, at least 1.
-            executor: Where trials run. None: in this process. `"processes"`: in processes on this
-                machine. `"threads"`. A `concurrent.futures.Executor`. Or a function that makes
-                one, which is called again when a dead worker has broken it.
-            max_concurrency: How many trials are in flight at most. Without an executor, more than
-                1 needs asynchronous steps.
-            batch: Ask for `max_concurrency` trials at once, and again when all of them are told;
-                for optimizers that choose several points jointly.
-            limits: What one trial may take; needs an executor whose workers are processes.
-            stop: Conditions that end the search early: `MaxTime`, `TargetValue`, `NoImprovement`,
-                or functions of a `SearchState` that return a reason.
-            on_failure: `"tell"`: a failed trial is told, and the search goes on. `"raise"`: it
-                ends the search with an error.
-            all_failed_limit: The search ends with an error when every one of this many first
-                trials has failed. None: never.
-            storage: The path of a file, made where there is none, in which every event is stored
-                at once. Calling the same line again, with a fresh optimizer, goes on where the run
-                ended: finished trials are not run again, those that were running are, and the
-                suggestions are those of a run without a break. `num_trials` is the run's total.
-            run: The run's name in that file. Default: the experiment's name, or "run".
-            resume: `"exact"`: a run that exists goes on exactly, or not at all. `"attach"`: the
-                optimizer learns all of its trials, and goes on from there in its own way, also
-                where space, objective, optimizer or pipeline have changed.
-            callbacks: Called with each event; see `crystallize_opt.search.callbacks`.
-            progress: Whether to show a bar. None: where stderr is a terminal, or in a notebook.
+            **settings: See `SearchSettings`.
 
         Returns:
-            The optimizer's best treatment. Why the search ended is in `.stop_reason`.
+            The optimizer's best treatment.
 
         Raises:
-            UsageError: An argument is out of its range, the optimizer's space has a parameter that
-                the context has already, or something cannot be sent to another process.
-            ObjectiveError: The optimizer's objective has no metric, or no known direction.
-            StorageError: The run cannot be stored or read.
-            RunLocked: Another process is writing the run.
-            RunChanged: The run was made with other settings; the message says which.
-            ReplayDiverged: The optimizer does not repeat its suggestions, for example because its
-                library has another version.
-            TrialsFailedError: Every one of the first trials failed; or one, with
-                `on_failure="raise"`.
-            NoCompletedTrialError: No trial completed.
-            ExecutorBrokenError: An executor given as an object broke.
+            CrystallizeOptError: What `Search` and `Search.run` raise.
             KeyboardInterrupt: The search was interrupted before a trial completed.
         """
-        options = checked_options(
-            self,
-            optimizer,
-            num_trials,
-            replicates_per_trial,
-            executor=executor,
-            max_concurrency=max_concurrency,
-            batch=batch,
-            limits=limits,
-            stop=stop,
-            on_failure=on_failure,
-            all_failed_limit=all_failed_limit,
-            storage=storage,
-            run=run,
-            resume=resume,
-            callbacks=callbacks,
-            progress=progress,
-        )
-        with Interruption() as interruption:
-            return run_sync(
-                self._search(optimizer, options, interruption), interruption.on_event_loop
-            )
+        return Search(self, optimizer, num_trials, replicates_per_trial, **settings).run()
 
+    @takes_settings
     async def aoptimize(
         self,
-        optimizer: BaseOptimizer,
+        optimizer: Any,
         num_trials: int,
         replicates_per_trial: int = 1,
-        *,
-        executor: Any = None,
-        max_concurrency: int = 1,
-        batch: bool = False,
-        limits: TrialLimits | None = None,
-        stop: StopCondition | Sequence[StopCondition] = (),
-        on_failure: Literal["tell", "raise"] = "tell",
-        all_failed_limit: int | None = ALL_FAILED_LIMIT,
-        storage: str | PathLike[str] | None = None,
-        run: str | None = None,
-        resume: Literal["exact", "attach"] = "exact",
-        callbacks: Sequence[Callback] = (),
-        progress: bool | None = None,
+        **settings: Unpack[SearchSettings],
     ) -> Treatment:
         """Search as `optimize` does, from asynchronous code.
 
-        Signals are left to the event loop. When it is cancelled, it cancels the running trials,
-        tells them as abandoned, and raises `CancelledError`.
+        Signals are left to the event loop. When the search is cancelled, it cancels the running
+        trials, tells them as abandoned, and raises `CancelledError`.
+
+        Args:
+            optimizer: As in `optimize`.
+            num_trials: As in `optimize`.
+            replicates_per_trial: As in `optimize`.
+            **settings: See `SearchSettings`.
         """
-        options = checked_options(
-            self,
-            optimizer,
-            num_trials,
-            replicates_per_trial,
-            executor=executor,
-            max_concurrency=max_concurrency,
-            batch=batch,
-            limits=limits,
-            stop=stop,
-            on_failure=on_failure,
-            all_failed_limit=all_failed_limit,
-            storage=storage,
-            run=run,
-            resume=resume,
-            callbacks=callbacks,
-            progress=progress,
-        )
-        return await self._search(optimizer, options, Interruption())
-
-    async def _search(
-        self, optimizer: BaseOptimizer, options: Options, interruption: Interruption
-    ) -> Treatment:
-        self.stop_reason = None
-        workers = recorder = None
-        if options.executor is not None:
-            from crystallize_opt.workers.executors import Workers
-
-            workers = Workers.of(options.executor, options.max_concurrency)
-        results = _Results()
-        in_this_process = workers is None or workers.are_threads
-        if options.storage is not None:
-            recorder = options.storage.recorder(self, optimizer, options.replicates)
-        try:
-            async with open_session(self, set_up_steps=in_this_process) as session:
-                search = Search(
-                    session, optimizer, options, interruption, workers, results.add, recorder
-                )
-                try:
-                    best = await search.run()
-                finally:
-                    self.stop_reason = search.reason
-                result = results.result()
-        finally:
-            if recorder is not None:
-                recorder.close()
-        self._finish(result)
-        return best
+        return await Search(self, optimizer, num_trials, replicates_per_trial, **settings).arun()
 
     async def _run(
         self, treatments: list[Treatment], hypotheses: list[Hypothesis], replicates: int
     ) -> Result:
-        replicates = checked_count("replicates", replicates)
+        replicates = whole_number("replicates", replicates)
         for given in treatments:
             if not isinstance(given, Treatment):
                 raise TypeError(f"treatments= takes a list of Treatment, not {given!r} in it.")
@@ -345,72 +169,21 @@ class Experiment:
             )
         conditions: dict[str, Treatment | None] = {BASELINE: None}
         conditions.update(zip(names, treatments, strict=True))
-        results = _Results()
-        async with open_session(self) as session:
+        async with open_run(self) as session:
             for index in range(replicates):
                 for condition, treatment in conditions.items():
                     run = await session.run_replicate(treatment, index, condition=condition)
-                    results.add(condition, run)
-            result = results.result(hypotheses)
-        self._finish(result)
-        return result
+                    session.results.add(condition, run)
+            session.result = session.results.result(hypotheses)
+        return session.result
 
     async def _apply(self, treatment: Treatment | None, data: Any, seed: int | None) -> Any:
         if seed is not None:
             seed = checked_seed(seed)
-        results = _Results()
-        async with open_session(self) as session:
+        async with open_run(self) as session:
             condition = BASELINE if treatment is None else treatment.name
             run = await session.run_replicate(treatment, condition=condition, data=data, seed=seed)
+            session.results.add(condition, run)
             if run.error is not None:
                 raise run.error
-            results.add(condition, run)
-            result = results.result()
-        self._finish(result)
         return run.data
-
-    def _finish(self, result: Result) -> None:
-        with CallersRandomState():
-            for plugin in self.plugins:
-                plugin.after_run(self, result)
-
-
-class _Results:
-    """Gathers the replicates of a run into its `Result`."""
-
-    def __init__(self) -> None:
-        self._metrics: dict[str, dict[str, list[Any]]] = {BASELINE: {}}
-        self._errors: dict[str, BaseException] = {}
-        self._completed: set[str] = set()
-
-    def add(self, condition: str, run: ReplicateRun) -> None:
-        metrics = self._metrics.setdefault(condition, {})
-        if run.error is not None:
-            self._errors[f"{condition}_rep_{run.index}"] = run.error
-            return
-        self._completed.add(condition)
-        for name, values in run.metrics.items():
-            metrics.setdefault(name, []).extend(values)
-
-    def result(self, hypotheses: Iterable[Hypothesis] = ()) -> Result:
-        baseline = self._metrics[BASELINE]
-        treatments = {name: m for name, m in self._metrics.items() if name != BASELINE}
-        checked = []
-        for hypothesis in hypotheses:
-            # What failed in every replicate cannot be compared; the errors are in the result.
-            comparable = self._completed if BASELINE in self._completed else ()
-            outcomes = {
-                name: hypothesis.verify(baseline, metrics)
-                for name, metrics in treatments.items()
-                if name in comparable
-            }
-            ranking = hypothesis.rank_treatments(outcomes)
-            checked.append(HypothesisResult(hypothesis.name, outcomes, ranking))
-        return Result(
-            ExperimentMetrics(
-                TreatmentMetrics(baseline),
-                {name: TreatmentMetrics(metrics) for name, metrics in treatments.items()},
-                checked,
-            ),
-            self._errors,
-        )

@@ -17,6 +17,7 @@ from crystallize_opt import (
     Integer,
     Objective,
     Pipeline,
+    Storage,
     data_source,
     pipeline_step,
 )
@@ -45,26 +46,26 @@ def fit(
     return data
 
 
-def main(storage: Path, trials: tuple[int, int, int] = (20, 26, 32)) -> list[Any]:
+def main(path: Path, trials: tuple[int, int, int] = (20, 26, 32)) -> list[Any]:
     """Run the search, and return the three optimizers."""
     experiment = Experiment(points(), Pipeline([fit()]), seed=0, name="switch")
     space, loss = experiment.search_space(), Objective("loss", "minimize")
 
     optuna = OptunaOptimizer(space, loss, seed=0)
-    experiment.optimize(optuna, trials[0], storage=storage)
+    experiment.optimize(optuna, trials[0], storage=path)
 
     # Another backend learns what there is, and goes on: the same run, up to so many trials in all.
     ax = AxOptimizer(space, loss, seed=0)
-    experiment.optimize(ax, trials[1], storage=storage, resume="attach")
+    experiment.optimize(ax, trials[1], storage=Storage(path, resume="attach"))
 
     smac = SMACOptimizer(space, loss, seed=0)
-    best = experiment.optimize(smac, trials[2], storage=storage, resume="attach")
+    best = experiment.optimize(smac, trials[2], storage=Storage(path, resume="attach"))
 
     print(f"Optuna's study has {len(optuna.study.trials)} trials,")
     print(f"Ax's client {len(ax.client.summarize())},")
     print(f"SMAC's run history {smac.facade.runhistory.finished}.")
     print(f"Best: {dict(best.params)}")
-    print(History.load(storage))
+    print(History.load(path))
     return [optuna, ax, smac]
 
 

@@ -95,9 +95,17 @@ class History(Sequence[Observation]):
             StorageError: There is no such file or run, or it is damaged.
             RunChanged: `space` is not the run's.
         """
-        from crystallize_opt.storage.reading import load_history
+        from crystallize_opt.storage.reading import read_observations
 
-        return load_history(path, run, space)
+        stored = read_observations(path, run, space)
+        return cls(
+            stored,
+            stored.objectives,
+            stored.constraints,
+            space=stored.space,
+            pending=stored.pending,
+            name=stored.name,
+        )
 
     @staticmethod
     def runs(path: str | os.PathLike[str]) -> list[str]:

@@ -65,6 +65,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         required_metrics: The metrics of objectives and constraints: a completed trial has them all.
         settings: The other arguments, as plain data.
         ledger: What was asked, told and attached.
+        calls: Every ask, enqueue, report, tell and attach, in order.
         measured: The extremes of what was measured. A backend that needs a value for a failed trial
             takes the worst.
 
@@ -117,6 +118,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         )
         refuse_unsupported(type(self).__name__, self.capabilities, self.space, self.objectives)
         self.ledger = Ledger(self.space, self.criterion)
+        self.calls = self.ledger.calls
         self.measured = Measured(self.criterion)
         self._rng = Random(self.seed)
         self._proposals = Proposals(

@@ -1,10 +1,16 @@
-"""What `Experiment.run` returns."""
+"""What `Experiment.run` returns, and how it is gathered."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.replicate import ReplicateRun
+
+BASELINE = "baseline"
+"""The condition of the experiment without a treatment."""
 
 
 @dataclass
@@ -59,3 +65,50 @@ class Result:
     def get_hypothesis(self, name: str) -> HypothesisResult | None:
         """Return the result of the hypothesis called `name`, or None where there is none."""
         return next((result for result in self.metrics.hypotheses if result.name == name), None)
+
+
+class Results:
+    """The replicates of a run so far, gathered for its `Result`."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, dict[str, list[Any]]] = {BASELINE: {}}
+        self._errors: dict[str, BaseException] = {}
+        self._completed: set[str] = set()
+
+    def add(self, condition: str, run: ReplicateRun) -> None:
+        """Add one replicate of a treatment, or of the baseline."""
+        metrics = self._metrics.setdefault(condition, {})
+        if run.error is not None:
+            self._errors[f"{condition}_rep_{run.index}"] = run.error
+            return
+        self._completed.add(condition)
+        for name, values in run.metrics.items():
+            metrics.setdefault(name, []).extend(values)
+
+    def result(self, hypotheses: Iterable[Hypothesis] = ()) -> Result:
+        """Return all metrics and errors, and what the hypotheses say of them.
+
+        Raises:
+            UnknownMetricError: A hypothesis names a metric that was not recorded.
+        """
+        baseline = self._metrics[BASELINE]
+        treatments = {name: m for name, m in self._metrics.items() if name != BASELINE}
+        checked = []
+        for hypothesis in hypotheses:
+            # What failed in every replicate cannot be compared; the errors are in the result.
+            comparable = self._completed if BASELINE in self._completed else ()
+            outcomes = {
+                name: hypothesis.verify(baseline, metrics)
+                for name, metrics in treatments.items()
+                if name in comparable
+            }
+            ranking = hypothesis.rank_treatments(outcomes)
+            checked.append(HypothesisResult(hypothesis.name, outcomes, ranking))
+        return Result(
+            ExperimentMetrics(
+                TreatmentMetrics(baseline),
+                {name: TreatmentMetrics(metrics) for name, metrics in treatments.items()},
+                checked,
+            ),
+            self._errors,
+        )

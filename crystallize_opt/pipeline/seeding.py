@@ -11,7 +11,6 @@ from crystallize_opt.runtime.checks import SEED_LIMIT, checked_seed
 from crystallize_opt.runtime.random_state import seed_global_random_state
 
 if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
     from crystallize_opt.pipeline.result import Result
     from crystallize_opt.pipeline.steps import PipelineStep
 
@@ -26,27 +25,33 @@ class BasePlugin:
     The order is: `init_hook` when the experiment is built; `before_run` when a `run`, `apply` or
     `optimize` begins; for each replicate of each treatment `before_replicate` and, around each
     step, `before_step` and `after_step`; `after_run` at the end. One `optimize` is one run.
+
+    Every hook gets the `Experiment` itself. It is annotated as `Any` here, so that a hook of yours
+    may annotate it as `Experiment`.
     """
 
-    def init_hook(self, experiment: Experiment) -> None:
+    def init_hook(self, experiment: Any) -> None:
         """Called once, at the end of the experiment's construction."""
 
-    def before_run(self, experiment: Experiment) -> None:
+    def before_run(self, experiment: Any) -> None:
         """Called before the steps are set up."""
 
-    def before_replicate(self, experiment: Experiment, ctx: FrozenContext) -> None:
+    def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
         """Called before the data are fetched, with the treatment already in `ctx`."""
 
-    def before_step(self, experiment: Experiment, step: PipelineStep) -> None:
+    def before_step(self, experiment: Any, step: PipelineStep) -> None:
         """Called before each step."""
 
     def after_step(
-        self, experiment: Experiment, step: PipelineStep, data: Any, ctx: FrozenContext
+        self, experiment: Any, step: PipelineStep, data: Any, ctx: FrozenContext
     ) -> None:
         """Called after each step that returned, with the data it returned."""
 
-    def after_run(self, experiment: Experiment, result: Result) -> None:
-        """Called after the steps are torn down, with all metrics and errors."""
+    def after_run(self, experiment: Any, result: Result) -> None:
+        """Called after the steps are torn down, with all metrics and errors.
+
+        Also where the run ends in an error; then an exception of this hook is only logged.
+        """
 
 
 class SeedPlugin(BasePlugin):
@@ -91,12 +96,12 @@ class SeedPlugin(BasePlugin):
         """Return the seed of a replicate."""
         return (self.seed + _SEED_STRIDE * replicate) % SEED_LIMIT if self.auto_seed else self.seed
 
-    def before_run(self, experiment: Experiment) -> None:
+    def before_run(self, experiment: Any) -> None:
         # What a step draws in its `setup` repeats with the seed, too.
         if self.seed_fn is None:
             seed_global_random_state(self.seed)
 
-    def before_replicate(self, experiment: Experiment, ctx: FrozenContext) -> None:
+    def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
         seed = ctx.get(SEED_KEY)  # `apply(seed=...)` gives the seed itself.
         if seed is None:
             seed = self.seed_of(ctx.get("replicate", 0))

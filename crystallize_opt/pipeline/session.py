@@ -1,6 +1,6 @@
 """One run of an experiment: its hooks, the set-up steps, and the way to run a replicate.
 
-`Experiment.run`, `apply` and `optimize` all go through here.
+`Experiment.run`, `apply` and `optimize` all go through here, and so does every worker process.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.pipeline.context import FrozenContext, logger
+from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
+from crystallize_opt.pipeline.result import BASELINE, Result, Results
 from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
     from crystallize_opt.pipeline.steps import PipelineStep
-
-BASELINE = "baseline"
-REPLICATE_KEYS = ("replicate", "condition", SEED_KEY)
-"""The context keys every replicate has, so that no treatment can set them."""
 
 FETCH: Any = object()
 """Stands for the data source's own data."""
@@ -34,15 +31,21 @@ class Session:
 
     Attributes:
         experiment: What is run.
+        results: The replicates of the run so far; whoever runs them adds them.
+        result: What `after_run` gets; None for what `results` has at the end.
         context: The experiment's initial context, and what the steps' `setup` added to it.
         callers_random_state: Put away by every replicate; whoever hands control to other code than
             this package's between replicates puts it back first.
     """
 
-    def __init__(self, experiment: Experiment, callers_random_state: CallersRandomState) -> None:
+    def __init__(
+        self, experiment: Recipe, callers_random_state: CallersRandomState, results: Results
+    ) -> None:
         self.experiment = experiment
         self.callers_random_state = callers_random_state
         self.context = experiment.initial_context.child()
+        self.results = results
+        self.result: Result | None = None
         plugins = experiment.plugins
         self._before_replicate = _overriding(plugins, "before_replicate")
         self._before_step = _overriding(plugins, "before_step")
@@ -116,29 +119,69 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(
-    experiment: Experiment, *, set_up_steps: bool = True
-) -> AsyncIterator[Session]:
-    """Call `before_run`, set the steps up, and tear them down at the end whatever happens.
+async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIterator[Session]:
+    """Open a session between `before_run` and `after_run`, whatever happens.
 
-    With `set_up_steps=False` only `before_run` is called: the steps run in other processes.
+    With `set_up_steps=False` the steps are left alone: they run in other processes.
+
+    A plugin whose `before_run` returned gets its `after_run`, also where the run ends in an error.
+    The hooks run with private global generators, like the replicates.
+    """
+    with CallersRandomState() as callers_random_state:
+        begun: list[BasePlugin] = []
+        results = Results()
+        try:
+            for plugin in experiment.plugins:
+                plugin.before_run(experiment)
+                begun.append(plugin)
+            session = Session(experiment, callers_random_state, results)
+            async with _set_up(session, experiment.pipeline.steps if set_up_steps else ()):
+                yield session
+        except BaseException:
+            callers_random_state.put_away()
+            _end_after_error(experiment, begun, results.result())
+            raise
+        callers_random_state.put_away()
+        for plugin in begun:
+            plugin.after_run(experiment, session.result or results.result())
+
+
+def _end_after_error(experiment: Recipe, plugins: Sequence[BasePlugin], result: Result) -> None:
+    """Call `after_run`, and log its errors, so that the one that ended the run is seen."""
+    for plugin in plugins:
+        try:
+            plugin.after_run(experiment, result)
+        except Exception:  # noqa: BLE001
+            logger.exception("after_run of %r failed.", plugin)
+
+
+@asynccontextmanager
+async def open_session(experiment: Recipe) -> AsyncIterator[Session]:
+    """Open a session in a worker process, which runs one part of a run: without `after_run`."""
+    with CallersRandomState() as callers_random_state:
+        for plugin in experiment.plugins:
+            plugin.before_run(experiment)
+        session = Session(experiment, callers_random_state, Results())
+        async with _set_up(session, experiment.pipeline.steps):
+            yield session
+
+
+@asynccontextmanager
+async def _set_up(session: Session, steps: Sequence[PipelineStep]) -> AsyncIterator[None]:
+    """Set steps up, and tear them down at the end whatever happens.
 
     A step whose `setup` was called gets its `teardown`, also when that `setup` raised. All of it
     runs with private global generators, like the replicates.
     """
-    with CallersRandomState() as callers_random_state:
-        for plugin in experiment.plugins:
-            plugin.before_run(experiment)
-        session = Session(experiment, callers_random_state)
-        begun: list[PipelineStep] = []
-        try:
-            for step in experiment.pipeline.steps if set_up_steps else ():
-                begun.append(step)
-                await resolve(step.setup(session.context))
-            yield session
-        finally:
-            callers_random_state.put_away()
-            await _tear_down(begun, session.context)
+    begun: list[PipelineStep] = []
+    try:
+        for step in steps:
+            begun.append(step)
+            await resolve(step.setup(session.context))
+        yield
+    finally:
+        session.callers_random_state.put_away()
+        await _tear_down(begun, session.context)
 
 
 async def _tear_down(steps: Sequence[PipelineStep], context: FrozenContext) -> None:

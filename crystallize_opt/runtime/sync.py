@@ -22,7 +22,7 @@ T = TypeVar("T")
 SIGNAL_SECONDS = 0.2
 """How long the main thread waits at most before it looks whether a signal has come."""
 
-_loopless: ContextVar[bool] = ContextVar("crystallize_opt_loopless", default=False)
+loopless: ContextVar[bool] = ContextVar("crystallize_opt_loopless", default=False)
 
 
 async def resolve(value: T | Awaitable[T]) -> T:
@@ -32,7 +32,7 @@ async def resolve(value: T | Awaitable[T]) -> T:
         value: The result of calling a function that may be synchronous or asynchronous.
     """
     if hasattr(value, "__await__"):  # what makes an Awaitable, at a tenth of isinstance's cost
-        if _loopless.get():
+        if loopless.get():
             await _leave_loopless_mode()
         return await cast("Awaitable[T]", value)
     return value
@@ -40,12 +40,12 @@ async def resolve(value: T | Awaitable[T]) -> T:
 
 def is_loopless() -> bool:
     """Whether this runs in `run_sync`, and not on an event loop: it may block."""
-    return _loopless.get()
+    return loopless.get()
 
 
 async def need_event_loop() -> None:
     """Go on inside an event loop."""
-    if _loopless.get():
+    if loopless.get():
         await _leave_loopless_mode()
 
 
@@ -65,19 +65,19 @@ def run_sync(
     # One context from beginning to end, so that what a step's `setup` sets (`numpy.errstate`,
     # `decimal.localcontext`) can be reset in its `teardown`, after the move onto a loop.
     context = copy_context()
-    context.run(_loopless.set, True)
+    context.run(loopless.set, True)
     try:
         context.run(coroutine.send, None)
     except StopIteration as stop:
         return cast("T", stop.value)
-    context.run(_loopless.set, False)
+    context.run(loopless.set, False)
     import asyncio
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         with asyncio.Runner() as runner:
-            return runner.run(_continue(coroutine, on_event_loop), context=context)
+            return runner.run(continue_on_event_loop(coroutine, on_event_loop), context=context)
     return _run_in_thread(coroutine, context, on_event_loop)
 
 
@@ -97,7 +97,7 @@ def _run_in_thread(
         running.append((asyncio.get_running_loop(), task))
         if interrupted and task is not None:
             task.cancel()
-        return await _continue(coroutine, on_event_loop)
+        return await continue_on_event_loop(coroutine, on_event_loop)
 
     def run() -> T:
         with asyncio.Runner() as runner:
@@ -127,9 +127,10 @@ def _leave_loopless_mode() -> Generator[None, None, None]:
     yield
 
 
-async def _continue(
+async def continue_on_event_loop(
     coroutine: Coroutine[Any, Any, T], on_event_loop: Callable[[Any, Any], None] | None
 ) -> T:
+    """Run the rest of a coroutine that has already started."""
     if on_event_loop is not None:
         import asyncio
 

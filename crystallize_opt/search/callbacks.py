@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from crystallize_opt.pipeline.context import logger
+from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Objective
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
@@ -31,6 +32,7 @@ class RunStarted:
     Attributes:
         resumed: Of a stored run that goes on, the trials that are finished; of them there will be
             no other events.
+        criterion: What makes a trial the best.
     """
 
     optimizer: str
@@ -38,7 +40,8 @@ class RunStarted:
     num_trials: int
     replicates_per_trial: int
     max_concurrency: int
-    resumed: Sequence[Observation] = ()
+    resumed: Sequence[Observation]
+    criterion: Criterion
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,236 +1,144 @@
-"""What a search was asked for, checked before anything runs."""
+"""What a search is asked for: the arguments that `optimize`, `aoptimize` and `Search` share."""
 
 from __future__ import annotations
 
 import inspect
-import operator
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import Any, Literal, TypedDict, TypeVar
 
-from crystallize_opt.errors import ObjectiveError, StorageError, UsageError
-from crystallize_opt.optimizers.base import BaseOptimizer
-from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
-from crystallize_opt.pipeline.session import REPLICATE_KEYS
+from crystallize_opt.errors import UsageError
+from crystallize_opt.optimizers.plain import Driven
+from crystallize_opt.pipeline.recipe import REPLICATE_KEYS, Recipe
+from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.search.callbacks import Callback
+from crystallize_opt.search.failures import Failures
 from crystallize_opt.search.progress import ProgressBar, wants_progress
 from crystallize_opt.search.stopping import StopCondition, as_conditions
-from crystallize_opt.trials.objective import Objective, as_objectives
-from crystallize_opt.workers.limits import TrialLimits
+from crystallize_opt.storage.settings import Storage
+from crystallize_opt.workers.workers import Workers
 
-if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
-    from crystallize_opt.recording.recorder import Recorder
+F = TypeVar("F", bound=Callable[..., Any])
+_KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
-ALL_FAILED_LIMIT = 10
-"""A search ends with an error where every one of this many first trials failed."""
+
+class SearchSettings(TypedDict, total=False):
+    """How a search runs: the keyword arguments of `optimize`, `aoptimize` and `Search`.
+
+    Attributes:
+        workers: Where trials run, and how many at once. None: one after the other in this process.
+            A whole number: in so many processes. `"processes"` or `"threads"`: as many as there are
+            cores. An executor, or a function that makes one. Or `Workers(...)`, which also takes
+            batches and limits.
+        storage: The path of a file in which every event is stored at once, or `Storage(...)`.
+            Calling the same line again, with a fresh optimizer, continues where the run ended:
+            finished trials are not run again, those that were running are, and the suggestions are
+            those of a run without a break. `num_trials` is the run's total.
+        failures: What becomes of failed trials. None: the optimizer is told and the search goes on,
+            unless all of the first ten fail. `"raise"`: a failed trial ends the search with an
+            error. Or `Failures(...)`, which also takes the number of retries.
+        stop: Conditions that end the search early: `MaxTime`, `TargetValue`, `NoImprovement`, or
+            functions of a `SearchState` that return a reason.
+        callbacks: Called with each event; see `crystallize_opt.search.callbacks`.
+        progress: Whether to show a bar. None: where stderr is a terminal, or in a notebook.
+    """
+
+    workers: Workers | int | str | Any
+    storage: Storage | str | PathLike[str] | None
+    failures: Failures | Literal["tell", "raise"] | None
+    stop: StopCondition | Sequence[StopCondition]
+    callbacks: Sequence[Callback]
+    progress: bool | None
+
+
+DEFAULTS: SearchSettings = {
+    "workers": None,
+    "storage": None,
+    "failures": None,
+    "stop": (),
+    "callbacks": (),
+    "progress": None,
+}
+
+
+def takes_settings(function: F) -> F:
+    """Show `**settings: Unpack[SearchSettings]` as single arguments, with their documentation.
+
+    Editors know them from the annotation; `help()` and notebooks look at the signature, which this
+    replaces, and at the docstring, where a line `**settings:` is replaced.
+    """
+    signature = inspect.signature(function)
+    *own, _ = signature.parameters.values()
+    for name, default in DEFAULTS.items():
+        # What is postponed to be evaluated is read better as it is written.
+        annotation = SearchSettings.__annotations__[name].__forward_arg__
+        own.append(inspect.Parameter(name, _KEYWORD_ONLY, default=default, annotation=annotation))
+    function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    if function.__doc__ and SearchSettings.__doc__:  # Python may run without them.
+        lines = SearchSettings.__doc__.split("Attributes:\n")[1].rstrip().splitlines()
+        documented = "\n".join(f"    {line}" for line in lines).lstrip()
+        function.__doc__ = re.sub(r"\*\*settings:.*", lambda _: documented, function.__doc__)
+    return function
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
-    """Where a search is stored, and how it goes on."""
-
-    path: str | os.PathLike[str]
-    run: str
-    resume: str
-
-    def recorder(self, experiment: Experiment, optimizer: Any, replicates: int) -> Recorder:
-        """Open the run for writing."""
-        from crystallize_opt.recording.recorder import Recorder
-
-        return Recorder(
-            experiment,
-            optimizer,
-            replicates,
-            storage=self.path,
-            run=self.run,
-            resume=self.resume,
-            required=required_metrics(optimizer),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What `Experiment.optimize` was given, checked."""
+class Settings:
+    """What a search was asked for, checked, with every short form resolved."""
 
     num_trials: int
     replicates: int
-    executor: Any
-    max_concurrency: int
-    batch: bool
-    limits: TrialLimits
-    stop: tuple[StopCondition, ...]
-    raise_failures: bool
-    all_failed_limit: int | None
+    workers: Workers
     storage: Storage | None
+    failures: Failures
+    stop: tuple[StopCondition, ...]
     callbacks: tuple[Callback, ...]
 
 
-def checked_options(
-    experiment: Experiment,
-    optimizer: BaseOptimizer,
-    num_trials: int,
-    replicates_per_trial: int,
-    *,
-    executor: Any,
-    max_concurrency: int,
-    batch: bool,
-    limits: TrialLimits | None,
-    stop: Any,
-    on_failure: str,
-    all_failed_limit: int | None,
-    storage: Any,
-    run: Any,
-    resume: str,
-    callbacks: Sequence[Callback],
-    progress: bool | None,
-) -> Options:
-    """Refuse what cannot be run, before anything is.
+def checked_settings(
+    recipe: Recipe,
+    optimizer: Driven,
+    num_trials: Any,
+    replicates_per_trial: Any,
+    given: SearchSettings,
+) -> Settings:
+    """Check what a search was asked for, before anything runs.
 
     Raises:
-        UsageError: An argument is out of its range, or cannot be combined with another one.
-        ObjectiveError: The optimizer's objective has no metric, or no known direction.
-        TypeError: The optimizer lacks a method.
+        TypeError: There is no such argument.
+        UsageError: An argument is out of its range, or does not fit the experiment.
+        StorageError: The storage's folder does not exist.
     """
-    num_trials = checked_count("num_trials", num_trials)
-    replicates = checked_count("replicates_per_trial", replicates_per_trial)
-    max_concurrency = checked_count("max_concurrency", max_concurrency)
-    _check_optimizer(experiment, optimizer)
-    limits = limits or TrialLimits()
-    if not isinstance(limits, TrialLimits):
-        raise UsageError(f"limits= takes TrialLimits(...), not {limits!r}.")
-    if on_failure not in ("tell", "raise"):
-        raise UsageError(f"on_failure= is 'tell' or 'raise', not {on_failure!r}.")
-    if all_failed_limit is not None:
-        checked_count("all_failed_limit", all_failed_limit)
-    stored = _checked_storage(storage, run, resume, experiment.name)
-    for callback in callbacks:
-        if not callable(callback) or isinstance(callback, type):
-            raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
-    if executor is None:
-        _check_in_process(experiment, max_concurrency, limits)
-    else:
-        from crystallize_opt.workers.executors import check_executor, is_threads, refuse_limits
-
-        check_executor(executor)
-        if limits.need_processes and is_threads(executor):
-            refuse_limits("threads", limits)
-    if wants_progress(progress):
-        callbacks = (*callbacks, ProgressBar())
-    return Options(
-        num_trials=num_trials,
-        replicates=replicates,
-        executor=executor,
-        max_concurrency=max_concurrency,
-        batch=bool(batch),
-        limits=limits,
-        stop=as_conditions(stop, objectives_of(optimizer)),
-        raise_failures=on_failure == "raise",
-        all_failed_limit=all_failed_limit,
-        storage=stored,
-        callbacks=tuple(callbacks),
+    if unknown := [name for name in given if name not in DEFAULTS]:
+        raise TypeError(f"A search has no argument {unknown[0]!r}; it takes {', '.join(DEFAULTS)}.")
+    given = {**DEFAULTS, **given}
+    _check_parameters(recipe, optimizer)
+    workers, storage = Workers.of(given["workers"]), given["storage"]
+    workers.check(recipe)
+    return Settings(
+        num_trials=whole_number("num_trials", num_trials),
+        replicates=whole_number("replicates_per_trial", replicates_per_trial),
+        workers=workers,
+        storage=None if storage is None else Storage.of(storage),
+        failures=Failures.of(given["failures"]),
+        stop=as_conditions(given["stop"], optimizer.criterion.objectives),
+        callbacks=_checked_callbacks(given["callbacks"], given["progress"]),
     )
 
 
-def _checked_storage(storage: Any, run: Any, resume: str, name: str | None) -> Storage | None:
-    if resume not in ("exact", "attach"):
-        raise UsageError(f"resume= is 'exact' or 'attach', not {resume!r}.")
-    if storage is None:
-        if run is not None:
-            raise UsageError(f"run={run!r} needs storage=, the path of a file.")
-        return None
-    if not isinstance(storage, (str, os.PathLike)):
-        raise UsageError(f"storage= takes the path of a file, not {storage!r}.")
-    if os.fspath(storage) in ("", ":memory:"):
+def _checked_callbacks(callbacks: Sequence[Any], progress: bool | None) -> tuple[Callback, ...]:
+    for callback in callbacks:
+        if not callable(callback) or isinstance(callback, type):
+            raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
+    return (*callbacks, ProgressBar()) if wants_progress(progress) else tuple(callbacks)
+
+
+def _check_parameters(recipe: Recipe, optimizer: Driven) -> None:
+    taken = {*recipe.initial_context, *REPLICATE_KEYS}
+    if clash := [name for name in optimizer.space or () if name in taken]:
         raise UsageError(
-            f"storage={storage!r} keeps nothing. Give the path of a file, or leave it out."
+            f"The search space has the parameter {clash[0]!r}, but every replicate's context "
+            f"has that key already (it has {', '.join(sorted(taken))}). Rename the parameter, "
+            "or drop the key from initial_ctx."
         )
-    folder = os.path.dirname(os.path.abspath(storage))  # noqa: PTH100, PTH120  (pathlib: 5 ms)
-    if not os.path.isdir(folder):  # noqa: PTH112
-        raise StorageError(f"storage={storage!r}: there is no folder {folder!r}. Make it first.")
-    run = run if run is not None else name or "run"
-    if not isinstance(run, str) or not run:
-        raise UsageError(f"run= is the name of a run, not {run!r}.")
-    return Storage(storage, run, resume)
-
-
-def _check_in_process(experiment: Experiment, max_concurrency: int, limits: TrialLimits) -> None:
-    if limits.need_processes:
-        from crystallize_opt.workers.executors import refuse_limits
-
-        refuse_limits("this process", limits)
-    if max_concurrency > 1 and not _is_asynchronous(experiment):
-        raise UsageError(
-            f"max_concurrency={max_concurrency} without an executor needs asynchronous steps: "
-            'synchronous ones would run one after the other. Give executor="processes" or '
-            '"threads".'
-        )
-
-
-def _is_asynchronous(experiment: Experiment) -> bool:
-    for each in (experiment.datasource, *experiment.pipeline.steps):
-        parameters = getattr(each, "_parameters", None)  # of a decorated function
-        works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
-        if inspect.iscoroutinefunction(works):
-            return True
-    return False
-
-
-def _check_optimizer(experiment: Experiment, optimizer: BaseOptimizer) -> None:
-    needed = ("ask", "tell", "get_best_treatment", "objective")
-    if isinstance(optimizer, type) or (
-        missing := [name for name in needed if not hasattr(optimizer, name)]
-    ):
-        what = "a class; build it first" if isinstance(optimizer, type) else f"without {missing}"
-        raise TypeError(f"An optimizer has {', '.join(needed)}; {optimizer!r} is {what}.")
-    objectives_of(optimizer)
-    if isinstance(optimizer, SpaceOptimizer):
-        taken = {*experiment.initial_context, *REPLICATE_KEYS}
-        if clash := [name for name in optimizer.space if name in taken]:
-            raise UsageError(
-                f"The search space has the parameter {clash[0]!r}, but every replicate's context "
-                f"has that key already (it has {', '.join(sorted(taken))}). Rename the parameter, "
-                "or drop the key from initial_ctx."
-            )
-
-
-def checked_count(name: str, number: Any) -> int:
-    """Return a number of trials or replicates as a plain `int`.
-
-    Raises:
-        UsageError: It is no whole number of at least 1.
-    """
-    try:
-        count = 0 if isinstance(number, bool) else operator.index(number)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise UsageError(f"{name} is a whole number, at least 1, not {number!r}.")
-    return count
-
-
-def objectives_of(optimizer: Any) -> tuple[Objective, ...]:
-    """Return the objectives of an optimizer, which may use a class of its own for them.
-
-    Raises:
-        ObjectiveError: One has no metric, or no known direction.
-    """
-    if isinstance(optimizer, SpaceOptimizer):
-        return optimizer.objectives
-    objective = optimizer.objective
-    several = objective if isinstance(objective, (list, tuple)) else (objective,)
-    for each in several:
-        if not hasattr(each, "metric") or not hasattr(each, "direction"):
-            raise ObjectiveError(
-                f"The objective of {type(optimizer).__name__} has a metric and a direction, as "
-                f"Objective('loss', 'minimize') has; {each!r} has not."
-            )
-    return as_objectives([Objective(each.metric, each.direction) for each in several])
-
-
-def required_metrics(optimizer: Any) -> Sequence[str]:
-    """Return the metrics that a completed trial has."""
-    if isinstance(optimizer, SpaceOptimizer):
-        return optimizer.required_metrics
-    return [objective.metric for objective in objectives_of(optimizer)]

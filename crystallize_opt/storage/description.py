@@ -3,50 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crystallize_opt.errors import SpaceError, StorageError
-from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
-from crystallize_opt.pipeline.seeding import SeedPlugin
-from crystallize_opt.plain_data import as_described_before, as_description, described, source_digest
-from crystallize_opt.plain_data import describe as setting
+from crystallize_opt.plain_data import as_described_before, as_description
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.objective import Constraint, Objective
-
-if TYPE_CHECKING:
-    from crystallize_opt.experiment import Experiment
-
-Description = dict[str, Any]
-
-
-def describe(experiment: Experiment, optimizer: Any, replicates: int) -> Description:
-    """Describe all that decides what a search suggests and measures."""
-    ours = isinstance(optimizer, SpaceOptimizer)
-    objectives = optimizer.objective
-    several = objectives if isinstance(objectives, (list, tuple)) else (objectives,)
-    return {
-        "space": describe_space(optimizer.space) if ours else None,
-        "objectives": [[each.metric, each.direction] for each in several],
-        "constraints": [
-            [each.metric, each.comparison, each.bound]
-            for each in getattr(optimizer, "constraints", ())
-        ],
-        "optimizer": {
-            "class": described(type(optimizer)),
-            "seed": getattr(optimizer, "seed", None) if ours else None,
-            "settings": optimizer.settings if ours else {},
-        },
-        "replicates_per_trial": replicates,
-        "experiment": {
-            "seed": next(p.seed for p in experiment.plugins if isinstance(p, SeedPlugin)),
-            "datasource": _describe_step(experiment.datasource),
-            "pipeline": [_describe_step(step) for step in experiment.pipeline.steps],
-            "plugins": [described(type(plugin)) for plugin in experiment.plugins],
-            "initial_ctx": {
-                key: setting(experiment.initial_context[key]) for key in experiment.initial_context
-            },
-        },
-    }
 
 
 def describe_space(space: SearchSpace) -> Any:
@@ -77,6 +39,11 @@ def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
 def constraints_of(description: Mapping[str, Any]) -> tuple[Constraint, ...]:
     """Return the outcome constraints that were described."""
     return tuple(Constraint(*each) for each in description["constraints"])
+
+
+def fidelity_of(description: Mapping[str, Any]) -> str | None:
+    """Return the name of the parameter that is the fidelity of a trial, or None."""
+    return description.get("fidelity")
 
 
 def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -133,14 +100,3 @@ def _shown(value: Any) -> str:
         fields = (f"{k}={v!r}" for k, v in value.items() if k not in hidden and v not in ([], None))
         return f"{value['type']}({', '.join(fields)})"
     return repr(value)
-
-
-def _describe_step(step: Any) -> dict[str, Any]:
-    parameters = getattr(step, "_parameters", None)  # of a decorated function
-    code = type(step) if parameters is None else parameters.function
-    given = step.params if hasattr(step, "params") else getattr(step, "_given", {})
-    return {
-        "name": described(code),
-        "params": {name: setting(value) for name, value in given.items()},
-        "source": source_digest(code),
-    }

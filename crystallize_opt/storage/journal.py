@@ -22,6 +22,7 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x6372_6F70  # "crop"; tells our files from other SQLite files
 _TEXT = "%s %s %s\n"  # what is in the checksum: kind, trial, data
 _WAIT_SECONDS = 30.0  # for another run's transaction, which takes microseconds
+_LOCK_SECONDS = 0.2  # for a writer of the same run that is about to end
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -296,42 +297,43 @@ def _storage_errors(path: Path, done: str) -> Iterator[None]:
 
 
 class _Lock:
-    """Keeps a run to one writer, by a lock of the operating system, which dies with the process.
+    """Keeps a run to one writer, by a lock of the operating system, which ends with the process.
 
-    SQLite holds it, on an empty file beside the database, because it does so on every system and
-    between threads of one process, too. Readers, and writers of other runs, do not meet it.
+    The lock is on an empty file beside the database: one on the database would end as soon as this
+    process closes any other descriptor of the file, as a copy of it does. Readers, and writers of
+    other runs, do not meet the lock. A process forked from this one does not hold it.
     """
 
     def __init__(self, path: Path, run: int, name: str) -> None:
-        self._path = Path(f"{path}.lock-{run}")
-        while True:
-            with _storage_errors(self._path, "locked"):
-                self._path.touch()
-                before = self._inode()
-                self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
-                try:
-                    self._connection.execute("PRAGMA journal_mode = MEMORY")
-                    self._connection.execute("BEGIN EXCLUSIVE")
-                except sqlite3.OperationalError as error:
-                    self._connection.close()
-                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                        raise
-                    raise RunLocked(
-                        f"The run {name!r} in {str(path)!r} is being written by another process, "
-                        "or by another search of this one. Wait for it to end, or give another "
-                        "run=. (To read it meanwhile: History.load.)"
-                    ) from error
-            # Whoever had the lock removes the file: then this lock is on nothing.
-            if before is not None and before == self._inode():
-                return
-            self._connection.close()
+        # Imported when needed: it takes as long as all of this package.
+        from filelock import FileLock, Timeout
 
-    def _inode(self) -> int | None:
-        with contextlib.suppress(FileNotFoundError):
-            return self._path.stat().st_ino
-        return None
+        # The real path, so that every way to the file leads to the same lock, and stays the way to
+        # it when the trials change the working directory.
+        self._path = Path(f"{os.path.realpath(path)}.lock-{run}")
+        # Not for each thread: a search may go on in another thread than it began. No soft lock:
+        # such a file would outlive a process that is killed.
+        self._lock = FileLock(self._path, thread_local=False, fallback_to_soft=False)
+        try:
+            # Whoever releases the lock removes the file first. filelock then tries again, on a new
+            # file: for that it needs some time.
+            self._lock.acquire(timeout=_LOCK_SECONDS, poll_interval=_LOCK_SECONDS / 10)
+        except Timeout as error:
+            raise RunLocked(
+                f"The run {name!r} in {str(path)!r} is being written by another process, or by "
+                "another search of this one. Wait for it to end, or store this search as another "
+                "run of the file. (To read the run meanwhile: History.load.)"
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"{str(self._path)!r} cannot be locked: {error}. A run that is written needs this "
+                "file beside the database, in a folder that can be written and on a file system "
+                "with locks: most network file systems have none. Give a path on a local disk."
+            ) from error
 
     def release(self) -> None:
-        with contextlib.suppress(OSError):  # Windows does not remove a file that is open.
-            self._path.unlink(missing_ok=True)
-        self._connection.close()
+        """Let others write the run. In a process that was forked meanwhile, do nothing."""
+        if self._lock.is_locked:
+            with contextlib.suppress(OSError):  # On Windows filelock removes the file afterwards.
+                self._path.unlink()
+            self._lock.release()

@@ -11,18 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 from crystallize_opt.errors import RunChanged, StorageError
-from crystallize_opt.history.history import History
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.description import (
     changes,
     constraints_of,
     describe_space,
+    fidelity_of,
     objectives_of,
     space_of,
 )
 from crystallize_opt.storage.journal import Row, read_run
 from crystallize_opt.storage.records import TrialFormat, read_observation, read_replicate
-from crystallize_opt.trials.calls import Asked, Attached, Event, Reported, Told
+from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
+from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Replicate
 from crystallize_opt.trials.treatment import Treatment
 
@@ -95,6 +96,10 @@ class StoredRun:
             self._add_trial(kind, trial, data)
         elif kind == "report":
             self._add_report(data)
+        elif kind == "enqueue":
+            params = self._format.read_treatment({"name": "", **data}).params
+            event: Any = Enqueued(dict(params))
+            self.segments[-1].events.append(event)
         elif kind != "resume":
             raise StorageError(f"The run {self.name!r} has events of the kind {kind!r}.")
 
@@ -156,7 +161,8 @@ class StoredObservations(Sequence[Observation]):
         space: The space of the run; None for the stored one.
 
     Attributes:
-        description: Of the last segment.
+        name: The run's name.
+        description: Of the last segment; empty where none has begun.
         space: The space of the last segment.
 
     Raises:
@@ -164,6 +170,7 @@ class StoredObservations(Sequence[Observation]):
     """
 
     def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None) -> None:
+        self.name = name
         self.description: Mapping[str, Any] = {}
         self.space: SearchSpace | None = None
         self._asked: dict[int | None, tuple[TrialFormat, str]] = {}
@@ -193,6 +200,21 @@ class StoredObservations(Sequence[Observation]):
             raise RunChanged(f"space= is not the space of the run {name!r}: {'; '.join(found)}.")
 
     @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives of the last segment."""
+        return objectives_of(self.description) if self.description else ()
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The outcome constraints of the last segment."""
+        return constraints_of(self.description) if self.description else ()
+
+    @property
+    def fidelity(self) -> str | None:
+        """The name of the parameter that is the fidelity of a trial, or None."""
+        return fidelity_of(self.description)
+
+    @property
     def pending(self) -> list[Treatment]:
         """What was asked for and not told, in order."""
         return [self._treatment(trial) for trial in self._pending]
@@ -218,24 +240,25 @@ class StoredObservations(Sequence[Observation]):
         return trial_format.read_treatment(json.loads(data))
 
 
-def load_history(
-    path: str | os.PathLike[str], run: str | None, space: SearchSpace | None
-) -> History:
-    """Read a run, also while it is being written: see `History.load`."""
+def read_observations(
+    path: str | os.PathLike[str], run: str | None = None, space: SearchSpace | None = None
+) -> StoredObservations:
+    """Read what was observed in a run, also while it is being written.
+
+    Args:
+        path: The file.
+        run: The run's name; None where the file holds just one.
+        space: The space of the run; None for the stored one.
+
+    Raises:
+        StorageError: There is no such file or run, or it is damaged.
+        RunChanged: `space` is not that of the run.
+    """
     name, rows = read_run(path, run)
     try:
-        stored = StoredObservations(name, rows, space)
+        return StoredObservations(name, rows, space)
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(f"The run {name!r} is damaged: {error!r}.") from error
-    described = stored.description
-    return History(
-        stored,
-        objectives_of(described) if described else (),
-        constraints_of(described) if described else (),
-        space=stored.space,
-        pending=stored.pending,
-        name=name,
-    )
 
 
 def _space_of(described: Any, space: SearchSpace | None) -> SearchSpace | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.workers import worker
 from crystallize_opt.workers.executors import OnExecutor, shut_down
 from crystallize_opt.workers.limits import TrialLimits
@@ -18,25 +19,36 @@ from crystallize_opt.workers.sending import picklable_experiment, pickled
 from crystallize_opt.workers.trial import Done, Trial
 from crystallize_opt.workers.worker_process import WorkerProcess, run_limited
 
-if TYPE_CHECKING:
-    from crystallize_opt.workers.executors import Workers
-
 
 class OnProcesses(OnExecutor):
-    """Runs trials on an executor whose workers are processes, here or on other machines."""
+    """Runs trials on an executor whose workers are processes, here or on other machines.
+
+    Args:
+        session: The run in progress.
+        executor: Where the trials run.
+        make: Makes the executor anew after it broke, or None: see `OnExecutor`.
+        interruption: Wakes `wait`.
+        limits: What one trial may take.
+        space: The search space, or None; only to name a choice that cannot be sent.
+
+    Raises:
+        UsageError: A part of the experiment cannot be sent to another process.
+        MissingExtraError: A library is not installed.
+    """
 
     def __init__(
         self,
         session: Session,
-        workers: Workers,
+        executor: Any,
+        make: Callable[[], Any] | None,
         interruption: Interruption,
         limits: TrialLimits,
-        optimizer: SpaceOptimizer[Any] | None,
+        space: SearchSpace | None,
     ) -> None:
-        self._blob = picklable_experiment(session.experiment, optimizer)
+        self._blob = picklable_experiment(session.experiment, space)
         self._key = hashlib.sha256(self._blob).hexdigest()
         self._limits = limits
-        super().__init__(session, workers, interruption)
+        super().__init__(session, executor, make, interruption)
 
     def close(self, *, now: bool) -> None:
         if now or self._abandoned:
@@ -74,13 +86,33 @@ class OnProcesses(OnExecutor):
 
 
 class OnOwnProcesses(OnProcesses):
-    """Runs each worker as a process that is killed at a limit: `executor="processes"`."""
+    """Runs trials in processes of this package: "processes". Each is killed at a limit.
 
-    def __init__(self, session: Session, workers: Workers, *others: Any) -> None:
+    Args:
+        session: The run in progress.
+        count: How many processes.
+        interruption: Wakes `wait`.
+        limits: What one trial may take.
+        space: The search space, or None; only to name a choice that cannot be sent.
+
+    Raises:
+        UsageError: A part of the experiment cannot be sent to another process.
+        MissingExtraError: A library is not installed.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        count: int,
+        interruption: Interruption,
+        limits: TrialLimits,
+        space: SearchSpace | None,
+    ) -> None:
         self._of_thread = threading.local()
         self._processes: list[WorkerProcess] = []
-        super().__init__(session, workers, *others)
-        self._executor = ThreadPoolExecutor(workers.count, thread_name_prefix="crystallize_opt")
+        super().__init__(session, None, None, interruption, limits, space)
+        # Its threads wait for the worker processes, one thread for each.
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix="crystallize_opt")
 
     def _submit(self, trial: Trial) -> Future[Any]:
         treatment = pickled(trial.treatment, f"The treatment {trial.treatment.name!r}")
@@ -90,7 +122,7 @@ class OnOwnProcesses(OnProcesses):
         return future
 
     def _run(self, treatment: bytes, first: int, last: int, seconds: float | None) -> Any:
-        """Run a trial: in a thread of this process that waits for the worker process."""
+        """Have a worker process run a trial, in a thread that waits for that process."""
         if not hasattr(self._of_thread, "process"):
             self._of_thread.process = WorkerProcess()
             self._processes.append(self._of_thread.process)

@@ -1,4 +1,4 @@
-"""An experiment as bytes, for other processes; what cannot be sent is named."""
+"""An experiment as bytes, for other processes. What cannot be sent is named."""
 
 from __future__ import annotations
 
@@ -6,50 +6,66 @@ from collections.abc import Iterable
 from typing import Any
 
 from crystallize_opt.errors import UsageError
-from crystallize_opt.experiment import Experiment
-from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
-from crystallize_opt.workers.worker_process import need_libraries
+from crystallize_opt.pipeline.recipe import Recipe
+from crystallize_opt.runtime.extras import needs
+from crystallize_opt.space.space import SearchSpace
 
 
-def picklable_experiment(
-    experiment: Experiment, optimizer: SpaceOptimizer[Any] | None = None
-) -> bytes:
-    """Return an experiment as bytes, for other processes.
+def need_libraries() -> None:
+    """Check that the libraries that look after processes are installed.
 
     Raises:
-        UsageError: A part of it cannot be pickled; the message names the part.
+        MissingExtraError: One of them is not installed.
+    """
+    with needs("Trials in processes need", "cloudpickle", "loky", "psutil", extra="processes"):
+        import cloudpickle  # noqa: F401
+        import loky  # noqa: F401
+        import psutil  # noqa: F401
+
+
+def picklable_experiment(recipe: Recipe, space: SearchSpace | None = None) -> bytes:
+    """Return an experiment as bytes, for other processes.
+
+    Args:
+        recipe: The experiment.
+        space: The search space, whose choices are sent with each treatment. None where the
+            optimizer has no space.
+
+    Raises:
+        UsageError: A part cannot be pickled; the message names the part.
         MissingExtraError: A library is not installed.
     """
-    for what, part in _parts(experiment, optimizer):
+    need_libraries()
+    for what, part in _parts(recipe, space):
         pickled(part, what)
-    return pickled(experiment, "The experiment")
+    return pickled(recipe, "The experiment")
 
 
-def _parts(
-    experiment: Experiment, optimizer: SpaceOptimizer[Any] | None
-) -> Iterable[tuple[str, Any]]:
-    for step in experiment.pipeline.steps:
+def _parts(recipe: Recipe, space: SearchSpace | None) -> Iterable[tuple[str, Any]]:
+    for step in recipe.pipeline.steps:
         yield f"Step {step.name!r}", step
-    source = experiment.datasource
+    source = recipe.datasource
     name = getattr(getattr(source, "_factory", None), "__name__", type(source).__name__)
     yield f"The data source {name!r}", source
-    for key in experiment.initial_context:
-        yield f"initial_ctx[{key!r}]", experiment.initial_context[key]
-    for plugin in experiment.plugins:
+    for key in recipe.initial_context:
+        yield f"initial_ctx[{key!r}]", recipe.initial_context[key]
+    for plugin in recipe.plugins:
         yield f"The plugin {type(plugin).__name__}", plugin
-    if optimizer is not None:
-        for key in optimizer.space:
-            yield f"The parameter {key!r} of the search space", optimizer.space[key]
+    if space is not None:
+        for key in space:
+            yield f"The parameter {key!r} of the search space", space[key]
 
 
 def pickled(part: Any, what: str) -> bytes:
     """Return a part of an experiment as bytes.
 
+    Args:
+        part: Any object.
+        what: The name of the part, with which the message begins.
+
     Raises:
-        UsageError: It cannot be pickled; the message begins with `what`.
-        MissingExtraError: A library is not installed.
+        UsageError: The part cannot be pickled.
     """
-    need_libraries()
     import cloudpickle
 
     try:
@@ -57,5 +73,6 @@ def pickled(part: Any, what: str) -> bytes:
     except Exception as error:
         raise UsageError(
             f"{what} cannot be sent to another process: {type(error).__name__}: {error}. Make it "
-            'in the step\'s setup(), or where it is used; or use executor="threads".'
+            "in the step's setup(), or where it is used; or run the trials in threads: "
+            'workers="threads".'
         ) from error

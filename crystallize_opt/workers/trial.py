@@ -1,4 +1,4 @@
-"""The replicates of one trial, run where this is called: what every kind of worker does."""
+"""The replicates of one trial: what every kind of worker runs, and what a runner of trials is."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ Done = list[tuple[ReplicateRun, Replicate]]
 
 @dataclass(slots=True, eq=False)
 class Trial:
-    """A treatment that has been asked for and not told.
+    """A treatment that has been asked for and not yet told.
+
+    A trial has one turn with a worker, or several where the optimizer uses per-replicate reports.
 
     Attributes:
-        treatment: What is tried.
-        last: Where a turn with a worker ends: before this replicate.
+        treatment: The treatment.
+        last: The replicate before which the next turn ends.
         done: The replicates so far.
-        attempt: 1, or more where it is retried.
+        attempt: 1, or more where the trial is retried.
         seconds: How long the earlier turns of this attempt took.
     """
 
@@ -36,30 +38,40 @@ class Trial:
 
 
 class Runner(Protocol):
-    """Runs trials somewhere, several at once or one."""
+    """Runs trials somewhere, several at once or one.
+
+    Attributes:
+        failure: Why no trial can run any more; None while all is well.
+    """
+
+    failure: Exception | None
 
     def start(self, trial: Trial) -> None:
         """Run the next replicates of a trial, up to `trial.last`, as soon as a worker is free."""
 
     async def wait(self) -> list[tuple[Trial, Done]]:
-        """Wait for trials to finish their turn; empty where something else needs attention."""
-
-    def cancel_queued(self) -> None:
-        """Give up what has been started but no worker has taken; `wait` returns it."""
-
-    async def abandon(self) -> list[tuple[Trial, Done]]:
-        """Give up everything that is running, and end it where that is possible.
+        """Wait for trials to finish their turn.
 
         Returns:
-            What had finished, or told how it ended.
+            The trials and their new replicates. Nothing where a signal needs attention first.
+        """
+
+    def cancel_queued(self) -> None:
+        """Give up the trials that no worker has taken yet; `wait` returns them."""
+
+    async def abandon(self) -> list[tuple[Trial, Done]]:
+        """Give up every running trial, and end it where that is possible.
+
+        Returns:
+            The trials that had finished, or reported how they ended.
         """
 
     def close(self, *, now: bool) -> None:
-        """Free the workers; with `now`, do not wait for what cannot be ended."""
+        """Free the workers; with `now`, do not wait for a trial that cannot be ended."""
 
 
 async def run_replicates(session: Session, treatment: Treatment, first: int, last: int) -> Done:
-    """Run replicates `first` up to before `last`, up to the first that does not complete."""
+    """Run the replicates from `first` to before `last`; stop at one that does not complete."""
     done: Done = []
     for index in range(first, last):
         run = await session.run_replicate(treatment, index, condition=treatment.name)
@@ -70,7 +82,7 @@ async def run_replicates(session: Session, treatment: Treatment, first: int, las
             run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None
         done.append((run, replicate))
         if replicate.status is not Status.COMPLETED:
-            break  # The trial has failed, whatever the other replicates would give.
+            break  # The trial has failed, whatever the other replicates would measure.
     return done
 
 

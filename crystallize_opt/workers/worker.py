@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from crystallize_opt.experiment import Experiment
+from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import open_session
 from crystallize_opt.runtime.sync import run_sync
@@ -58,7 +58,7 @@ def run_loaded(treatment: bytes, first: int, last: int) -> list[Row]:
     return run_sync(_run(experiment, pickle.loads(treatment), first, last))  # noqa: S301
 
 
-async def _run(experiment: Experiment, treatment: Treatment, first: int, last: int) -> list[Row]:
+async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) -> list[Row]:
     async with open_session(experiment) as session:
         done = await run_replicates(session, treatment, first, last)
     return rows_of(done)

@@ -17,9 +17,9 @@ from multiprocessing import connection
 from multiprocessing.util import Finalize
 from typing import Any
 
-from crystallize_opt.errors import MissingExtraError
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import worker
+from crystallize_opt.workers.sending import need_libraries
 from crystallize_opt.workers.trial import ended
 
 _LOOK_SECONDS = 1.0
@@ -129,7 +129,9 @@ class WorkerProcess:
         Raises:
             _Ended: The process has died, has been killed at a limit, or is given up.
         """
-        if self._given_up:  # Looked at after the process is known: `give_up` does it in reverse.
+        # Check the flag after setting `_process`; `give_up` sets the flag and then kills. Whichever
+        # runs first, one of them kills the worker.
+        if self._given_up:
             self._kill()
         try:
             self._pipe.send(call)
@@ -263,23 +265,3 @@ def _how_it_died(code: int | None) -> str:
         name = f"signal {-code}"
     hint = " (the system does that when it runs out of memory)" if name == "SIGKILL" else ""
     return f"The worker process was killed by {name}{hint}."
-
-
-def need_libraries() -> None:
-    """Check that the libraries are there that look after processes.
-
-    Raises:
-        MissingExtraError: One of them is not installed.
-    """
-    try:
-        import cloudpickle  # noqa: F401
-        import loky  # noqa: F401
-        import psutil  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name not in ("cloudpickle", "loky", "psutil"):
-            raise
-        raise MissingExtraError(
-            f"Trials in processes need {error.name}, which is not installed. Run: pip install "
-            '"crystallize-opt[processes]"',
-            name=error.name,
-        ) from error

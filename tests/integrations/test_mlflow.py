@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crystallize_opt import FrozenContext, Objective
+from crystallize_opt import FrozenContext, Objective, Workers
 from crystallize_opt.adapters import GridOptimizer
 from crystallize_opt.errors import MissingExtraError
 from tests.toy import experiment_of
@@ -31,7 +31,7 @@ def test_each_trial_is_a_run_nested_in_the_search(tmp_path: Path) -> None:
     optimizer = GridOptimizer({"x": [2.0, -1.0, 1.0]}, Objective("loss", "minimize"))
     callback = MLflowCallback("digits", tracking_uri=uri)
     experiment_of(record).optimize(
-        optimizer, 3, callbacks=[callback], executor="threads", max_concurrency=2
+        optimizer, 3, callbacks=[callback], workers=Workers("threads", 2)
     )
 
     client: Any = MlflowClient(tracking_uri=uri)

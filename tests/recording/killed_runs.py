@@ -18,7 +18,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from crystallize_opt import FrozenContext, History, Objective, Observation, SearchSpace
+from crystallize_opt import (
+    Failures,
+    FrozenContext,
+    History,
+    Objective,
+    Observation,
+    SearchSpace,
+    Storage,
+    Workers,
+)
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.space.choices import Categorical, Constant
 from crystallize_opt.space.numbers import Float, Integer
@@ -84,15 +93,14 @@ def search(path: Path, kind: str, trials: int, workers: int = 1, replicates: int
     optimizer = make(kind)
     options: dict[str, Any] = {}
     if workers > 1:
-        options = {"executor": "threads", "max_concurrency": workers}
+        options = {"workers": Workers("threads", workers)}
     experiment_of(measure, seed=3, initial_ctx={"log": "log"}).optimize(
         optimizer,
         trials,
         replicates,
-        storage=path,
-        run=RUN,
+        storage=Storage(path, run=RUN),
         progress=False,
-        all_failed_limit=None,
+        failures=Failures(give_up_after=None),
         **options,
     )
     return optimizer

@@ -95,7 +95,7 @@ def step(data, ctx, *, x):
 if __name__ == "__main__":
     experiment = Experiment(nothing(), Pipeline([step()]), seed=0)
     optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0)
-    experiment.optimize(optimizer, 12, executor="processes", max_concurrency=2, storage="runs.db")
+    experiment.optimize(optimizer, 12, workers=2, storage="runs.db")
 """
 
 

@@ -17,6 +17,7 @@ from crystallize_opt import (
     BaseOptimizer,
     Constraint,
     Experiment,
+    Failures,
     FrozenContext,
     History,
     NoImprovement,
@@ -25,9 +26,10 @@ from crystallize_opt import (
     Pipeline,
     SpaceOptimizer,
     Status,
+    Storage,
     TargetValue,
     Treatment,
-    TrialLimits,
+    Workers,
     pipeline_step,
 )
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
@@ -63,11 +65,18 @@ def tpe(seed: int | None = 1, **options: Any) -> OptunaOptimizer:
 
 
 def search(
-    path: Path, optimizer: Any = None, trials: int = 8, experiment: Any = None, **options: Any
+    path: Path,
+    optimizer: Any = None,
+    trials: int = 8,
+    experiment: Any = None,
+    *,
+    resume: Any = "exact",
+    **options: Any,
 ) -> Any:
     optimizer = optimizer if optimizer is not None else tpe()
     experiment = experiment or experiment_of(loss, seed=3)
-    experiment.optimize(optimizer, trials, storage=path, progress=False, **options)
+    storage = Storage(path, resume=resume)
+    experiment.optimize(optimizer, trials, storage=storage, progress=False, **options)
     return optimizer
 
 
@@ -157,12 +166,13 @@ def test_with_other_versions_every_suggestion_is_compared(
         return {k: v * 0.99 for k, v in ask(self, *arguments).items() if k == "x"}
 
     monkeypatch.setattr(optuna.samplers.TPESampler, "sample_relative", another)
-    for module in ("storage.recorder", "optimizer"):
+    for module in ("recording.resume", "optimizers.space_optimizer"):
         monkeypatch.setattr(f"crystallize_opt.{module}.versions_of", lambda _: {"optuna": "9.9"})
-    with pytest.raises(ReplayDiverged, match=r"'trial_[4-9]'.*5\.\d\.\d.*9\.9") as caught:
+    # The first suggestion of the model; with the stored state, trial_8 would be the first compared.
+    with pytest.raises(ReplayDiverged, match=r"'trial_4'.*5\.\d\.\d.*9\.9") as caught:
         search(tmp_path / "runs.db", trials=20)
 
-    assert asked < 12
+    assert asked == 5
     assert "resume='attach'" in caught.value.__notes__[0]
     assert len(History.load(tmp_path / "runs.db")) == 12
 
@@ -195,7 +205,7 @@ def test_a_retried_trial_goes_on_with_the_replicates_of_its_last_attempt(tmp_pat
             1,
             experiment_of(step, seed=3),
             replicates_per_trial=3,
-            limits=TrialLimits(retries=1),
+            failures=Failures(retries=1),
         )
 
     with pytest.raises(KeyboardInterrupt):
@@ -304,7 +314,7 @@ def test_an_experiment_without_a_seed_keeps_the_one_it_drew(tmp_path: Path) -> N
 
 
 def test_a_parallel_run_goes_on_in_its_recorded_order(tmp_path: Path) -> None:
-    options = {"executor": "threads", "max_concurrency": 3}
+    options = {"workers": Workers("threads", 3)}
     first = search(tmp_path / "runs.db", trials=10, **options)
     second = search(tmp_path / "runs.db", trials=20, **options)
     third = search(tmp_path / "runs.db", trials=20)
@@ -315,7 +325,7 @@ def test_a_parallel_run_goes_on_in_its_recorded_order(tmp_path: Path) -> None:
 
 
 def test_batches_go_on(tmp_path: Path) -> None:
-    options = {"executor": "threads", "max_concurrency": 3, "batch": True}
+    options = {"workers": Workers("threads", 3, batch=True)}
     search(tmp_path / "runs.db", trials=6, **options)
     optimizer = search(tmp_path / "runs.db", trials=12, **options)
 
@@ -398,9 +408,9 @@ def test_failures_before_count_as_failures(tmp_path: Path) -> None:
         )
 
     with pytest.raises(TrialsFailedError, match="first 4 trials"):
-        run(10, all_failed_limit=4)
+        run(10, failures=Failures(give_up_after=4))
     with pytest.raises(TrialsFailedError, match="first 5 trials"):
-        run(10, all_failed_limit=4)
+        run(10, failures=Failures(give_up_after=4))
     observations = History.load(tmp_path / "runs.db").observations
     assert len(observations) == 5
     assert "ValueError: no" in str(observations[0].error)
@@ -505,18 +515,24 @@ def test_comments_and_layout_of_the_code_may_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("arguments", "message"),
     [
-        {"run": "a"},
-        {"storage": 5},
-        {"storage": ":memory:"},
-        {"storage": "x.db", "run": ""},
-        {"resume": "maybe"},
+        ((5,), "storage= takes the path of a file, not 5"),
+        ((":memory:",), "storage=':memory:' keeps nothing"),
+        (("",), "storage='' keeps nothing"),
+        (("x.db", ""), "run= is the name of a run, not ''"),
+        (("x.db", None, "maybe"), "resume= is 'exact' or 'attach', not 'maybe'"),
     ],
 )
-def test_arguments_are_checked(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(reversed(options)) + "="):
-        toy_experiment().optimize(rand(), 1, **options)
+def test_a_storage_is_checked(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Storage(*arguments)
+
+
+def test_a_short_form_of_a_storage_is_checked() -> None:
+    wrong: Any = 5
+    with pytest.raises(UsageError, match="storage= takes the path of a file, not 5"):
+        toy_experiment().optimize(rand(), 1, storage=wrong)
 
 
 # From the data ----------------------------------------------------------------------------------
@@ -596,7 +612,7 @@ def test_a_plain_optimizer_goes_on(die_after: int, workers: int, tmp_path: Path)
     whole = search(tmp_path / "whole.db", Batches(), 9, toy_experiment(seed=0)).told
     options: dict[str, Any] = {}
     if workers > 1:
-        options = {"executor": "threads", "max_concurrency": workers}
+        options = {"workers": Workers("threads", workers)}
     stored = 0
 
     def die(event: Any) -> None:
@@ -653,7 +669,7 @@ def test_what_a_plain_optimizer_was_not_told_counts_as_finished(tmp_path: Path) 
         stored.extend([event] if isinstance(event, TrialStored) else [])
 
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(run(max_concurrency=2, callbacks=[note]))
+        asyncio.run(run(workers=Workers(None, 2), callbacks=[note]))
     assert [o.treatment.name for o in History.load(tmp_path / "runs.db")] == ["trial_1"]
 
     found = asyncio.run(run())  # does not say that no trial completed

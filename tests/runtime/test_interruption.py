@@ -14,8 +14,10 @@ import pytest
 from crystallize_opt import (
     Experiment,
     FrozenContext,
+    Search,
     Status,
     Treatment,
+    Workers,
 )
 from crystallize_opt.adapters import GridOptimizer
 from tests.toy import experiment_of
@@ -51,14 +53,15 @@ def test_a_signal_ends_the_search_in_good_order(
             os.kill(driver, number)
         return data, {"loss": x}
 
-    experiment, optimizer = experiment_of(step), grid([1.0, 2.0, 0.0, 3.0, 4.0, 5.0])
-    best = experiment.optimize(optimizer, 6, executor=executor, max_concurrency=1)
+    optimizer = grid([1.0, 2.0, 0.0, 3.0, 4.0, 5.0])
+    search = Search(experiment_of(step), optimizer, 6, workers=Workers(executor, 1))
+    best = search.run()
 
     assert best.params == {"x": 1.0}
     second = Status.COMPLETED if executor else Status.ABANDONED
     assert statuses(optimizer) == {1.0: Status.COMPLETED, 2.0: second}
     assert optimizer.pending == []
-    assert experiment.stop_reason == f"interrupted by {number.name}"
+    assert search.stop_reason == f"interrupted by {number.name}"
 
 
 @pytest.fixture
@@ -92,13 +95,14 @@ def hang_when_two(driver: int) -> Callable[..., Any]:
 
 def check_interrupted_twice(experiment: Experiment, executor: Any) -> None:
     optimizer = grid([1.0, 2.0, 0.0])
-    best = experiment.optimize(optimizer, 3, executor=executor)
+    search = Search(experiment, optimizer, 3, workers=Workers(executor, 1))
+    best = search.run()
 
     assert best.params == {"x": 1.0}
     assert statuses(optimizer) == {1.0: Status.COMPLETED, 2.0: Status.ABANDONED}
     assert optimizer.pending == []
     # The handler of the one may be interrupted by the other.
-    assert experiment.stop_reason in ("interrupted by SIGINT", "interrupted by SIGTERM")
+    assert search.stop_reason in ("interrupted by SIGINT", "interrupted by SIGTERM")
 
 
 @pytest.mark.parametrize("executor", ["processes", "spawn"], indirect=True)
@@ -140,17 +144,18 @@ def test_a_second_signal_ends_an_ask(fresh_handlers: None) -> None:
     def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
         return data, {"loss": x}
 
-    experiment, optimizer = experiment_of(step), Endless({"x": [1.0, 2.0]}, LOSS)
+    optimizer = Endless({"x": [1.0, 2.0]}, LOSS)
+    search = Search(experiment_of(step), optimizer, 2)
 
-    assert experiment.optimize(optimizer, 2).params == {"x": 1.0}
+    assert search.run().params == {"x": 1.0}
     assert optimizer.pending == []
-    assert "interrupted by SIG" in str(experiment.stop_reason)
+    assert "interrupted by SIG" in str(search.stop_reason)
 
 
-@pytest.mark.parametrize("max_concurrency", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("in_a_running_loop", [False, True])
 def test_a_signal_ends_asynchronous_trials(
-    max_concurrency: int, in_a_running_loop: bool, fresh_handlers: None
+    count: int, in_a_running_loop: bool, fresh_handlers: None
 ) -> None:
     driver = os.getpid()
 
@@ -160,17 +165,15 @@ def test_a_signal_ends_asynchronous_trials(
         os.kill(driver, signal.SIGTERM)
         return await asyncio.Event().wait()
 
-    experiment, optimizer = experiment_of(step), grid([1.0, 2.0, 0.0])
-
-    def search() -> Treatment:
-        return experiment.optimize(optimizer, 3, max_concurrency=max_concurrency)
+    optimizer = grid([1.0, 2.0, 0.0])
+    search = Search(experiment_of(step), optimizer, 3, workers=Workers(None, count))
 
     async def main() -> Treatment:
-        return search()
+        return search.run()
 
-    best = asyncio.run(main()) if in_a_running_loop else search()
+    best = asyncio.run(main()) if in_a_running_loop else search.run()
 
     assert best.params == {"x": 1.0}
     assert {o.status for o in optimizer.observations[1:]} == {Status.ABANDONED}
     assert optimizer.pending == []
-    assert experiment.stop_reason == "interrupted by SIGTERM"
+    assert search.stop_reason == "interrupted by SIGTERM"

@@ -59,10 +59,11 @@ def wait_for_pipe(data, ctx, *, x, here, there):
 def search(step, initial_ctx=None, **options):
     experiment = Experiment(numbers(), Pipeline([step]), initial_ctx=initial_ctx)
     optimizer = GridOptimizer({"x": [3.0, 1.0, 2.0, 0.0]}, Objective("loss", "minimize"))
-    best = experiment.optimize(optimizer, 4, progress=False, **options)
+    search = Search(experiment, optimizer, 4, progress=False, **options)
+    best = search.run()
     statuses = [o.status.value for o in optimizer.observations]
     print(best.params["x"], statuses, len(optimizer.pending))
-    print(experiment.stop_reason)
+    print(search.stop_reason)
 """
 
 Run = Callable[..., list[str]]
@@ -108,7 +109,7 @@ def run(kernel: tuple[Any, Any]) -> Run:
 
 
 def test_what_a_notebook_defines_runs_in_processes(run: Run) -> None:
-    assert run('search(fit(), executor="processes", max_concurrency=2)') == [
+    assert run("search(fit(), workers=2)") == [
         "0.0 ['completed', 'completed', 'completed', 'completed'] 0",
         "4 trials have been run",
     ]
@@ -140,7 +141,7 @@ def test_the_interrupt_button_waits_for_processes(
     thread = threading.Thread(target=interrupt)
     thread.start()
     context = {"here": str(here), "there": str(there)}
-    lines = run(f"search(wait_for_pipe(), {context}, executor='processes')")
+    lines = run(f"search(wait_for_pipe(), {context}, workers=1)")
     thread.join()
 
     assert lines == ["1.0 ['completed', 'completed', 'completed'] 0", "interrupted by SIGINT"]

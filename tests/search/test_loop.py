@@ -17,6 +17,7 @@ from crystallize_opt import (
     Objective,
     Observation,
     Pipeline,
+    Search,
     SearchSpace,
     Status,
     Treatment,
@@ -571,12 +572,12 @@ def test_an_interrupt_gives_the_trial_up_and_returns_the_best_so_far() -> None:
         return data, {"sum": delta}
 
     optimizer = grid([2.0, 0.0, 1.0, 3.0])
-    experiment = experiment_of(interrupt)
+    search = Search(experiment_of(interrupt), optimizer, 4)
 
-    assert experiment.optimize(optimizer, 4).params == {"delta": 0.0}
+    assert search.run().params == {"delta": 0.0}
     assert [o.status for o in optimizer.observations] == [Status.COMPLETED] * 2 + [Status.ABANDONED]
     assert optimizer.pending == []
-    assert experiment.stop_reason == "interrupted by SIGINT"
+    assert search.stop_reason == "interrupted by SIGINT"
 
 
 def test_an_interrupt_before_a_trial_completed_is_raised() -> None:

@@ -31,7 +31,7 @@ space = {"x": (0.0, 1.0), "c": ["a", "b"]}
 loss, time = Objective("loss", "minimize"), Objective("time", "minimize")
 for objectives in (loss, [loss, time]):
     optimizer = getattr(adapters, sys.argv[1])(space, objectives, seed=0)
-    Experiment(numbers(), Pipeline([fit()])).optimize(optimizer, 8, 2, executor=sys.argv[2] or None)
+    Experiment(numbers(), Pipeline([fit()])).optimize(optimizer, 8, 2, workers=sys.argv[2] or None)
     assert len(optimizer.observations) == 8
 assert look() == before
 """

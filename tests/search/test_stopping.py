@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 
 from crystallize_opt import (
+    Failures,
     FrozenContext,
     MaxTime,
     NoImprovement,
     Objective,
     Observation,
+    Search,
     SearchState,
     Status,
     TargetValue,
     Treatment,
+    Workers,
 )
 from crystallize_opt.adapters import GridOptimizer
 from crystallize_opt.errors import TrialsFailedError, UsageError
@@ -35,6 +38,7 @@ from crystallize_opt.search.callbacks import (
     TrialStored,
     TrialTold,
 )
+from crystallize_opt.trials.best import Criterion
 from tests.toy import PlainOptimizer, experiment_of
 
 LOSS = Objective("loss", "minimize")
@@ -51,7 +55,7 @@ def record(data: Any, ctx: FrozenContext, *, x: float) -> Any:
     return data, {"loss": x}
 
 
-@pytest.mark.parametrize("executor", [None, "threads"])
+@pytest.mark.parametrize("kind", [None, "threads"])
 @pytest.mark.parametrize(
     ("stop", "objective", "trials", "reason"),
     [
@@ -67,19 +71,19 @@ def record(data: Any, ctx: FrozenContext, *, x: float) -> Any:
     ],
 )
 def test_a_condition_ends_the_search_and_is_the_reason(
-    stop: Any, objective: Objective, trials: int, reason: str, executor: Any
+    stop: Any, objective: Objective, trials: int, reason: str, kind: Any
 ) -> None:
-    experiment = experiment_of(record)
     optimizer = grid([3.0, 5.0, 1.0, 2.0, 4.0, 0.0], objective)
+    search = Search(experiment_of(record), optimizer, 6, stop=stop, workers=Workers(kind, 1))
 
     if trials:
-        experiment.optimize(optimizer, 6, stop=stop, executor=executor)
+        search.run()
     else:
         with pytest.raises(RuntimeError, match="nothing has been told yet"):
-            experiment.optimize(optimizer, 6, stop=stop, executor=executor)
+            search.run()
 
     assert len(optimizer.observations) == trials
-    assert re.match(reason, str(experiment.stop_reason))
+    assert re.match(reason, str(search.stop_reason))
 
 
 def test_a_condition_sees_the_search() -> None:
@@ -95,10 +99,10 @@ def test_a_condition_sees_the_search() -> None:
 
 
 def test_a_used_up_space_is_a_reason() -> None:
-    experiment = experiment_of(record)
-    experiment.optimize(grid([3.0]), 10)
+    search = Search(experiment_of(record), grid([3.0]), 10)
+    search.run()
 
-    assert str(experiment.stop_reason).startswith("the search space is used up")
+    assert str(search.stop_reason).startswith("the search space is used up")
 
 
 @pytest.mark.parametrize(
@@ -133,17 +137,18 @@ def test_conditions_that_make_no_sense_are_refused(make: Callable[[], Any]) -> N
 # Failures -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("executor", [None, "threads", "processes"])
-def test_the_first_failure_ends_the_search_where_wanted(executor: Any) -> None:
+@pytest.mark.parametrize("kind", [None, "threads", "processes"])
+def test_the_first_failure_ends_the_search_where_wanted(kind: Any) -> None:
     optimizer = grid([2.0, -1.0, 1.0])
-    experiment = experiment_of(record)
+    workers = Workers(kind, 1)
+    search = Search(experiment_of(record), optimizer, 3, failures="raise", workers=workers)
 
     with pytest.raises(TrialsFailedError, match=r"'trial_1', \{'x': -1.0\}: failed.*boom") as error:
-        experiment.optimize(optimizer, 3, on_failure="raise", executor=executor)
+        search.run()
 
     assert "boom" in str(error.value.__cause__)
     assert [o.status for o in optimizer.observations] == [Status.COMPLETED, Status.FAILED]
-    assert "TrialsFailedError" in str(experiment.stop_reason)
+    assert "TrialsFailedError" in str(search.stop_reason)
 
 
 @pytest.mark.parametrize(("limit", "trials"), [(3, 3), (None, 12), (20, 12)])
@@ -151,17 +156,62 @@ def test_the_number_of_first_failures_can_be_chosen(limit: int | None, trials: i
     optimizer = grid([-float(x) for x in range(1, 13)])
 
     with pytest.raises(RuntimeError, match="boom"):
-        experiment_of(record).optimize(optimizer, 12, all_failed_limit=limit)
+        experiment_of(record).optimize(optimizer, 12, failures=Failures(give_up_after=limit))
 
     assert len(optimizer.observations) == trials
 
 
 @pytest.mark.parametrize(
-    "options", [{"on_failure": "ignore"}, {"all_failed_limit": 0}, {"max_concurrency": 0}]
+    ("options", "message"),
+    [
+        ({"then": "ignore"}, "Failures: then= is 'tell' or 'raise', not 'ignore'"),
+        ({"give_up_after": 0}, "Failures: give_up_after is a whole number, at least 1, not 0"),
+        ({"retries": -1}, "Failures: retries is a whole number, at least 0, not -1"),
+        ({"retries": True}, "retries is a whole number, at least 0, not True"),
+    ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(iter(options))):
-        experiment_of(record).optimize(grid([1.0]), 1, **options)
+def test_failures_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Failures(**options)
+
+
+def test_short_forms_of_failures() -> None:
+    assert Failures.of(None) == Failures("tell", 10, 0)
+    assert Failures.of("raise") == Failures("raise")
+    assert Failures.of(Failures(retries=1)).retries == 1
+    for wrong, message in (("ignore", "not 'ignore'"), (3, "give_up_after=3")):
+        with pytest.raises(UsageError, match=message):
+            experiment_of(record).optimize(grid([1.0]), 1, failures=wrong)  # type: ignore[arg-type]
+
+
+def test_an_argument_that_a_search_does_not_have_is_refused() -> None:
+    """Those that earlier versions had are not silently ignored."""
+    for name in ("executor", "max_concurrency", "limits", "on_failure", "run"):
+        options: Any = {name: None}
+        with pytest.raises(TypeError, match=f"no argument '{name}'; it takes workers, storage"):
+            experiment_of(record).optimize(grid([1.0]), 1, **options)
+
+
+class Four(PlainOptimizer):
+    """Asks for four trials at once."""
+
+    def ask(self) -> list[Treatment]:
+        return self.treatments[len(self.told) : len(self.told) + 4]
+
+
+def test_the_trials_of_one_ask_are_one_step_of_giving_up() -> None:
+    """A batch whose last trial succeeds is no reason to give up; a batch of failures is."""
+    optimizer = Four([-1.0, -2.0, -3.0, 4.0, 5.0], LOSS, "x")
+    failures = Failures(give_up_after=3)
+    best = experiment_of(record).optimize(optimizer, 5, failures=failures)
+
+    assert best.params == {"x": 4.0}
+
+    optimizer = Four([-1.0, -2.0, -3.0, -4.0, 5.0], LOSS, "x")
+    with pytest.raises(TrialsFailedError, match="first 4 trials failed"):
+        experiment_of(record).optimize(optimizer, 5, failures=failures)
+
+    assert len(optimizer.told) == 4
 
 
 # Events ---------------------------------------------------------------------------------------
@@ -179,7 +229,7 @@ def test_events_come_in_order() -> None:
         RunStopped,
     ]
     first, last = events[0], events[-1]
-    assert first == RunStarted("GridOptimizer", (LOSS,), 2, 1, 1)
+    assert first == RunStarted("GridOptimizer", (LOSS,), 2, 1, 1, (), Criterion((LOSS,)))
     assert last == RunStopped("2 trials have been run", best)
 
 
@@ -201,9 +251,7 @@ def test_an_exception_in_a_callback_is_reported_and_loses_nothing(
 def test_the_end_is_an_event_also_where_it_is_an_error() -> None:
     events: list[Event] = []
     with pytest.raises(TrialsFailedError) as error:
-        experiment_of(record).optimize(
-            grid([-1.0]), 1, on_failure="raise", callbacks=[events.append]
-        )
+        experiment_of(record).optimize(grid([-1.0]), 1, failures="raise", callbacks=[events.append])
 
     last = events[-1]
     assert isinstance(last, RunStopped)
@@ -257,7 +305,7 @@ def meeting(number: int) -> Callable[..., Any]:
 
 def test_asynchronous_trials_run_side_by_side() -> None:
     optimizer = grid([3.0, 1.0, 2.0])
-    best = experiment_of(meeting(3)).optimize(optimizer, 3, max_concurrency=3)
+    best = experiment_of(meeting(3)).optimize(optimizer, 3, workers=Workers(None, 3))
 
     assert best.params == {"x": 1.0}
     assert {o.status for o in optimizer.observations} == {Status.COMPLETED}
@@ -267,18 +315,18 @@ def test_asynchronous_trials_run_side_by_side_in_a_running_loop() -> None:
     optimizer = grid([3.0, 1.0, 2.0])
     experiment = experiment_of(meeting(3))
 
-    best = asyncio.run(experiment.aoptimize(optimizer, 3, max_concurrency=3))
+    best = asyncio.run(experiment.aoptimize(optimizer, 3, workers=Workers(None, 3)))
 
     assert best.params == {"x": 1.0}
 
 
 def test_synchronous_trials_side_by_side_need_an_executor() -> None:
-    with pytest.raises(UsageError, match="needs asynchronous steps"):
-        experiment_of(record).optimize(grid([1.0]), 1, max_concurrency=2)
+    with pytest.raises(UsageError, match="only where steps are asynchronous"):
+        experiment_of(record).optimize(grid([1.0]), 1, workers=Workers(None, 2))
 
 
-@pytest.mark.parametrize("max_concurrency", [1, 2])
-def test_a_cancelled_search_tells_what_ran(max_concurrency: int) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_cancelled_search_tells_what_ran(count: int) -> None:
     optimizer = grid([1.0, 2.0, 3.0])
 
     async def main() -> None:
@@ -291,7 +339,7 @@ def test_a_cancelled_search_tells_what_ran(max_concurrency: int) -> None:
             return await asyncio.Event().wait()
 
         task = asyncio.ensure_future(
-            experiment_of(step).aoptimize(optimizer, 3, max_concurrency=max_concurrency)
+            experiment_of(step).aoptimize(optimizer, 3, workers=Workers(None, count))
         )
         await began.wait()
         task.cancel()
@@ -305,8 +353,8 @@ def test_a_cancelled_search_tells_what_ran(max_concurrency: int) -> None:
     assert {o.status for o in optimizer.observations[1:]} == {Status.ABANDONED}
 
 
-@pytest.mark.parametrize("executor", ["threads", "processes"])
-def test_a_running_loop_goes_on_while_executors_work(executor: str) -> None:
+@pytest.mark.parametrize("workers", [Workers("threads", 1), 1])
+def test_a_running_loop_goes_on_while_executors_work(workers: Any) -> None:
     async def main() -> int:
         ticks = 0
 
@@ -317,7 +365,7 @@ def test_a_running_loop_goes_on_while_executors_work(executor: str) -> None:
                 ticks += 1
 
         ticking = asyncio.ensure_future(tick())
-        await experiment_of(record).aoptimize(grid([1.0, 2.0]), 2, executor=executor)
+        await experiment_of(record).aoptimize(grid([1.0, 2.0]), 2, workers=workers)
         ticking.cancel()
         return ticks
 

@@ -26,6 +26,7 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import GridOptimizer, RandomOptimizer
 from crystallize_opt.errors import MissingExtraError, UsageError
+from crystallize_opt.workers.workers import Workers
 from tests.toy import PlainOptimizer, experiment_of, toy_experiment
 from tests.workers.jobs import Meeting, come_or_wait, meet, start_a_process
 from tests.workers.pools import EXECUTORS, LOSS, PROCESSES, grid, statuses
@@ -42,7 +43,7 @@ def test_trials_run_side_by_side_where_they_are_said_to(executor: Any) -> None:
     optimizer = grid([1.0, 2.0])
     with Meeting(2) as meeting:
         experiment = experiment_of(meet, initial_ctx={"meeting": meeting.address})
-        best = experiment.optimize(optimizer, 2, executor=executor, max_concurrency=2)
+        best = experiment.optimize(optimizer, 2, workers=Workers(executor, 2))
 
     assert best.params == {"x": 1.0}
     assert {o.status for o in optimizer.observations} == {Status.COMPLETED}
@@ -61,7 +62,7 @@ def test_a_free_worker_gets_the_next_trial_at_once(executor: Any) -> None:
     optimizer = grid([0.0, 1.0, 2.0, 3.0])
     with Meeting(4) as meeting:
         experiment = experiment_of(come_or_wait, initial_ctx={"meeting": meeting.address})
-        experiment.optimize(optimizer, 4, executor=executor, max_concurrency=2)
+        experiment.optimize(optimizer, 4, workers=Workers(executor, 2))
 
     assert statuses(optimizer) == dict.fromkeys([0.0, 1.0, 2.0, 3.0], Status.COMPLETED)
 
@@ -88,7 +89,7 @@ def test_the_results_are_those_of_a_search_in_this_process(executor: Any) -> Non
             for o in optimizer.observations
         }  # fmt: skip
 
-    assert search(executor=executor, max_concurrency=2) == search()
+    assert search(workers=Workers(executor, 2)) == search()
 
 
 def test_a_batch_is_asked_for_jointly_and_told_before_the_next() -> None:
@@ -104,7 +105,7 @@ def test_a_batch_is_asked_for_jointly_and_told_before_the_next() -> None:
             super().tell(objective_values)
 
     optimizer = Batches({"delta": [1.0, 2.0, 3.0, 4.0, 5.0]}, Objective("sum", "minimize"))
-    toy_experiment().optimize(optimizer, 5, executor="threads", max_concurrency=2, batch=True)
+    toy_experiment().optimize(optimizer, 5, workers=Workers("threads", 2, batch=True))
 
     assert calls == [2, "tell", "tell", 2, "tell", "tell", 1, "tell"]
 
@@ -119,7 +120,7 @@ def test_a_plain_optimizer_is_told_in_its_own_order() -> None:
     optimizer = AllAtOnce([0.0, 1.0, 2.0, 3.0], LOSS, "x")
     with Meeting(4) as meeting:
         experiment = experiment_of(come_or_wait, initial_ctx={"meeting": meeting.address})
-        best = experiment.optimize(optimizer, 4, executor="threads", max_concurrency=4)
+        best = experiment.optimize(optimizer, 4, workers=Workers("threads", 4))
 
     assert best.params == {"x": 0.0}
     assert [told["loss"] for told in optimizer.told] == [0.0, 1.0, 2.0, 3.0]
@@ -128,7 +129,7 @@ def test_a_plain_optimizer_is_told_in_its_own_order() -> None:
 def test_a_plain_optimizer_is_asked_again_when_it_has_been_told() -> None:
     optimizer = PlainOptimizer([2.0, 0.0, 1.0])
 
-    best = toy_experiment().optimize(optimizer, 3, executor="threads", max_concurrency=3)
+    best = toy_experiment().optimize(optimizer, 3, workers=Workers("threads", 3))
 
     assert best.params == {"delta": 0.0}
     assert [told["sum"] for told in optimizer.told] == [12.0, 6.0, 9.0]
@@ -147,7 +148,7 @@ def test_trials_are_pruned_between_replicates(executor: Any) -> None:
         return data, {"loss": x}
 
     optimizer = Pruning({"x": [1.0, 0.0, 2.0]}, LOSS)
-    experiment_of(record).optimize(optimizer, 3, 3, executor=executor, max_concurrency=2)
+    experiment_of(record).optimize(optimizer, 3, 3, workers=Workers(executor, 2))
 
     assert statuses(optimizer) == {0.0: Status.COMPLETED, 1.0: Status.PRUNED, 2.0: Status.PRUNED}
     assert {len(o.replicates) for o in optimizer.observations if o["loss"]} == {1}
@@ -159,7 +160,7 @@ def test_asynchronous_steps_run_on_executors(executor: Any) -> None:
         return data, {"loss": x}
 
     optimizer = grid([1.0, 0.0])
-    best = experiment_of(record).optimize(optimizer, 2, executor=executor, max_concurrency=2)
+    best = experiment_of(record).optimize(optimizer, 2, workers=Workers(executor, 2))
 
     assert best.params == {"x": 0.0}
 
@@ -174,7 +175,7 @@ def test_the_callers_generators_stay_as_they_were(executor: Any) -> None:
     before = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
 
     optimizer = RandomOptimizer({"x": (0.0, 1.0)}, LOSS)
-    experiment_of(draw).optimize(optimizer, 8, 2, executor=executor, max_concurrency=3)
+    experiment_of(draw).optimize(optimizer, 8, 2, workers=Workers(executor, 3))
 
     after = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
     assert after == before
@@ -187,7 +188,7 @@ def test_setup_and_teardown_surround_each_trial_in_its_process(tmp_path: Path) -
 
     step = Recording(str(tmp_path / "calls"))
     experiment = Experiment(numbers(), Pipeline([step]))
-    experiment.optimize(grid([1.0, 2.0]), 2, 2, executor="processes")
+    experiment.optimize(grid([1.0, 2.0]), 2, 2, workers=1)
 
     lines = (tmp_path / "calls").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["setup", "call", "call", "teardown"] * 2
@@ -196,7 +197,7 @@ def test_setup_and_teardown_surround_each_trial_in_its_process(tmp_path: Path) -
 
 def test_a_trial_may_start_processes_of_its_own() -> None:
     optimizer = grid([1.0])
-    experiment_of(start_a_process).optimize(optimizer, 1, executor="processes")
+    experiment_of(start_a_process).optimize(optimizer, 1, workers=1)
 
     assert optimizer.observations[0]["loss"] == 7.0
 
@@ -206,8 +207,8 @@ def test_a_trial_may_start_processes_of_its_own() -> None:
 
 @pytest.mark.parametrize("executor", ["cluster", 3, b"threads"])
 def test_what_is_no_executor_is_refused(executor: Any) -> None:
-    with pytest.raises(UsageError, match="executor= takes 'threads', 'processes'"):
-        toy_experiment().optimize(PlainOptimizer([1.0]), 1, executor=executor)
+    with pytest.raises(UsageError, match="kind is None, 'threads', 'processes'"):
+        toy_experiment().optimize(PlainOptimizer([1.0]), 1, workers=Workers(executor, 1))
 
 
 def test_what_a_function_makes_must_be_an_executor() -> None:
@@ -215,7 +216,7 @@ def test_what_a_function_makes_must_be_an_executor() -> None:
         return 7
 
     with pytest.raises(UsageError, match="made 7, which is no Executor"):
-        toy_experiment().optimize(PlainOptimizer([1.0]), 1, executor=seven)
+        toy_experiment().optimize(PlainOptimizer([1.0]), 1, workers=Workers(seven, 1))
 
 
 LOCK = threading.Lock()
@@ -242,7 +243,7 @@ def fine(data: Any, ctx: FrozenContext, *, x: Any) -> Any:
 def test_a_step_that_cannot_be_sent_is_reported_before_the_first_trial(executor: Any) -> None:
     optimizer = grid([1.0])
     with pytest.raises(UsageError, match=r"Step 'train' cannot be sent to another process.*lock"):
-        experiment_of(locked(threading.Lock())).optimize(optimizer, 1, executor=executor)
+        experiment_of(locked(threading.Lock())).optimize(optimizer, 1, workers=Workers(executor, 1))
 
     assert optimizer.events == []
 
@@ -258,7 +259,7 @@ def test_everything_that_cannot_be_sent_is_named(
     what: str, experiment: Callable[[], Experiment], values: list[Any]
 ) -> None:
     with pytest.raises(UsageError, match=f"{what} cannot be sent"):
-        experiment().optimize(grid(values), 1, executor="processes")
+        experiment().optimize(grid(values), 1, workers=1)
 
 
 @pytest.mark.parametrize("library", ["cloudpickle", "loky", "psutil"])
@@ -270,7 +271,7 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(
     optimizer = grid([1.0])
     message = f'need {library}, which is not installed. Run: pip install "crystallize-opt'
     with pytest.raises(MissingExtraError, match=re.escape(f'{message}[processes]"')) as error:
-        experiment_of(fine).optimize(optimizer, 1, executor=executor)
+        experiment_of(fine).optimize(optimizer, 1, workers=Workers(executor, 1))
 
     assert error.value.name == library
     assert optimizer.events == []
@@ -293,7 +294,7 @@ def fit(data, ctx, *, x):
 
 optimizer = GridOptimizer({"x": [3.0, 1.0, 2.0]}, Objective("loss", "minimize"))
 experiment = Experiment(numbers(), Pipeline([fit()]))
-print(experiment.optimize(optimizer, 3, executor="processes", max_concurrency=2).params["x"])
+print(experiment.optimize(optimizer, 3, workers=2).params["x"])
 print([o.status.value for o in optimizer.observations])
 """
 
@@ -329,6 +330,6 @@ def test_observations_are_told_in_the_thread_of_the_search() -> None:
             super().tell(objective_values)
 
     optimizer = Watching({"delta": [1.0, 2.0, 3.0]}, Objective("sum", "minimize"))
-    toy_experiment().optimize(optimizer, 3, executor="threads", max_concurrency=2)
+    toy_experiment().optimize(optimizer, 3, workers=Workers("threads", 2))
 
     assert threads == {threading.get_ident()}

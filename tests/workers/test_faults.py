@@ -9,7 +9,7 @@ import signal
 import struct
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from crystallize_opt import (
+    Failures,
     FrozenContext,
     Status,
     TrialLimits,
@@ -24,6 +25,7 @@ from crystallize_opt import (
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import ExecutorBrokenError, TrialsFailedError, UsageError
 from crystallize_opt.search.callbacks import TrialTold
+from crystallize_opt.workers.workers import Workers
 from tests.toy import PlainOptimizer, experiment_of, toy_experiment
 from tests.workers.jobs import Meeting, die_or_meet, dying
 from tests.workers.pools import LOSS, PROCESSES, grid, loky_pool, spawn_pool, statuses
@@ -125,14 +127,17 @@ def check_deaths(
     death: str,
     optimizer: Any,
     executor: Any,
-    max_concurrency: int = 2,
+    count: int = 2,
     limits: TrialLimits | None = None,
 ) -> None:
     status, error = CAUSES[death]
     dying(death, below=0.4).optimize(
-        optimizer, 8, 2, executor=executor, max_concurrency=max_concurrency,
-        limits=limits or LIMITS.get(death), all_failed_limit=None,
-    )  # fmt: skip
+        optimizer,
+        8,
+        2,
+        workers=Workers(executor, count, limits=limits or LIMITS.get(death)),
+        failures=Failures(give_up_after=None),
+    )
 
     observations = optimizer.observations
     assert len(observations) == 8
@@ -151,7 +156,7 @@ def check_deaths(
 
 @each_death(IN_PROCESS, fast=("exception", "missing", "exit"))
 def test_a_dying_trial_costs_one_trial_in_process(death: str, optimizer: str) -> None:
-    check_deaths(death, OPTIMIZERS[optimizer](), None, max_concurrency=1)
+    check_deaths(death, OPTIMIZERS[optimizer](), None, count=1)
 
 
 @each_death(CAUSES, fast=(), without="random")
@@ -182,7 +187,7 @@ def test_the_pool_is_as_good_as_before(death: str, executor: Any) -> None:
     with Meeting(2) as meeting:
         start = {"death": death, "meeting": meeting.address}
         experiment_of(die_or_meet, initial_ctx=start).optimize(
-            optimizer, 4, executor=executor, max_concurrency=2, limits=limits_for(death, executor)
+            optimizer, 4, workers=Workers(executor, 2, limits=limits_for(death, executor))
         )
 
     dead = CAUSES[death][0]
@@ -191,11 +196,9 @@ def test_the_pool_is_as_good_as_before(death: str, executor: Any) -> None:
     }  # fmt: skip
 
 
-def check_ten_failures(death: str, optimizer: Any, executor: Any, max_concurrency: int) -> None:
+def check_ten_failures(death: str, optimizer: Any, executor: Any, count: int) -> None:
     with pytest.raises(TrialsFailedError, match="Every one of the first 10 trials"):
-        dying(death, below=2.0).optimize(
-            optimizer, 30, executor=executor, max_concurrency=max_concurrency
-        )
+        dying(death, below=2.0).optimize(optimizer, 30, workers=Workers(executor, count))
 
     assert {o.status for o in optimizer.observations} <= {CAUSES[death][0], Status.ABANDONED}
     assert len(optimizer.observations) >= 10
@@ -218,7 +221,7 @@ def test_after_ten_dead_workers_it_still_suggests(optimizer: str) -> None:
 def test_a_region_that_always_fails_is_no_trap(optimizer: str) -> None:
     """It is half of the space, and has the value that would be the best."""
     search = OPTIMIZERS[optimizer]()
-    dying("exception", below=0.5).optimize(search, 60, all_failed_limit=None)
+    dying("exception", below=0.5).optimize(search, 60, failures=Failures(give_up_after=None))
 
     assert len(search.observations) == 60
     last = [o.treatment.params["x"] for o in search.observations[-30:]]
@@ -238,7 +241,7 @@ def test_a_worker_that_dies_between_two_trials_costs_nothing() -> None:
                 pass
 
     optimizer = grid([3.0, 2.0, 1.0, 0.0])
-    experiment_of(step).optimize(optimizer, 4, executor="processes", callbacks=[kill])
+    experiment_of(step).optimize(optimizer, 4, workers=1, callbacks=[kill])
 
     assert {o.status for o in optimizer.observations} == {Status.COMPLETED}
     first, second, third, fourth = (o["pid"] for o in optimizer.observations)
@@ -258,7 +261,7 @@ def test_a_worker_that_dies_while_it_sends_its_result_costs_one_trial() -> None:
         return data, {"loss": x}
 
     optimizer = grid([3.0, 2.0, 1.0, 0.0])
-    experiment_of(step).optimize(optimizer, 4, executor="processes")
+    experiment_of(step).optimize(optimizer, 4, workers=1)
 
     assert statuses(optimizer) == {
         3.0: Status.COMPLETED, 2.0: Status.WORKER_DIED, 1.0: Status.COMPLETED,
@@ -271,8 +274,9 @@ def test_an_executor_given_as_an_object_ends_the_search_when_it_breaks(
     make: Callable[[], Executor],
 ) -> None:
     optimizer = grid([3.0, 2.0, 0.0, 1.0])
-    with make() as executor, pytest.raises(ExecutorBrokenError, match="executor=lambda: ") as error:
-        dying("killed").optimize(optimizer, 4, executor=executor)
+    advice = r"workers=Workers\(lambda: "
+    with make() as executor, pytest.raises(ExecutorBrokenError, match=advice) as error:
+        dying("killed").optimize(optimizer, 4, workers=Workers(executor, 1))
 
     assert statuses(optimizer) == {
         3.0: Status.COMPLETED, 2.0: Status.COMPLETED, 0.0: Status.WORKER_DIED,
@@ -285,7 +289,7 @@ def test_a_dask_executor_given_as_an_object_does_not_break(dask_pool: Any) -> No
     """The one test that kills a worker of Dask's itself; see `limits_for`."""
     optimizer = grid([3.0, 0.0, 1.0, 2.0])
     with dask_pool() as executor:
-        dying("killed").optimize(optimizer, 4, executor=executor, max_concurrency=2)
+        dying("killed").optimize(optimizer, 4, workers=Workers(executor, 2))
 
     assert statuses(optimizer) == {
         3.0: Status.COMPLETED, 0.0: Status.WORKER_DIED, 1.0: Status.COMPLETED,
@@ -313,14 +317,68 @@ class Cancelling(ThreadPoolExecutor):
 def test_trials_that_the_executor_cancels_run_again() -> None:
     optimizer = grid([3.0, 1.0, 2.0])
     with Cancelling() as executor:
-        dying("exception").optimize(optimizer, 3, executor=executor, max_concurrency=2)
+        dying("exception").optimize(optimizer, 3, workers=Workers(executor, 2))
 
     assert set(statuses(optimizer).values()) == {Status.COMPLETED}
 
 
+class Breaking:
+    """Breaks with the trials whose number among all that were submitted is given.
+
+    The future of such a trial waits. The trial before which the executor is found broken is not
+    taken, and then every waiting future hears of it, as those of `ProcessPoolExecutor` do.
+    """
+
+    submitted = 0
+
+    def __init__(self, break_with: set[int], found_at: int) -> None:
+        self._break_with, self._found_at = break_with, found_at
+        self._waiting: list[Future[Any]] = []
+
+    def submit(self, function: Any, /, *arguments: Any) -> Future[Any]:
+        number = Breaking.submitted
+        Breaking.submitted += 1
+        assert number < 20, "trials are sent again and again"
+        if number in self._break_with:
+            self._waiting.append(Future())
+        if number >= self._found_at:
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_exception(BrokenExecutor())
+        if number in self._break_with:
+            return self._waiting[-1]
+        if self._waiting:
+            raise BrokenExecutor
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def shutdown(self, *, wait: bool) -> None:
+        pass
+
+
+def test_an_executor_that_breaks_while_waiting_trials_are_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The trials 1 and 2 are lost together, and run again alone. Then 3 breaks the next executor.
+
+    Three others were waiting to be sent by then: 4 meets the broken executor.
+    """
+    monkeypatch.setattr(Breaking, "submitted", 0)
+    executors = iter([Breaking({1, 2}, 2), Breaking({5}, 6), Breaking(set(), 0)])
+    optimizer = grid([float(value) for value in range(1, 8)])
+
+    dying("exception", below=0.0).optimize(
+        optimizer, 7, workers=Workers(lambda: next(executors), 3)
+    )
+
+    found = {round(x) - 1: status for x, status in statuses(optimizer).items()}
+    assert found == {**dict.fromkeys(range(7), Status.COMPLETED), 3: Status.WORKER_DIED}
+
+
 def test_an_executor_given_as_an_object_is_not_shut_down() -> None:
     with ThreadPoolExecutor(1) as executor:
-        toy_experiment().optimize(PlainOptimizer([1.0]), 1, executor=executor)
+        toy_experiment().optimize(PlainOptimizer([1.0]), 1, workers=Workers(executor, 1))
         assert executor.submit(int, "7").result() == 7
 
 
@@ -331,7 +389,7 @@ def test_an_executor_made_for_the_search_is_shut_down() -> None:
         made.append(ThreadPoolExecutor(1))
         return made[-1]
 
-    toy_experiment().optimize(PlainOptimizer([1.0]), 1, executor=make)
+    toy_experiment().optimize(PlainOptimizer([1.0]), 1, workers=Workers(make, 1))
 
     with pytest.raises(RuntimeError, match="after shutdown"):
         made[0].submit(int)
@@ -350,7 +408,7 @@ def test_an_executor_is_known_by_its_submit() -> None:
     optimizer = grid([1.0, 0.0])
     check: Any = Duck()
 
-    assert dying("exception").optimize(optimizer, 2, executor=check).params == {"x": 1.0}
+    assert dying("exception").optimize(optimizer, 2, workers=Workers(check, 1)).params == {"x": 1.0}
     assert statuses(optimizer) == {1.0: Status.COMPLETED, 0.0: Status.FAILED}
 
 
@@ -361,8 +419,8 @@ def test_an_executor_is_known_by_its_submit() -> None:
 @pytest.mark.parametrize("limits", [TrialLimits(seconds=1), TrialLimits(memory="1GB")], ids=repr)
 def test_limits_that_cannot_be_enforced_are_refused(executor: Any, limits: TrialLimits) -> None:
     optimizer = grid([1.0])
-    with pytest.raises(UsageError, match=r'cannot be enforced.*executor="processes"'):
-        dying("nan").optimize(optimizer, 1, executor=executor, limits=limits)
+    with pytest.raises(UsageError, match=r'cannot be enforced.*Workers\("processes"'):
+        dying("nan").optimize(optimizer, 1, workers=Workers(executor, 1, limits=limits))
 
     assert optimizer.observations == []
 
@@ -379,8 +437,9 @@ def test_a_failed_trial_is_retried(executor: Any, tmp_path: Path) -> None:
         return data, {"loss": x}
 
     optimizer = grid([1.0])
-    limits = TrialLimits(retries=2)
-    experiment_of(fail_twice).optimize(optimizer, 1, executor=executor, limits=limits)
+    experiment_of(fail_twice).optimize(
+        optimizer, 1, workers=Workers(executor, 1), failures=Failures(retries=2)
+    )
 
     assert statuses(optimizer) == {1.0: Status.COMPLETED}
     assert len(optimizer.observations[0].replicates) == 1
@@ -399,7 +458,6 @@ def test_memory_is_a_number_of_bytes_or_a_text(memory: Any, size: int) -> None:
     [
         {"seconds": 0}, {"seconds": "1"}, {"seconds": float("nan")}, {"seconds": True},
         {"memory": "2 cats"}, {"memory": 0}, {"memory": "GB"}, {"memory": True},
-        {"retries": -1}, {"retries": 1.5}, {"retries": True},
     ],
 )  # fmt: skip
 def test_limits_that_make_no_sense_are_refused(arguments: Any) -> None:

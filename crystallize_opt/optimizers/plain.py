@@ -1,0 +1,251 @@
+"""Drives an optimizer that knows only the ask/tell protocol, as a `SpaceOptimizer` is driven.
+
+Here alone is asked whether an optimizer is one of this package's: `driven` wraps every other one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crystallize_opt.errors import (
+    NoCompletedTrialError,
+    ObjectiveError,
+    ReplayDiverged,
+    TellError,
+)
+from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.runtime.sync import resolve
+from crystallize_opt.storage.records import TrialFormat, to_text
+from crystallize_opt.trials.best import Criterion
+from crystallize_opt.trials.calls import Asked, Event, SavedState, Told
+from crystallize_opt.trials.objective import Objective, as_objectives
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
+
+if TYPE_CHECKING:
+    from crystallize_opt.history.history import History
+    from crystallize_opt.space.space import SearchSpace
+
+_NEEDED = ("ask", "tell", "get_best_treatment", "objective")
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """A treatment that was asked for and not told yet, and what came of it."""
+
+    treatment: Treatment
+    observation: Observation | None = None
+
+
+class PlainDriver:
+    """Drives an object with `ask`, `tell`, `get_best_treatment` and `objective`.
+
+    Such an optimizer knows neither statuses nor pending trials. It is asked again only when it has
+    been told all it has suggested, and told in the order in which it suggested, whatever the order
+    in which the trials finish. Its methods may be coroutine functions.
+
+    Args:
+        optimizer: The optimizer.
+
+    Attributes:
+        optimizer: The optimizer.
+        criterion: What makes a trial the best.
+        required_metrics: The metrics a completed trial has.
+        observations: What the optimizer was told, in order.
+        calls: Every ask and tell, in order.
+
+    Raises:
+        ObjectiveError: An objective has no metric, or no known direction.
+    """
+
+    space: SearchSpace | None = None
+    seed: int | None = None
+    libraries: tuple[str, ...] = ()
+    capabilities = Capabilities(pending=False)
+    may_use_global_random_state = True
+    asks_when_all_is_told = True
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.settings: dict[str, Any] = {}
+        self.criterion = Criterion(_objectives_of(optimizer))
+        self.required_metrics = tuple(each.metric for each in self.criterion.objectives)
+        self.observations: list[Observation] = []
+        self._turns: deque[_Turn] = deque()
+        self.calls: list[Event] = []
+        self._has_value = False
+
+    @property
+    def pending(self) -> list[Treatment]:
+        """The treatments that were asked for and have not finished, in order."""
+        return [turn.treatment for turn in self._turns if turn.observation is None]
+
+    @property
+    def held(self) -> list[Observation]:
+        """What has finished, and is told when all that was suggested before has finished."""
+        return [turn.observation for turn in self._turns if turn.observation is not None]
+
+    @property
+    def history(self) -> History:
+        """What the optimizer was told."""
+        from crystallize_opt.history.history import History
+
+        return History(list(self.observations), self.criterion.objectives, pending=self.pending)
+
+    async def ask(self, n: int = 1) -> list[Treatment]:
+        """Ask the optimizer; it decides how many treatments it suggests at once.
+
+        Raises:
+            TypeError: It suggests something else than a list of treatments.
+        """
+        asked = await resolve(self.optimizer.ask())
+        is_sequence = isinstance(asked, (list, tuple)) and asked
+        if not is_sequence or not all(isinstance(each, Treatment) for each in asked):
+            raise TypeError(f"ask() returns a list with at least one Treatment, not {asked!r}.")
+        treatments = list(asked)
+        self._turns.extend(map(_Turn, treatments))
+        self.calls.append(Asked(tuple(treatments)))
+        return treatments
+
+    async def tell(self, observation: Observation) -> list[Observation]:
+        """Tell the optimizer of a trial as soon as it is this trial's turn.
+
+        Returns:
+            What the optimizer has now been told, in order.
+
+        Raises:
+            TellError: The trial is not pending.
+        """
+        observation = observation.checked(self.required_metrics)
+        for turn in self._turns:
+            if turn.treatment is observation.treatment and turn.observation is None:
+                turn.observation = observation
+                break
+        else:
+            raise TellError(f"{observation.treatment.name!r} is not pending: {self.pending!r}.")
+        told: list[Observation] = []
+        while self._turns and (first := self._turns[0].observation) is not None:
+            self._turns.popleft()
+            await resolve(self.optimizer.tell(self._in_plain_words(first)))
+            self._has_value |= first.status.has_value
+            self.observations.append(first)
+            self.calls.append(Told(first))
+            told.append(first)
+        return told
+
+    async def get_best_treatment(self) -> Treatment:
+        """Return the optimizer's best treatment.
+
+        Raises:
+            NoCompletedTrialError: No trial completed; the optimizer, which knows no failures, might
+                call a failed one the best.
+        """
+        if not self._has_value:
+            cause = ""
+            for last in self.observations[-1:]:
+                cause = f" The last, {last.treatment.name!r}, is {last.status}: {last.error}"
+            raise NoCompletedTrialError(
+                f"There is no best treatment: none of {len(self.observations)} trials "
+                f"completed.{cause}"
+            )
+        best: Treatment = await resolve(self.optimizer.get_best_treatment())
+        return best
+
+    async def replay(
+        self,
+        events: Iterable[Event],
+        versions: Mapping[str, str] | None = None,
+        state: SavedState | None = None,
+    ) -> None:
+        """Ask and tell a fresh optimizer as was recorded, comparing its suggestions.
+
+        Args:
+            events: What was recorded. A trial that is told there has finished.
+            versions: Not used: a plain optimizer names no libraries.
+            state: Not used: a plain optimizer has no state to restore.
+
+        Raises:
+            ReplayDiverged: The optimizer suggests something else.
+        """
+        now: dict[int, Treatment] = {}
+        for event in events:
+            if isinstance(event, Asked):
+                asked = await self.ask()
+                texts = [list(map(_text, each)) for each in (event.treatments, asked)]
+                if texts[0] != texts[1]:
+                    raise ReplayDiverged(
+                        f"The replay diverges at {event.treatments[0].name!r}: recorded "
+                        f"{texts[0]}, now {texts[1]}. Give a fresh optimizer, whose random choices "
+                        "have a fixed seed."
+                    )
+                now.update(zip(map(id, event.treatments), asked, strict=True))
+            elif isinstance(event, Told):
+                treatment = now[id(event.observation.treatment)]
+                await self.tell(dataclasses.replace(event.observation, treatment=treatment))
+
+    def _in_plain_words(self, observation: Observation) -> Observation:
+        """Return an observation with just the objectives' metrics.
+
+        A trial that did not complete has the infinity that loses, so that the optimizer hears of it
+        and never chooses it.
+        """
+        completed = observation.status is Status.COMPLETED
+        metrics = {
+            each.metric: observation[each.metric] if completed else each.worst
+            for each in self.criterion.objectives
+        }
+        return dataclasses.replace(observation, metrics=metrics)
+
+
+Driven = SpaceOptimizer[Any] | PlainDriver
+"""What a search drives."""
+
+
+def driven(optimizer: Any) -> Driven:
+    """Return what a search drives: a `SpaceOptimizer` itself, any other optimizer in a driver.
+
+    Raises:
+        TypeError: The optimizer lacks a method.
+        ObjectiveError: An objective has no metric, or no known direction.
+    """
+    if isinstance(optimizer, (SpaceOptimizer, PlainDriver)):
+        return optimizer
+    missing = [name for name in _NEEDED if not hasattr(optimizer, name)]
+    if isinstance(optimizer, type) or missing:
+        what = "a class; build it first" if isinstance(optimizer, type) else f"without {missing}"
+        raise TypeError(f"An optimizer has {', '.join(_NEEDED)}; {optimizer!r} is {what}.")
+    return PlainDriver(optimizer)
+
+
+def kind_of(optimizer: Driven) -> type:
+    """Return the class of the optimizer that the user built."""
+    return type(optimizer.optimizer if isinstance(optimizer, PlainDriver) else optimizer)
+
+
+def hears_replicates(optimizer: Driven) -> bool:
+    """Whether the optimizer uses reports of single replicates."""
+    inherited = SpaceOptimizer.report
+    own = getattr(type(optimizer), "report", inherited)
+    return optimizer.capabilities.pruning or own is not inherited
+
+
+def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:
+    """Return the objectives of an optimizer, which may use a class of its own for them."""
+    objective = optimizer.objective
+    several = objective if isinstance(objective, (list, tuple)) else (objective,)
+    for each in several:
+        if not hasattr(each, "metric") or not hasattr(each, "direction"):
+            raise ObjectiveError(
+                f"The objective of {type(optimizer).__name__} has a metric and a direction, as "
+                f"Objective('loss', 'minimize') has; {each!r} has not."
+            )
+    return as_objectives([Objective(each.metric, each.direction) for each in several])
+
+
+def _text(treatment: Treatment) -> str:
+    return to_text(TrialFormat(None).write_treatment(treatment))

@@ -1,0 +1,195 @@
+"""How an optimizer is brought to where a stored run ended."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from crystallize_opt.errors import ReplayDiverged, UsageError
+from crystallize_opt.optimizers.plain import Driven
+from crystallize_opt.pipeline.context import logger
+from crystallize_opt.recording.run_log import RunLog
+from crystallize_opt.runtime.extras import versions_of
+from crystallize_opt.storage.records import to_text, write_observation
+from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
+from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.treatment import Treatment
+
+
+@dataclass
+class Resumed:
+    """What was found in a run.
+
+    Attributes:
+        count: How many trials have been asked for.
+        observations: What the optimizer has been told of them, in order.
+        held: What has finished and is not told yet, because a plain optimizer is told in order.
+        pending: The trials that have not finished, in order, each with its replicates so far.
+    """
+
+    count: int = 0
+    observations: list[Observation] = field(default_factory=list)
+    held: list[Observation] = field(default_factory=list)
+    pending: list[tuple[Treatment, list[Replicate]]] = field(default_factory=list)
+
+
+async def resume(log: RunLog, optimizer: Driven, description: Mapping[str, Any]) -> Resumed:
+    """Begin a run, or bring its optimizer to where it ended.
+
+    Args:
+        log: The run.
+        optimizer: The optimizer.
+        description: What the run is of.
+
+    Raises:
+        ReplayDiverged: The optimizer suggests something else than it did.
+        UsageError: The optimizer has been used for something else before.
+    """
+    versions = versions_of(optimizer.libraries)
+    if log.resumes:
+        await _replay(log, optimizer, versions)
+    elif log.attaches:
+        _attach(log, optimizer, description, versions)
+    else:
+        log.begin(description, versions, ())
+    resumed = _found(log, optimizer)
+    if log.stored.segments:
+        logger.info(
+            "The run %r goes on: %d trials are finished, %d are run again.",
+            log.stored.name,
+            len(resumed.observations) + len(resumed.held),
+            len(resumed.pending),
+        )
+    return resumed
+
+
+def _attach(
+    log: RunLog, optimizer: Any, description: Mapping[str, Any], versions: Mapping[str, str]
+) -> None:
+    if not hasattr(optimizer, "attach"):
+        raise UsageError("resume='attach' needs an optimizer with attach(): a SpaceOptimizer.")
+    if optimizer.calls:
+        raise UsageError(
+            f"This {type(optimizer).__name__} has been used. resume='attach' gives it every trial "
+            "of the run: build a fresh one."
+        )
+    error = "Given up: the run went on with another optimizer."
+    given_up = [
+        Observation(treatment, status=Status.ABANDONED, error=error)
+        for treatment in log.stored.pending
+    ]
+    optimizer.attach([*log.stored.observations, *given_up])
+    log.begin(description, versions, log.rows_given_up(given_up))
+
+
+async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -> None:
+    stored = log.stored
+    last = stored.segments[-1]
+    earlier = [
+        event.observation
+        for segment in stored.segments[:-1]
+        for event in segment.events
+        if isinstance(event, (Told, Attached))
+    ]
+    recorded: list[Event] = [*map(Attached, earlier), *last.events]
+    common, own = _common(log, optimizer, recorded)
+    rest = recorded[common:]
+    if rest and own:
+        raise _not_of_this_run(own[0])
+    # With other versions every suggestion is made again, to find the first that differs.
+    state = log.saved_state(recorded[:common]) if versions == last.versions else None
+    try:
+        replaying = optimizer.replay(rest, last.versions, state)
+        if replaying is not None:  # of a plain optimizer
+            await replaying
+    except ReplayDiverged as error:
+        if not hasattr(optimizer, "attach"):
+            raise
+        if optimizer.seed is None:
+            error.add_note(
+                "The optimizer was given no seed. Give it one, so that a run can be resumed "
+                "exactly; this one can go on with resume='attach'."
+            )
+        else:
+            error.add_note("The run can go on with resume='attach', from its data.")
+        raise
+    log.resume(versions, own, _held(optimizer))
+
+
+def _common(log: RunLog, optimizer: Driven, recorded: Sequence[Event]) -> tuple[int, list[Event]]:
+    """Return how much of a recorded order the optimizer has behind it, and what else it has.
+
+    A trial that was given up when a search ended is in no record, so that it is run again.
+    """
+    position, own = 0, []
+    for event in optimizer.calls:
+        if position < len(recorded) and _same(log, optimizer, event, recorded[position]):
+            position += 1
+        elif position == len(recorded) or (
+            isinstance(event, Told) and event.observation.status is Status.ABANDONED
+        ):
+            own.append(event)
+        else:
+            raise _not_of_this_run(event)
+    return position, own
+
+
+def _same(log: RunLog, optimizer: Driven, one: Event, other: Event) -> bool:
+    if isinstance(one, Asked) and isinstance(other, Asked):
+        pairs = [[log.text_of(t) for t in each.treatments] for each in (one, other)]
+        return pairs[0] == pairs[1]
+    if isinstance(one, Reported) and isinstance(other, Reported):
+        return (one.name, one.replicate, one.prune) == (other.name, other.replicate, other.prune)
+    if isinstance(one, (Told, Attached)) and type(one) is type(other):
+        texts = []
+        for each in (one.observation, other.observation):
+            checked = each.checked(optimizer.required_metrics)
+            texts.append(log.text_of(each.treatment) + to_text(write_observation(checked)))
+        return texts[0] == texts[1]
+    if isinstance(one, Enqueued) and isinstance(other, Enqueued):
+        return log.text_of_params(one.params) == log.text_of_params(other.params)
+    return False
+
+
+def _found(log: RunLog, optimizer: Driven) -> Resumed:
+    """Return what is of this run in the optimizer; not what it was asked for elsewhere."""
+    stored = log.stored
+    asked = [treatment.name for segment in stored.segments for treatment in segment.treatments]
+    pending: list[tuple[Treatment, list[Replicate]]] = []
+    mine = {t.name for t in stored.segments[-1].treatments} if log.resumes else set()
+    for treatment in optimizer.pending:
+        if treatment.name not in mine:
+            continue
+        done = stored.replicates.get(treatment.name, [])
+        if treatment.name in stored.pruned:
+            _prune(log, optimizer, treatment, done)
+        else:
+            pending.append((treatment, done))
+    names = set(asked)
+    observations = [each for each in optimizer.observations if each.treatment.name in names]
+    return Resumed(len(asked), observations, _held(optimizer), pending)
+
+
+def _held(optimizer: Driven) -> list[Observation]:
+    """Return what has finished, and is told when it is its turn: of a plain optimizer."""
+    held: list[Observation] = getattr(optimizer, "held", [])
+    return held
+
+
+def _prune(log: RunLog, optimizer: Any, treatment: Treatment, done: Sequence[Replicate]) -> None:
+    """Finish a trial that was to be ended when the process died."""
+    observation = Observation.of_replicates(treatment, done).checked(optimizer.required_metrics)
+    if observation.status is Status.COMPLETED:
+        observation = dataclasses.replace(observation, status=Status.PRUNED)
+    log.finished(observation)
+    optimizer.tell(observation)
+    log.sync()
+
+
+def _not_of_this_run(event: Event) -> UsageError:
+    return UsageError(
+        "The optimizer has been used for something that is not in the run, so it cannot go on with "
+        f"it: {event!r}. Build a fresh one, and call optimize() again."
+    )

@@ -1,0 +1,268 @@
+"""What an optimizer was asked and told, written to one run as it happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from crystallize_opt.errors import RunChanged
+from crystallize_opt.optimizers.plain import Driven
+from crystallize_opt.optimizers.replay import SavesState
+from crystallize_opt.storage.description import changes
+from crystallize_opt.storage.journal import Row, RunWriter
+from crystallize_opt.storage.reading import StoredRun
+from crystallize_opt.storage.records import TrialFormat, to_text, write_observation, write_replicate
+from crystallize_opt.storage.settings import Storage
+from crystallize_opt.trials.calls import (
+    Asked,
+    Attached,
+    Enqueued,
+    Event,
+    Reported,
+    SavedState,
+    Told,
+)
+from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.treatment import Treatment
+
+_STATE_EVERY = 8
+"""Save the optimizer's state every so many asks: a resume repeats at most so many suggestions."""
+
+
+class RunLog:
+    """Writes what happens to one optimizer to one run, which nobody else can write meanwhile.
+
+    Args:
+        optimizer: The optimizer.
+        storage: The file, the run's name, and how a run that exists is resumed.
+
+    Attributes:
+        stored: The run as it was when this was opened.
+        resumes: Whether the run exists and is resumed exactly.
+        attaches: Whether the run exists and its trials are attached.
+        asks: How many calls of the optimizer's `ask` the current segment has.
+        seen: How many of the optimizer's calls are written.
+
+    Raises:
+        StorageError: The file cannot be read.
+        RunLocked: The run is being written.
+    """
+
+    def __init__(self, optimizer: Driven, storage: Storage) -> None:
+        self._optimizer = optimizer
+        self._format = TrialFormat(optimizer.space)
+        self._writer = RunWriter(storage.path, storage.run or "run")
+        try:
+            self.stored = StoredRun(self._writer.name, self._writer.rows, optimizer.space)
+        except BaseException:
+            self._writer.close()
+            raise
+        self._writer.rows = ()
+        self.attaches = bool(self.stored.segments) and storage.resume == "attach"
+        self.resumes = bool(self.stored.segments) and not self.attaches
+        self.asks = self.seen = 0
+        self._next = self.stored.trials
+        self._numbers: dict[str | int, list[tuple[int, Treatment]]] = {}  # of pending trials
+        # Finished trials that the optimizer has not heard of: a few at most.
+        self._written: list[str | int] = []
+        self._given_up: list[str | int] = []
+        self._state: str | None = None
+        self._replicate: Replicate | None = None
+
+    # Beginning and resuming ----------------------------------------------------------------------
+
+    def refuse_changes(self, description: Mapping[str, Any]) -> None:
+        """Check that a run that is resumed exactly is a run of the same.
+
+        Raises:
+            RunChanged: It is a run of something else; the message says what differs.
+        """
+        if not self.resumes:
+            return
+        found = changes(self.stored.segments[-1].description, description)
+        if found:
+            raise RunChanged(
+                f"The run {self.stored.name!r} in {str(self._writer.path)!r} was made with other "
+                "settings:\n"
+                + "\n".join(f"  {change}" for change in found)
+                + "\nPut them back to resume it exactly; or give resume='attach', to go on from "
+                "its data with these settings; or another run=, to begin a new one."
+            )
+
+    def begin(self, description: Mapping[str, Any], versions: Any, settled: Sequence[Row]) -> None:
+        """Begin a segment, after the rows that settle the one before."""
+        asked = 0
+        if not self.attaches:
+            calls = self._optimizer.calls
+            asked = sum(len(each.treatments) for each in calls if isinstance(each, Asked))
+        data = {"description": description, "versions": versions, "asked_before": asked}
+        self._writer.append([*settled, ("begin", None, to_text(data))])
+        if self.attaches:
+            self.seen = len(self._optimizer.calls)
+        else:
+            self.sync()
+
+    def resume(self, versions: Any, own: Sequence[Event], held: Sequence[Observation] = ()) -> None:
+        """Continue the last segment, to which the optimizer has been brought.
+
+        Args:
+            versions: The versions of Python and the libraries.
+            held: What has finished, of which the optimizer has not heard.
+            own: The optimizer's calls that the segment does not have.
+        """
+        events = self._optimizer.calls
+        self.seen = len(events)
+        segment = self.stored.segments[-1]
+        recorded = [t for e in segment.events if isinstance(e, Asked) for t in e.treatments]
+        asked = [t for e in events if isinstance(e, Asked) for t in e.treatments]
+        told = [e.observation.treatment for e in own if isinstance(e, Told)]
+        unfinished = {self._key(each) for each in (*self._optimizer.pending, *told)}
+        for old, now in zip(recorded, asked, strict=False):  # More may have been asked since.
+            if self._key(now) in unfinished:
+                self._pend(self.stored.numbers[id(old)], now)
+        self._written += [self._key(each.treatment) for each in held]
+        self.asks = sum(isinstance(event, Asked) for event in segment.events)
+        self._writer.append([("resume", None, to_text({"versions": versions}))])
+        self._write(own)
+
+    def rows_given_up(self, observations: Iterable[Observation]) -> list[Row]:
+        """Return the rows that end trials of the stored run."""
+        numbers = self.stored.numbers
+        return [
+            ("observation", numbers[id(each.treatment)], to_text(write_observation(each)))
+            for each in observations
+        ]
+
+    def saved_state(self, before: Sequence[Event]) -> SavedState | None:
+        """Return the optimizer's stored state, if there is one that this optimizer can restore.
+
+        Args:
+            before: The events of the segment that the optimizer has had already.
+        """
+        stored = json.loads(self._writer.state or "{}")
+        if stored.get("segment") != len(self.stored.segments):
+            return None
+        asks = stored["asks"] - sum(isinstance(event, Asked) for event in before)
+        return SavedState(asks, stored["state"]) if asks >= 0 else None
+
+    # Writing -------------------------------------------------------------------------------------
+
+    def before_ask(self) -> None:
+        """Note what the next ask depends on; not each time, because it may be large."""
+        if self.asks % _STATE_EVERY == 0:
+            optimizer = self._optimizer
+            state = optimizer.saved_state() if isinstance(optimizer, SavesState) else None
+            if state is not None:
+                segment = len(self.stored.segments) + (not self.resumes)
+                self._state = json.dumps({"segment": segment, "asks": self.asks, "state": state})
+
+    def reported(self, replicate: Replicate) -> None:
+        """Write down a replicate that the optimizer has just heard of."""
+        self._replicate = replicate
+        self.sync()
+
+    def finished(self, observation: Observation) -> bool:
+        """Write down what came of a trial, before the optimizer hears of it.
+
+        A trial that is given up because the search ends is not written: it stays pending, so that
+        it is run again when the run is resumed.
+
+        Returns:
+            Whether it is on disk.
+        """
+        treatment = observation.treatment
+        key = self._key(treatment)
+        pending = self._numbers.get(key)
+        if not pending:  # It is written, or was never asked for.
+            return key in self._written
+        asked = pending[0][1]
+        if asked is not treatment and self.text_of(asked) != self.text_of(treatment):
+            return False  # The optimizer is about to refuse it.
+        if observation.status is Status.ABANDONED:
+            self._given_up.append(key)
+            return False
+        self._writer.append([self._row_of(observation)])
+        self._written.append(key)
+        return True
+
+    def sync(self) -> None:
+        """Write down the optimizer's calls since the last time."""
+        events = self._optimizer.calls[self.seen :]
+        self.seen += len(events)
+        self._write(events)
+
+    def close(self) -> None:
+        """Let others write the run."""
+        self._writer.close()
+
+    def text_of(self, treatment: Treatment) -> str:
+        """Return the text by which treatments are compared and stored."""
+        return to_text(self._format.write_treatment(treatment))
+
+    def _write(self, events: Sequence[Event]) -> None:
+        rows: list[Row] = []
+        for event in events:
+            if isinstance(event, Asked):
+                rows += self._rows_of_ask(event.treatments)
+                self.asks += 1
+            elif isinstance(event, Reported):
+                rows.append(self._row_of_report(event))
+            elif isinstance(event, Attached):
+                rows.append(self._row_of_attached(event.observation))
+            elif isinstance(event, Enqueued):
+                rows.append(("enqueue", None, self.text_of_params(event.params)))
+            else:
+                key = self._key(event.observation.treatment)
+                if key in self._written:
+                    self._written.remove(key)
+                elif key in self._given_up:
+                    self._given_up.remove(key)
+                else:
+                    rows.append(self._row_of(event.observation))
+        if rows:
+            self._writer.append(rows, self._state)
+        self._state = None
+
+    def text_of_params(self, params: Mapping[str, Any]) -> str:
+        """Return the text of a point that was enqueued, whole or in part."""
+        return to_text({"params": self._format.write_treatment(Treatment("", params))["params"]})
+
+    def _rows_of_ask(self, treatments: Sequence[Treatment]) -> list[Row]:
+        rows: list[Row] = []
+        for position, treatment in enumerate(treatments):
+            self._pend(self._next, treatment)
+            kind = "batch" if position else "ask"
+            rows.append((kind, self._next, self.text_of(treatment)))
+            self._next += 1
+        return rows
+
+    def _pend(self, number: int, treatment: Treatment) -> None:
+        self._numbers.setdefault(self._key(treatment), []).append((number, treatment))
+
+    def _key(self, treatment: Treatment) -> str | int:
+        """Return what a pending trial is known by. Names may repeat where there is no space."""
+        return id(treatment) if self._optimizer.space is None else treatment.name
+
+    def _row_of(self, observation: Observation) -> Row:
+        key = self._key(observation.treatment)
+        number, _ = self._numbers[key].pop(0)
+        if not self._numbers[key]:
+            del self._numbers[key]
+        return ("observation", number, to_text(write_observation(observation)))
+
+    def _row_of_attached(self, observation: Observation) -> Row:
+        data = self._format.write_treatment(observation.treatment) | write_observation(observation)
+        self._next += 1
+        return ("attach", self._next - 1, to_text(data))
+
+    def _row_of_report(self, event: Reported) -> Row:
+        replicate = self._replicate
+        if replicate is None or replicate.index != event.replicate:
+            replicate = Replicate(event.replicate, None, event.metrics)
+        data = {
+            "name": event.name,
+            "prune": event.prune,
+            "replicate": write_replicate(replicate, {"status": "completed"}),
+        }
+        return ("report", self._numbers[event.name][0][0], to_text(data))

@@ -1,0 +1,279 @@
+"""Where a search runs its trials, and how many at once."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from crystallize_opt.errors import UsageError
+from crystallize_opt.pipeline.recipe import Recipe
+from crystallize_opt.pipeline.session import Session
+from crystallize_opt.runtime.checks import whole_number
+from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.workers.limits import TrialLimits
+from crystallize_opt.workers.trial import Runner
+
+_WORDS = ("threads", "processes")
+_KINDS = "'threads', 'processes', a concurrent.futures.Executor, or a function that makes one"
+
+
+@dataclass(frozen=True, init=False)
+class Workers:
+    """Where trials run, how many at once, and what each may take.
+
+    Args:
+        kind: None for this process; "threads"; "processes", which are killed for real and cost one
+            trial when they die; a `concurrent.futures.Executor`, or any object with its `submit`;
+            or a function that makes one, which is called again after the executor broke.
+        count: How many trials run at once. Default: one in this process, as many as there are
+            processor cores for a word, and all that the executor has for an object that tells.
+            In this process, more than one needs asynchronous steps.
+        batch: Whether to ask for `count` trials jointly, and again only when all have been told.
+        limits: What one trial may take; needs workers that are processes.
+
+    Raises:
+        UsageError: An argument is out of its range, or cannot be combined with another one.
+
+    Example:
+        >>> Workers("processes", 4, limits=TrialLimits(seconds=60)).count
+        4
+        >>> Workers.of(4) == Workers("processes", 4)
+        True
+    """
+
+    kind: Any
+    count: int
+    batch: bool
+    limits: TrialLimits
+    _made: list[Any] = field(init=False, repr=False, compare=False)
+
+    def __init__(
+        self,
+        kind: Any = None,
+        count: int | None = None,
+        *,
+        batch: bool = False,
+        limits: TrialLimits | None = None,
+    ) -> None:
+        _check_kind(kind)
+        count = whole_number("Workers: count", _default_count(kind) if count is None else count)
+        if not isinstance(batch, bool):
+            raise UsageError(f"Workers: batch is True or False, not {batch!r}.")
+        limits = TrialLimits() if limits is None else limits
+        if not isinstance(limits, TrialLimits):
+            raise UsageError(
+                "Workers: limits takes TrialLimits(...), as in TrialLimits(seconds=60, "
+                f"memory='2GB'), not {limits!r}."
+            )
+        # The way to set the fields of a frozen dataclass in its own `__init__`.
+        fields = {"kind": kind, "count": count, "batch": batch, "limits": limits, "_made": []}
+        self.__dict__.update(fields)
+        if kind is None or kind == "threads" or _is_thread_pool(kind):
+            self._refuse_limits()
+
+    @classmethod
+    def of(cls, short: Any) -> Workers:
+        """Return the workers that a short form stands for.
+
+        Args:
+            short: None, a number of processes, a word, an executor, a function that makes one, or
+                `Workers`.
+
+        Raises:
+            UsageError: The short form is none of these, or needs a number of workers.
+        """
+        if isinstance(short, cls):
+            return short
+        if hasattr(short, "__index__"):  # An integer, also one of numpy's.
+            return cls("processes", whole_number("workers=", short))
+        if not _is_kind(short):
+            raise UsageError(
+                f"workers= takes None, a number of processes (4), {_KINDS}; or several settings "
+                f"together, Workers('threads', 8). Not {short!r}."
+            )
+        return cls(short)
+
+    @property
+    def in_this_process(self) -> bool:
+        """Whether trials run on the experiment itself, so that its steps are set up here."""
+        return self.kind is None or self.are_threads
+
+    @property
+    def are_threads(self) -> bool:
+        """Whether trials run in threads of this process."""
+        if self.kind is None or self.kind == "processes":
+            return False
+        # What a function makes is known only when it has been called.
+        return self.kind == "threads" or _is_thread_pool(self._executor())
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse several trials at once in this process where the steps cannot wait side by side.
+
+        Raises:
+            UsageError: The experiment has no asynchronous step.
+        """
+        if self.kind is None and self.count > 1 and not _is_asynchronous(recipe):
+            raise UsageError(
+                f"Workers(None, {self.count}) runs trials side by side in this process only where "
+                "steps are asynchronous; synchronous ones would run one after the other. Use "
+                f'workers={self.count} (processes) or workers=Workers("threads", {self.count}).'
+            )
+
+    def runner(
+        self, session: Session, interruption: Interruption, space: SearchSpace | None
+    ) -> Runner:
+        """Return the runner of the trials; it is closed by the caller.
+
+        Args:
+            session: The run in progress; its steps are set up if the trials run in this process.
+            interruption: Ctrl-C and SIGTERM.
+            space: The search space, to name a choice that cannot be sent; None where the optimizer
+                has none.
+
+        Raises:
+            UsageError: Something cannot be sent to another process, or limits not be enforced.
+            MissingExtraError: A library is not installed.
+        """
+        if self.kind is None:
+            from crystallize_opt.workers.in_process import Concurrent, InProcess
+
+            return (Concurrent if self.count > 1 else InProcess)(session, interruption)
+        if self.kind == "processes":
+            from crystallize_opt.workers.process_executors import OnOwnProcesses
+
+            return OnOwnProcesses(session, self.count, interruption, self.limits, space)
+        from crystallize_opt.workers.executors import OnExecutor, shut_down
+
+        make, executor = self._maker(), self._executor()
+        self._made.clear()  # From here on the executor is the runner's.
+        try:
+            if _is_thread_pool(executor):
+                self._refuse_limits()
+                return OnExecutor(session, executor, make, interruption)
+            from crystallize_opt.workers.process_executors import OnProcesses
+
+            return OnProcesses(session, executor, make, interruption, self.limits, space)
+        except BaseException:
+            if make is not None:
+                shut_down(executor, wait=False)
+            raise
+
+    def _maker(self) -> Callable[[], Any] | None:
+        """Return what makes the executor; None where it was given as an object."""
+        if self.kind != "threads":
+            return None if _is_executor(self.kind) else self.kind
+
+        def make() -> Any:
+            from concurrent.futures import ThreadPoolExecutor
+
+            return ThreadPoolExecutor(self.count, thread_name_prefix="crystallize_opt")
+
+        return make
+
+    def _executor(self) -> Any:
+        """Return the executor; one that has to be made is made once and kept for the runner."""
+        make = self._maker()
+        if make is None:
+            return self.kind
+        if not self._made:
+            made = make()
+            if not _is_executor(made):
+                raise UsageError(
+                    f"Workers: the function {_name_of(self.kind)} made {made!r}, which is no "
+                    "Executor. Return one, such as ProcessPoolExecutor(4)."
+                )
+            self._made.append(made)
+        return self._made[0]
+
+    def _refuse_limits(self) -> None:
+        if self.limits.need_processes:
+            where = "this process" if self.kind is None else "threads"
+            raise UsageError(
+                f"{self.limits!r} cannot be enforced in {where}: only a process can be ended. Use "
+                'Workers("processes", limits=...), or an executor whose workers are processes.'
+            )
+
+
+def _check_kind(kind: Any) -> None:
+    if callable(getattr(kind, "get_executor", None)):
+        raise UsageError(
+            f"Workers: {kind!r} is a Dask client, not an executor. Give its method: "
+            "workers=client.get_executor."
+        )
+    if not _is_kind(kind):
+        raise UsageError(
+            f"Workers: kind is None, {_KINDS}, not {kind!r}. Four processes are "
+            "Workers('processes', 4)."
+        )
+
+
+def _is_kind(kind: Any) -> bool:
+    if kind is None or isinstance(kind, str):
+        return kind is None or kind in _WORDS
+    return callable(kind) or _is_executor(kind)
+
+
+def _is_executor(kind: Any) -> bool:
+    """Whether an object is used as an executor: it has `submit`, as those of mpi4py have, too."""
+    return not isinstance(kind, type) and hasattr(kind, "submit")
+
+
+def _is_thread_pool(executor: Any) -> bool:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return isinstance(executor, ThreadPoolExecutor)
+
+
+def _default_count(kind: Any) -> int:
+    if kind is None:
+        return 1
+    if isinstance(kind, str):
+        return _cores()
+    told = getattr(kind, "_max_workers", None)  # of concurrent.futures and loky
+    if not isinstance(told, int):
+        told = _dask_threads(kind)
+    if told is None:
+        what = "the executor does not tell how many workers it has"
+        if not _is_executor(kind):
+            what = "what a function makes is not known before the search"
+        raise UsageError(
+            f"Workers: {_name_of(kind)} needs a count, because {what}. Give one: "
+            f"workers=Workers({_name_of(kind)}, 8)."
+        )
+    return told
+
+
+def _dask_threads(kind: Any) -> int | None:
+    """Return how many threads the workers of a Dask client have, of its executor or its method."""
+    client = getattr(kind, "_client", None) or getattr(kind, "__self__", None)
+    if client is None or not hasattr(client, "nthreads") or getattr(client, "asynchronous", True):
+        return None
+    return sum(client.nthreads().values()) or None
+
+
+def _cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _name_of(kind: Any) -> str:
+    """Return how a user may call an executor or a function."""
+    name = getattr(kind, "__name__", type(kind).__name__)
+    return "function" if name == "<lambda>" else str(name)
+
+
+def _is_asynchronous(recipe: Recipe) -> bool:
+    for each in (recipe.datasource, *recipe.pipeline.steps):
+        parameters = getattr(each, "_parameters", None)  # of a decorated function
+        works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
+        if inspect.iscoroutinefunction(works):
+            return True
+    return False
