@@ -223,18 +223,21 @@ class Loop:
                     return
                 if settings.stop and self._should_stop():
                     return
-                if not await self._ask(min(count, settings.num_trials - self._count)):
+                if not await self._ask():
                     return
             trial = self._asked.popleft()
             running[trial] = None
             self._start(trial)
 
-    async def _ask(self, number: int) -> bool:
+    async def _ask(self) -> bool:
         settings, interruption = self._settings, self._interruption
+        number = 1
+        if settings.workers.batch:
+            number = min(settings.workers.count, settings.num_trials - self._count)
         self._theirs()
         interruption.in_optimizer = True
         try:
-            treatments = await self._recorded.ask(number if settings.workers.batch else 1)
+            treatments = await self._recorded.ask(number)
         except SpaceExhausted as end:
             if not self._count:
                 raise
@@ -277,7 +280,7 @@ class Loop:
         if pruned and observation.status is Status.COMPLETED:
             observation = dataclasses.replace(observation, status=Status.PRUNED)
         await self._finish(observation)
-        if observation.status.has_failed:
+        if observation.status is not Status.COMPLETED and observation.status.has_failed:
             self._end_after_failures(observation, trial)
 
     def _report(self, trial: Trial) -> bool:
