@@ -1,4 +1,4 @@
-"""What other threads and signal handlers hand to a search."""
+"""A queue by which other threads and signal handlers hand items to a search."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from crystallize_opt.runtime.sync import SIGNAL_SECONDS, is_loopless
 
 
 class Inbox:
-    """A queue that is waited for on an event loop, or without one."""
+    """A queue whose reader waits on an event loop, or blocks where there is none."""
 
     def __init__(self) -> None:
         self._items: SimpleQueue[Any] = SimpleQueue()
         self._waiting: tuple[Any, Any] | None = None
 
     def put(self, item: Any) -> None:
-        """Hand an item over. May be called from anywhere."""
+        """Hand an item over. May be called from any thread and from a signal handler."""
         self._items.put(item)
         waiting = self._waiting
         if waiting is not None:

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM during a search.
 
-The first ends the search in good order: no new trials, what runs is settled, and the best so far is
-returned. The second does not wait for anything. Outside the main thread, and where a program
-handles these signals itself, nothing is changed.
+The first signal ends the search in good order: no trial starts, running trials are settled, and the
+search returns the best so far. The second does not wait for anything. Outside the main thread, and
+where a program handles these signals itself, nothing is changed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from crystallize_opt.runtime.sync import SIGNAL_SECONDS
 
 
 class Interruption:
-    """As a context manager, takes the two signals; puts the handlers back at its end.
+    """A context manager that handles both signals and restores the handlers at its end.
 
     Attributes:
-        count: How many have come.
-        cause: The name of the first.
+        count: How many signals have come.
+        cause: The name of the first signal.
         error: The exception with which a trial in the search's own thread was interrupted.
-        in_trial: Whether a trial runs in the search's own thread: it may be interrupted.
-        in_optimizer: Whether the optimizer is at work: the second signal interrupts it.
-        wake: Called, in the handler, to end the wait.
+        in_trial: Whether a trial runs in the search's own thread, which a signal may interrupt.
+        in_optimizer: Whether the optimizer is at work, which the second signal interrupts.
+        wake: Called in the handler to end the search's wait.
     """
 
     def __init__(self) -> None:
@@ -55,13 +55,13 @@ class Interruption:
             signal.signal(number, handler)
 
     def on_event_loop(self, event_loop: Any, task: Any) -> None:
-        """From here on the search is a task of an event loop."""
+        """Take note that the search has become a task of an event loop."""
         self._event_loop, self._task = event_loop, task
         if self._before:
             self._look()
 
     def _look(self) -> None:
-        """Wake the event loop now and then: the system may have interrupted another thread."""
+        """Wake the event loop now and then: the signal may have interrupted another thread."""
         self._event_loop.call_later(SIGNAL_SECONDS, self._look)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -72,7 +72,7 @@ class Interruption:
         if self._task is not None and self.count == 1:
             self._event_loop.call_soon_threadsafe(self._cancel_trial)
         elif (self.in_trial and (self._task is None or self.count > 1)) or (
-            # Elsewhere the search soon looks at the count, and gives up what is running.
+            # Elsewhere the search soon reads the count, and gives up the running trials.
             self.count > (1 if self.in_optimizer else 2)
         ):
             raise KeyboardInterrupt
@@ -82,7 +82,7 @@ class Interruption:
             self._task.cancel()
 
     def takes(self, error: BaseException) -> bool:
-        """Whether an exception out of a trial is how this search is interrupted."""
+        """Whether an exception that a trial raised is the interruption of this search."""
         if isinstance(error, KeyboardInterrupt):
             self.error = self.error or error
             self.count = self.count or 1

@@ -14,7 +14,7 @@ _INTERRUPTED = "The search was interrupted."
 
 
 class InProcess:
-    """Runs a trial where it is waited for: in the search's own thread."""
+    """Runs one trial at a time, in the search's own thread: `wait` runs the trial."""
 
     failure: Exception | None = None
 
@@ -43,7 +43,7 @@ class InProcess:
         return [(trial, done)]
 
     def cancel_queued(self) -> None:
-        """Nothing is queued: a trial runs where it is waited for."""
+        """Do nothing: no trial is queued."""
 
     async def abandon(self) -> list[tuple[Trial, Done]]:
         self._trial = None
@@ -97,7 +97,7 @@ class Concurrent:
             return [ended(first, Status.ABANDONED, _INTERRUPTED)]
 
     def cancel_queued(self) -> None:
-        """Nothing is queued: every trial that was started runs."""
+        """Do nothing: every trial that was started runs."""
 
     async def abandon(self) -> list[tuple[Trial, Done]]:
         import asyncio

@@ -1,6 +1,6 @@
-"""What runs in a worker process: one trial, from bytes to plain data.
+"""The code of a worker process: it runs one trial, from bytes to plain data.
 
-Nothing but plain data leaves it, whatever the trial does: no exception (its class might not
+Only plain data leaves the process, whatever the trial does: no exception (its class might not
 unpickle, and break a whole pool), no result (which might not pickle), no `SystemExit`.
 """
 
@@ -31,11 +31,11 @@ def run_trial(key: str, blob: bytes, treatment: bytes, first: int, last: int) ->
     """Run some replicates of a treatment. Never raises.
 
     Args:
-        key: What the experiment is remembered by, for the next trial in this process.
-        blob: The experiment.
-        treatment: The treatment.
+        key: Names the experiment, which is kept for the next trial in this process.
+        blob: The experiment, pickled.
+        treatment: The treatment, pickled.
         first: The first replicate.
-        last: The replicate to end before.
+        last: The replicate before which to end.
     """
     started_at = time.time()
     try:
@@ -46,7 +46,7 @@ def run_trial(key: str, blob: bytes, treatment: bytes, first: int, last: int) ->
 
 
 def load(key: str, blob: bytes) -> None:
-    """Unpickle the experiment, unless it is the one before."""
+    """Unpickle the experiment, unless it is the one already loaded."""
     global _loaded
     if _loaded is None or _loaded[0] != key:
         _loaded = (key, pickle.loads(blob))  # noqa: S301  (our own bytes)
@@ -65,7 +65,7 @@ async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) 
 
 
 def ended_by(first: int, error: BaseException, started_at: float) -> list[Row]:
-    """Return the one replicate that an exception has ended, outside of the steps."""
+    """Return the record of a replicate that an exception outside of the steps has ended."""
     status = Status.FAILED
     if isinstance(error, MemoryError):
         status = Status.OUT_OF_MEMORY
@@ -94,7 +94,7 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
 
 
 def _portable(value: Any) -> Any:
-    """Return a metric's value as it is, if plain; or pickled: an array, for example."""
+    """Return a metric's value: unchanged if plain, otherwise (an array, for example) pickled."""
     if type(value) in _PLAIN:
         return value
     try:

@@ -1,9 +1,9 @@
 """One process that runs one trial after the other, and is killed at a limit.
 
-A process and a pipe, and nothing that is shared with another one. In a pool, a worker that is
-killed while it holds the queue's lock, or has sent half of a result, takes the pool along: pebble
-5.2 then waits a minute for the lock and fails every later trial, `ProcessPoolExecutor` and loky
-fail all that is in flight. Here a new process gets a new pipe.
+Each process has a pipe and shares nothing with another one. In a pool, a worker that is killed
+while it holds the queue's lock, or has sent half of a result, breaks the pool: pebble 5.2 then
+waits a minute for the lock and fails every later trial; `ProcessPoolExecutor` and loky fail every
+trial in flight. Here a new process gets a new pipe.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from crystallize_opt.workers.sending import need_libraries
 from crystallize_opt.workers.trial import ended
 
 _LOOK_SECONDS = 1.0
-"""How often to look whether the process lives: what it forked may keep its pipe open."""
+"""How often to check that the process lives: a process it forked may keep its pipe open."""
 _MEMORY_SECONDS = 0.05
-"""How often to look at the memory. What it has started is looked for once in `_LOOK_SECONDS`."""
+"""How often to measure the memory. New child processes are looked for every `_LOOK_SECONDS`."""
 _PATIENCE_SECONDS = 3.0
-"""How long a process may take to end in good order, when it has nothing left to do."""
+"""How long a process without work may take to end, before it is killed."""
 
 _of_thread = threading.local()
 
@@ -60,7 +60,7 @@ def run_limited(
 
 
 class _Ended(Exception):  # noqa: N818  (caught here)
-    """The process is no more, or is to be no more."""
+    """The process has ended, or has to be ended."""
 
     def __init__(self, status: Status, why: str) -> None:
         super().__init__(why)
@@ -68,7 +68,7 @@ class _Ended(Exception):  # noqa: N818  (caught here)
 
 
 class WorkerProcess:
-    """Keeps a process that runs trials, and makes a new one where it has died or been killed.
+    """Keeps a process that runs trials, and replaces one that died or was killed.
 
     Every method but `give_up` is called from one thread.
     """
@@ -90,7 +90,7 @@ class WorkerProcess:
         seconds: float | None = None,
         memory: int | None = None,
     ) -> list[worker.Row]:
-        """Run some replicates of a treatment. What happens to the process is in the result."""
+        """Run some replicates of a treatment. The result says if the process died or was killed."""
         started_at = time.time()
         try:
             if self._process is None or not self._process.is_alive():
@@ -150,7 +150,7 @@ class WorkerProcess:
             if self._pipe in connection.wait([self._pipe, self._process.sentinel], wait):
                 return
             if not self._process.is_alive():
-                if self._pipe.poll():  # It has answered, and died after that.
+                if self._pipe.poll():  # The process answered and then died.
                     return
                 raise self._death()
             if deadline is not None and time.monotonic() >= deadline:
@@ -169,7 +169,7 @@ class WorkerProcess:
     def _death(self) -> _Ended:
         self._process.join(_PATIENCE_SECONDS)
         code = self._process.exitcode
-        self._kill()  # It may have closed its pipe and live.
+        self._kill()  # The process may have closed its pipe and still live.
         if self._given_up:
             return _Ended(Status.ABANDONED, "The search was ended.")
         return _Ended(Status.WORKER_DIED, _how_it_died(code))
@@ -178,7 +178,7 @@ class WorkerProcess:
         process = self._process
         if process is not None and process.exitcode is None:
             for each in _family_of(process.pid):
-                with suppress(Exception):  # It has just ended.
+                with suppress(Exception):  # The process has just ended.
                     each.kill()
 
     def _throw_away(self) -> None:
@@ -195,18 +195,18 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self._pipe.close()  # At the end of its pipe it ends.
+            self._pipe.close()  # The process ends at the end of its pipe.
             self._process.join(_PATIENCE_SECONDS)
             self._kill()
             self._throw_away()
 
 
 def _serve(pipe: Any) -> None:
-    """Call what comes through the pipe, and send back what it returns: in the process."""
-    # Ctrl-C in a terminal reaches every process of the group; the search decides what becomes of
-    # its trials.
+    """Call each function that comes through the pipe and send back its answer: the process."""
+    # Ctrl-C in a terminal reaches every process of the group, but the search decides how its
+    # trials end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # loky leaves its own name here, which the processes that a trial starts would not know.
+    # loky sets a start method of its own, which processes started by a trial would not know.
     multiprocessing.set_start_method(None, force=True)
     while True:
         try:
@@ -220,12 +220,12 @@ def _serve(pipe: Any) -> None:
             answer = worker.ended_by(first, error, started_at)
         try:
             pipe.send(answer)
-        except OSError:  # The search is no more: nobody is left to answer.
+        except OSError:  # The search has ended, so nobody waits for the answer.
             return
 
 
 class _Memory:
-    """The resident memory of a process and of what it has started."""
+    """The resident memory of a process and of all processes it has started."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -234,17 +234,17 @@ class _Memory:
 
     def resident(self) -> int:
         if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
-            # Every process of the system is looked at for this.
+            # This looks at every process of the system, so it is done rarely.
             self._family, self._looked_at = _family_of(self._pid), time.monotonic()
         total = 0
         for process in self._family:
-            with suppress(Exception):  # It has just ended.
+            with suppress(Exception):  # The process has just ended.
                 total += process.memory_info().rss
         return total
 
 
 def _family_of(pid: int | None) -> list[Any]:
-    """Return a process and all that it has started."""
+    """Return a process and all processes it has started."""
     import psutil
 
     try:
