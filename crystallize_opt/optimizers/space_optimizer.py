@@ -26,8 +26,9 @@ from crystallize_opt.plain_data import describe
 from crystallize_opt.runtime.checks import checked_seed
 from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.space.space import SearchSpace, as_space
+from crystallize_opt.trials.best import dominates
 from crystallize_opt.trials.calls import Asked, Attached, Event, Reported, SavedState, Told
-from crystallize_opt.trials.objective import Constraint, Objective, as_objectives, dominates
+from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 

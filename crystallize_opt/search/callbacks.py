@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from crystallize_opt.pipeline.context import logger
+from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Objective
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
@@ -31,6 +32,7 @@ class RunStarted:
     Attributes:
         resumed: Of a stored run that goes on, the trials that are finished; of them there will be
             no other events.
+        criterion: What makes a trial the best; by default, the objectives alone.
     """
 
     optimizer: str
@@ -39,6 +41,11 @@ class RunStarted:
     replicates_per_trial: int
     max_concurrency: int
     resumed: Sequence[Observation] = ()
+    criterion: Criterion = None  # type: ignore[assignment]  # set below
+
+    def __post_init__(self) -> None:
+        if self.criterion is None:
+            object.__setattr__(self, "criterion", Criterion(tuple(self.objectives)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,7 @@ class Search:
                     options.replicates,
                     options.max_concurrency,
                     tuple(resumed),
+                    self._state.criterion,
                 )
             )
         best: Treatment | None = None

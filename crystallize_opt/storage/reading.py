@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 from crystallize_opt.errors import RunChanged, StorageError
-from crystallize_opt.history.history import History
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.storage.description import (
-    changes,
-    constraints_of,
-    describe_space,
-    objectives_of,
-    space_of,
-)
-from crystallize_opt.storage.journal import Row, read_run
+from crystallize_opt.storage.description import changes, describe_space, space_of
+from crystallize_opt.storage.journal import Row
 from crystallize_opt.storage.records import TrialFormat, read_observation, read_replicate
 from crystallize_opt.trials.calls import Asked, Attached, Event, Reported, Told
 from crystallize_opt.trials.observation import Observation, Replicate
@@ -216,26 +208,6 @@ class StoredObservations(Sequence[Observation]):
     def _treatment(self, trial: int | None) -> Treatment:
         trial_format, data = self._asked[trial]
         return trial_format.read_treatment(json.loads(data))
-
-
-def load_history(
-    path: str | os.PathLike[str], run: str | None, space: SearchSpace | None
-) -> History:
-    """Read a run, also while it is being written: see `History.load`."""
-    name, rows = read_run(path, run)
-    try:
-        stored = StoredObservations(name, rows, space)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"The run {name!r} is damaged: {error!r}.") from error
-    described = stored.description
-    return History(
-        stored,
-        objectives_of(described) if described else (),
-        constraints_of(described) if described else (),
-        space=stored.space,
-        pending=stored.pending,
-        name=name,
-    )
 
 
 def _space_of(described: Any, space: SearchSpace | None) -> SearchSpace | None:
