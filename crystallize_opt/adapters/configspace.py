@@ -254,7 +254,7 @@ def _legal_defaults(space: SearchSpace, hyperparameters: _Hyperparameters) -> di
 def _no_legal_default(space: SearchSpace) -> UnsupportedSpaceError:
     return UnsupportedSpaceError(
         "ConfigSpace needs a default configuration that satisfies the constraints "
-        f"{list(space.constraints)!r}; none was found with the defaults {dict(space.defaults)!r}. "
+        f"{list(space.constraints)!r}; none was found with the defaults {space.defaults()!r}. "
         "Give other defaults."
     )
 

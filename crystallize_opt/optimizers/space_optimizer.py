@@ -22,11 +22,13 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.plain_data import describe
 from crystallize_opt.runtime.checks import checked_seed
 from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.space.space import SearchSpace, as_space
+from crystallize_opt.trials.best import dominates
 from crystallize_opt.trials.calls import Asked, Attached, Event, Reported, SavedState, Told
-from crystallize_opt.trials.objective import Constraint, Objective, as_objectives, dominates
+from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 
@@ -560,11 +562,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 def _settings(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from crystallize_opt.storage.description import setting
-
     given = signature.bind(*args, **kwargs)
     given.apply_defaults()
     described = ("space", "objective", "constraints", "seed")
     return {
-        name: setting(value) for name, value in given.arguments.items() if name not in described
+        name: describe(value) for name, value in given.arguments.items() if name not in described
     }

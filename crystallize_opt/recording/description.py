@@ -8,8 +8,8 @@ from typing import Any
 from crystallize_opt.optimizers.plain import Driven, criterion_of, kind_of
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.seeding import SeedPlugin
-from crystallize_opt.storage.description import describe_space, setting, source_of
-from crystallize_opt.storage.records import described
+from crystallize_opt.plain_data import describe, described, source_digest
+from crystallize_opt.storage.description import describe_space
 
 Description = dict[str, Any]
 
@@ -44,7 +44,7 @@ def describe_recipe(recipe: Recipe, replicates: int) -> Description:
             "pipeline": [_describe_step(step) for step in recipe.pipeline.steps],
             "plugins": [described(type(plugin)) for plugin in recipe.plugins],
             "initial_ctx": {
-                key: setting(recipe.initial_context[key]) for key in recipe.initial_context
+                key: describe(recipe.initial_context[key]) for key in recipe.initial_context
             },
         },
     }
@@ -69,6 +69,6 @@ def _describe_step(step: Any) -> dict[str, Any]:
     given = step.params if hasattr(step, "params") else getattr(step, "_given", {})
     return {
         "name": described(code),
-        "params": {name: setting(value) for name, value in given.items()},
-        "source": source_of(code),
+        "params": {name: describe(value) for name, value in given.items()},
+        "source": source_digest(code),
     }

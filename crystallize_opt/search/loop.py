@@ -90,7 +90,11 @@ class Loop:
         """
         self._session, self._recorded, self._hand_over = session, recorded, hand_over
         self._by_hand = hand_over is not None
-        self._state = SearchState(recorded.criterion.objectives, recorded.criterion.constraints)
+        self._state = SearchState(
+            recorded.criterion.objectives,
+            recorded.criterion.constraints,
+            recorded.criterion.fidelity,
+        )
         # Only where the optimizer hears of replicates, they come back one by one.
         self._reports = self._settings.replicates > 1 and recorded.hears_replicates
         settings, optimizer = self._settings, recorded.optimizer

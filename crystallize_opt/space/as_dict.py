@@ -1,8 +1,4 @@
-"""Search spaces as plain data: what `SearchSpace.to_dict` writes and `from_dict` reads.
-
-JSON keeps None, True, 1, 1.0 and "1" apart, but turns tuples into lists and keys of dicts into
-strings; those two are therefore tagged.
-"""
+"""Search spaces as plain data: what `SearchSpace.to_dict` writes and `from_dict` reads."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crystallize_opt.errors import SpaceError
+from crystallize_opt.plain_data import Other, decode, encode
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.numbers import Float, Integer
@@ -22,12 +19,19 @@ _CLASSES: Mapping[str, type[Parameter]] = {
 
 
 def encode_space(
-    parameters: Mapping[str, Parameter], constraints: Iterable[LinearConstraint]
+    parameters: Mapping[str, Parameter], constraints: Iterable[LinearConstraint], other: Other
 ) -> dict[str, Any]:
-    """Return a space as plain data."""
+    """Return a space as plain data.
+
+    Args:
+        parameters: Its parameters.
+        constraints: Its constraints.
+        other: Returns what is written for an object that has no exact form.
+    """
     return {
         "parameters": [
-            {"name": name, **_encode_parameter(parameter)} for name, parameter in parameters.items()
+            {"name": name, **_encode_parameter(parameter, other)}
+            for name, parameter in parameters.items()
         ],
         "constraints": [
             {"coefficients": dict(c.coefficients), "bound": c.bound} for c in constraints
@@ -56,18 +60,21 @@ def decode_space(
         ) from error
 
 
-def _encode_parameter(parameter: Any) -> dict[str, Any]:
+def _encode_parameter(parameter: Any, other: Other) -> dict[str, Any]:
+    def encoded(values: Iterable[Any]) -> list[Any]:
+        return [encode(value, other=other) for value in values]
+
     data: dict[str, Any] = {"type": type(parameter).__name__}
     for field in dataclasses.fields(parameter):
         value = getattr(parameter, field.name)
         if value is NO_DEFAULT:
             continue
         if field.name == "conditions":
-            value = [{"parent": c.parent, "values": [_encode(v) for v in c.values]} for c in value]
+            value = [{"parent": each.parent, "values": encoded(each.values)} for each in value]
         elif field.name == "choices":
-            value = [_encode(choice) for choice in value]
+            value = encoded(value)
         else:
-            value = _encode(value)
+            value = encode(value, other=other)
         data[field.name] = value
     return data
 
@@ -76,35 +83,14 @@ def _decode_parameter(data: Mapping[str, Any]) -> Parameter:
     if data["type"] not in _CLASSES:
         raise SpaceError(f"Unknown type {data['type']!r}. Known: {', '.join(_CLASSES)}.")
     arguments = {
-        key: _decode(value)
+        key: decode(value)
         for key, value in data.items()
         if key not in ("name", "type", "choices", "conditions")
     }
     if "choices" in data:
-        arguments["choices"] = [_decode(choice) for choice in data["choices"]]
+        arguments["choices"] = [decode(choice) for choice in data["choices"]]
     arguments["conditions"] = tuple(
-        Condition(c["parent"], tuple(_decode(value) for value in c["values"]))
+        Condition(c["parent"], tuple(decode(value) for value in c["values"]))
         for c in data["conditions"]
     )
     return _CLASSES[data["type"]](**arguments)
-
-
-def _encode(value: Any) -> Any:
-    if type(value) is tuple:
-        return {"tuple": [_encode(item) for item in value]}
-    if type(value) is list:
-        return [_encode(item) for item in value]
-    if type(value) is dict:
-        return {"dict": [[_encode(key), _encode(item)] for key, item in value.items()]}
-    return value
-
-
-def _decode(value: Any) -> Any:
-    if type(value) is list:
-        return [_decode(item) for item in value]
-    if type(value) is dict:
-        ((tag, items),) = value.items()
-        if tag == "tuple":
-            return tuple(_decode(item) for item in items)
-        return {_decode(key): _decode(item) for key, item in items}
-    return value

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
@@ -45,10 +46,26 @@ class _Choices(DescribedParameter):
         set_fields(self, choices=tuple(map(plain_scalar, self.choices)))
         if not self.choices:
             raise SpaceError(f"{kind} needs at least one choice.")
-        for position, choice in enumerate(self.choices):
-            if any(same_value(choice, earlier) for earlier in self.choices[:position]):
-                raise SpaceError(f"{kind} has the choice {choice!r} twice: {list(self.choices)!r}.")
+        for positions in self._positions.values():
+            for number, position in enumerate(positions):
+                choice = self.choices[position]
+                if any(same_value(choice, self.choices[each]) for each in positions[:number]):
+                    raise SpaceError(
+                        f"{kind} has the choice {choice!r} twice: {list(self.choices)!r}."
+                    )
         set_default(self)
+
+    @cached_property
+    def _positions(self) -> dict[Hashable, list[int]]:
+        """The positions of the choices, by what equal ones have in common."""
+        found: dict[Hashable, list[int]] = {}
+        for position, choice in enumerate(self.choices):
+            found.setdefault(_in_common(choice), []).append(position)
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the positions, because hashes differ from process to process.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
     def size(self) -> float:
@@ -67,8 +84,8 @@ class _Choices(DescribedParameter):
             InvalidParametersError: It is not a choice.
         """
         for candidate in (value, plain_scalar(value)):
-            for position, choice in enumerate(self.choices):
-                if same_value(candidate, choice):
+            for position in self._positions.get(_in_common(candidate), ()):
+                if same_value(candidate, self.choices[position]):
                     return position
         raise InvalidParametersError(
             f"{value!r} is not one of the choices {list(self.choices)!r}. (None, True, 1 and 1.0 "
@@ -80,6 +97,24 @@ class _Choices(DescribedParameter):
 
     def identity(self, value: Any) -> int:
         return self.index(value)  # choices may be unhashable
+
+
+def _in_common(value: Any) -> Hashable:
+    """Return what all choices that are the same as this one have in common; None: not hashable."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind, value
+    if kind is float:
+        return kind, value if value == value else None  # nan is nan
+    if isinstance(value, tuple):
+        return kind, tuple(map(_in_common, value))
+    try:
+        return kind, hash(value)
+    except TypeError:
+        return None
+
+
+_PLAIN = frozenset({bool, int, str, type(None)})
 
 
 class Categorical(_Choices):

@@ -103,6 +103,7 @@ class Parameter(ABC):
                 names that are no identifiers: `.when(**{"my-name": value})`.
 
         Example:
+            >>> from crystallize_opt.space.numbers import Float
             >>> Float(0.0, 1.0).when(kernel={"rbf", "poly"}, scaled=True).conditions[1]
             Condition(parent='scaled', values=(True,))
         """

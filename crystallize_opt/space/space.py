@@ -7,17 +7,22 @@ import operator
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, SupportsIndex, cast
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
+from crystallize_opt.plain_data import Other
 from crystallize_opt.space import as_dict
 from crystallize_opt.space.choices import Categorical
 from crystallize_opt.space.constraint import LinearConstraint
+from crystallize_opt.space.fixed import fix_parameters
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter, RandomSource, real_number
 
 _SAMPLE_ATTEMPTS = 10_000
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 class SearchSpace(Mapping[str, Parameter]):
@@ -110,10 +115,46 @@ class SearchSpace(Mapping[str, Parameter]):
         """Whether some parameter is active only under a condition."""
         return any(self._needed.values())
 
-    @property
-    def defaults(self) -> Mapping[str, Any]:
-        """The default of each parameter that has one."""
-        return MappingProxyType({n: p.default for n, p in self.items() if p.has_default})
+    def defaults(self) -> dict[str, Any]:
+        """Return the default point: of each parameter that has a default, or only one value.
+
+        A parameter with conditions is left out unless these hold for the defaults of its parents.
+
+        Example:
+            >>> space = SearchSpace({"a": Categorical(["x", "y"], default="x"), "b": (0.0, 1.0),
+            ...                      "c": Integer(1, 9, default=3).when(a="y")})
+            >>> space.defaults()
+            {'a': 'x'}
+        """
+        point: dict[str, Any] = {}
+        for name, parameter in self.items():
+            if parameter.has_default and self.is_active(name, point):
+                point[name] = parameter.default
+        return point
+
+    def fixed(self, params: Mapping[str, Any] | None = None, /, **values: Any) -> SearchSpace:
+        """Return a space in which some parameters have only the given values.
+
+        A number becomes a range of one value, a choice a `Constant`. Parameters that can then never
+        be active are left out, and so are the constraints that name them.
+
+        Args:
+            params: Parameter name to value, for names that are no identifiers.
+            **values: Parameter name to value.
+
+        Raises:
+            InvalidParametersError: A value is of no parameter, out of its range, or of a parameter
+                that the other values make inactive.
+            SpaceError: A constraint can never hold with the values.
+
+        Example:
+            >>> parameters = {"a": ["x", "y"], "b": (0.0, 1.0), "c": Integer(1, 2).when(a="y")}
+            >>> SearchSpace(parameters).fixed(a="x", b=0.25)
+            SearchSpace({'a': Constant('x'), 'b': Float(0.25, 0.25, default=0.25)}, constraints=[])
+        """
+        left = fix_parameters(self._parameters, {**(params or {}), **values})
+        constraints = [each for each in self.constraints if each.coefficients.keys() <= left.keys()]
+        return SearchSpace(left, constraints)
 
     @cached_property
     def size(self) -> float:
@@ -242,13 +283,18 @@ class SearchSpace(Mapping[str, Parameter]):
         # A list is built in half of the time of a generator.
         return tuple([(name, parameters[name].identity(value)) for name, value in params.items()])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, other: Other = _itself) -> dict[str, Any]:
         """Return the space as plain data; `from_dict` gives back an equal space.
 
-        It can be written as JSON where all choices and constants are None, bool, int, float, str,
-        or tuples, lists and dicts of these.
+        It can be written as JSON where all choices and constants are None, bool, numbers, texts,
+        bytes, dates, paths and such of the standard library, or tuples, lists, dicts and sets of
+        these.
+
+        Args:
+            other: Returns what is written for any other choice or constant; by default, the object
+                itself.
         """
-        return as_dict.encode_space(self._parameters, self.constraints)
+        return as_dict.encode_space(self._parameters, self.constraints, other)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchSpace:

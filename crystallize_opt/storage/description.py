@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crystallize_opt.errors import SpaceError, StorageError
+from crystallize_opt.plain_data import as_described_before, as_description
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.storage.records import described, plain, unplain
 from crystallize_opt.trials.objective import Constraint, Objective
 
 
 def describe_space(space: SearchSpace) -> Any:
     """Return a space as plain data; choices that are no plain data by their descriptions."""
-    return _plain_tree(space.to_dict())
+    return space.to_dict(other=as_description)
 
 
 def space_of(data: Any) -> SearchSpace:
@@ -26,7 +23,7 @@ def space_of(data: Any) -> SearchSpace:
         StorageError: Two choices have the same description.
     """
     try:
-        return SearchSpace.from_dict(_objects(data))
+        return SearchSpace.from_dict(data)
     except SpaceError as error:
         raise StorageError(
             f"The space of this run has objects that cannot be told apart ({error}). Give the "
@@ -46,13 +43,19 @@ def constraints_of(description: Mapping[str, Any]) -> tuple[Constraint, ...]:
 
 def fidelity_of(description: Mapping[str, Any]) -> str | None:
     """Return the name of the parameter that is the fidelity of a trial, or None."""
-    return description.get("fidelity")
+    found: str | None = description.get("fidelity")
+    if found is None:  # Runs of SMAC that are older than the key have it among the settings.
+        found = description.get("optimizer", {}).get("settings", {}).get("fidelity")
+    return found
 
 
 def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what differs between two descriptions, in words."""
     found = []
-    for path, old, new in _differences("", dict(recorded), dict(now)):
+    recorded, now = (
+        {**each, "space": as_described_before(each["space"])} for each in (recorded, now)
+    )
+    for path, old, new in _differences("", recorded, now):
         if path.endswith(".source"):
             if None in (old, new):
                 continue  # It could not be read, here or there.
@@ -100,59 +103,3 @@ def _shown(value: Any) -> str:
         fields = (f"{k}={v!r}" for k, v in value.items() if k not in hidden and v not in ([], None))
         return f"{value['type']}({', '.join(fields)})"
     return repr(value)
-
-
-def setting(value: Any, depth: int = 2) -> Any:
-    """Return what tells one setting of an optimizer from another, as plain data.
-
-    Of an object: its class and its attributes that are plain data. Of a function: its code.
-    """
-    if isinstance(value, type):
-        return {"class": described(value)}
-    if inspect.isroutine(value):
-        return {"function": described(value), "source": source_of(value)}
-    kind = type(value)
-    if kind in (list, tuple):
-        return [setting(item, depth) for item in value]
-    if kind is dict:
-        return {str(key): setting(item, depth) for key, item in value.items()}
-    written = plain(value)
-    if isinstance(written, dict) and "object" in written:
-        attributes = getattr(value, "__dict__", {}) if depth else {}
-        fields = {}
-        for name, attribute in attributes.items():
-            if attribute is None or type(attribute) in (bool, int, float, str):
-                fields[name] = plain(attribute)
-        return {"class": described(kind), **fields}
-    return written
-
-
-def source_of(code: Any) -> str | None:
-    """Return a digest of the code of a function or class: the same where only comments differ."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, TypeError, SyntaxError):  # Typed into a prompt, compiled, part of a line.
-        return None
-    import hashlib
-
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
-
-
-def _plain_tree(value: Any) -> Any:
-    """Return the dicts and lists of `to_dict` with plain leaves."""
-    if type(value) is dict:
-        return {key: _plain_tree(item) for key, item in value.items()}
-    if type(value) is list:
-        return [_plain_tree(item) for item in value]
-    return plain(value)
-
-
-def _objects(value: Any) -> Any:
-    if type(value) is dict:
-        tagged = value.get("object", value.get("float"))
-        if len(value) == 1 and type(tagged) is str:
-            return unplain(value)
-        return {key: _objects(item) for key, item in value.items()}
-    if type(value) is list:
-        return [_objects(item) for item in value]
-    return value

@@ -265,7 +265,7 @@ def _space_of(described: Any, space: SearchSpace | None) -> SearchSpace | None:
     """Return the space that was described; the one given where that is it."""
     if described is None:
         return None
-    if space is not None and described == describe_space(space):
+    if space is not None and not changes({"space": described}, {"space": describe_space(space)}):
         return space
     return space_of(described)
 

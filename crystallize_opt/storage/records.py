@@ -2,20 +2,18 @@
 
 Floats are written as `repr` does, from which they come back bit for bit; nan and the infinities,
 which JSON does not know, as text. A choice is written as its index in the space, so that objects of
-the user are never serialised. Other values that are no plain data are written as a text that
-describes them.
+the user are never serialised.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from crystallize_opt.errors import StorageError
+from crystallize_opt.plain_data import decode, encode
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
@@ -23,16 +21,6 @@ from crystallize_opt.trials.treatment import Treatment
 
 _STATUSES = {str(status): status for status in Status}  # faster than `Status(...)`
 _to_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """Stands for a value that was not stored, because it is no plain data; `text` describes it."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return f"<{self.text}>"
 
 
 class TrialFormat:
@@ -55,7 +43,7 @@ class TrialFormat:
         """Return name and parameters as plain data."""
         space, params = self._space, treatment.params
         if space is None:
-            return {"name": treatment.name, "params": {k: plain(v) for k, v in params.items()}}
+            return {"name": treatment.name, "params": {k: encode(v) for k, v in params.items()}}
         written = {}
         for name, value in params.items():
             if name in self._choices:
@@ -68,7 +56,7 @@ class TrialFormat:
         """Return what `write_treatment` wrote."""
         space, written = self._space, data["params"]
         if space is None:
-            return Treatment(data["name"], {k: unplain(v) for k, v in written.items()})
+            return Treatment(data["name"], {k: decode(v) for k, v in written.items()})
         for name, parameter in self._choices.items():
             if name in written:
                 written[name] = parameter.choices[written[name]]
@@ -199,44 +187,3 @@ def _read_numbers(written: Mapping[str, Any]) -> Any:
         if type(value) is str:
             return {k: float(v) if type(v) is str else v for k, v in written.items()}
     return written
-
-
-def plain(value: Any) -> Any:
-    """Return any value as data that JSON keeps: exact where it is plain data, else described."""
-    kind = type(value)
-    if value is None or kind in (bool, int, str):
-        return value
-    if kind is float:
-        return value if math.isfinite(value) else {"float": repr(value)}
-    if kind is tuple:
-        return {"tuple": [plain(item) for item in value]}
-    if kind is list:
-        return [plain(item) for item in value]
-    if kind is dict:
-        return {"dict": [[plain(key), plain(item)] for key, item in value.items()]}
-    return {"object": described(value)}
-
-
-def unplain(written: Any) -> Any:
-    """Return what `plain` was given; for what it only described, a `StoredObject`."""
-    if type(written) is list:
-        return [unplain(item) for item in written]
-    if type(written) is not dict:
-        return written
-    ((tag, content),) = written.items()
-    if tag == "float":
-        return float(content)
-    if tag == "tuple":
-        return tuple(unplain(item) for item in content)
-    if tag == "dict":
-        return {unplain(key): unplain(item) for key, item in content}
-    return StoredObject(content)
-
-
-def described(value: Any) -> str:
-    """Return a text for an object, the same in every process."""
-    if hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    kind = type(value)
-    text = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-    return f"{kind.__module__}.{kind.__qualname__}: {text[:200]}"

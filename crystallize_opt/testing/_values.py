@@ -142,8 +142,8 @@ class Values(ContractPart):
         treatments = search(optimizer, max(6, self.asks_per_test))
         others = {v for t in treatments for v in t.params.values() if v != 0.25}
         assert len(others) > 1, f"{who(optimizer)} suggests hardly anything but the defaults."
-        assert dict(optimizer.space.defaults) == {"x": 0.25, "y": 0.25}, (
-            f"{who(optimizer)} changes the defaults to {dict(optimizer.space.defaults)!r}."
+        assert optimizer.space.defaults() == {"x": 0.25, "y": 0.25}, (
+            f"{who(optimizer)} changes the defaults to {optimizer.space.defaults()!r}."
         )
 
     def test_treatments_have_names_of_their_own(self) -> None:

@@ -340,7 +340,8 @@ def test_numpy_values_become_plain_values() -> None:
     assert "np." not in repr(space)
     assert json.loads(json.dumps(space.to_dict())) == space.to_dict()
     assert space["child"].conditions == (Condition("c", ("a",)), Condition("o", (0, 2)))
-    assert dict(space.defaults) == {"c": "b", "o": 1, "i": 2, "f": 0.5, "k": 0.5, "child": 1}
+    defaults = {name: parameter.default for name, parameter in space.items()}
+    assert defaults == {"c": "b", "o": 1, "i": 2, "f": 0.5, "k": 0.5, "child": 1}
 
 
 def a_space_with_a_child() -> cs.ConfigurationSpace:

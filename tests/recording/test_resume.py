@@ -41,6 +41,7 @@ from crystallize_opt.errors import (
     UsageError,
 )
 from crystallize_opt.pipeline.seeding import SeedPlugin
+from crystallize_opt.plain_data import source_digest
 from crystallize_opt.search.callbacks import (
     RunStarted,
     TrialAsked,
@@ -499,8 +500,6 @@ def test_settings_of_samplers_and_functions_are_compared(tmp_path: Path) -> None
 
 
 def test_comments_and_layout_of_the_code_may_change(tmp_path: Path) -> None:
-    from crystallize_opt.storage.description import source_of
-
     folder = tmp_path / "modules"
     folder.mkdir()
     sources = ["def f(x):\n    return x + 1\n", "def f(x):\n    # why\n    return (x+1)\n"]
@@ -510,7 +509,7 @@ def test_comments_and_layout_of_the_code_may_change(tmp_path: Path) -> None:
         file.write_text(source, encoding="utf-8")
         namespace: dict[str, Any] = {}
         exec(compile(source, str(file), "exec"), namespace)  # noqa: S102
-        digests.append(source_of(namespace["f"]))
+        digests.append(source_digest(namespace["f"]))
 
     assert digests[0] == digests[1] != digests[2]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import decimal
+import itertools
 import math
 import pickle
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -442,3 +444,51 @@ def test_conditions_are_equal_where_they_allow_the_same_values() -> None:
 )
 def test_short_forms(short: Any, parameter: Parameter) -> None:
     assert parameter_from(short) == parameter
+
+
+# Many choices ----------------------------------------------------------------------------------
+
+
+class Looked:
+    """A hashable choice that counts how often it is compared."""
+
+    compared = 0
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        Looked.compared += 1
+        return isinstance(other, Looked) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+
+@pytest.mark.parametrize("kind", [Looked, lambda number: (1, Looked(number))])
+def test_a_choice_is_found_without_comparing_it_with_all(kind: Callable[[int], Any]) -> None:
+    before = Looked.compared
+    parameter = Categorical([kind(number) for number in range(10_000)])
+
+    assert [parameter.index(kind(number)) for number in (0, 5000, 9999)] == [0, 5000, 9999]
+    assert Looked.compared - before < 10
+
+
+@given(st.lists(strategies.values(), min_size=1, max_size=12))
+def test_choices_are_distinct_where_no_two_are_the_same(found: list[Any]) -> None:
+    distinct = not any(same_value(a, b) for a, b in itertools.combinations(found, 2))
+    if not distinct:
+        with pytest.raises(SpaceError, match="twice"):
+            Categorical(found)
+        return
+    parameter = Categorical(found)
+    for again in (parameter, copy.deepcopy(parameter), pickle.loads(pickle.dumps(parameter))):  # noqa: S301
+        assert [again.index(value) for value in found] == [*range(len(found))]
+
+
+def test_nan_is_one_choice() -> None:
+    assert Categorical([math.nan, (math.nan,), 0.0]).index((float("nan"),)) == 1
+    assert Categorical([0.0, math.nan]).index(float("nan")) == 1
+    assert Categorical([0.0, 1]).index(-0.0) == 0
+    with pytest.raises(SpaceError, match="twice"):
+        Categorical([(math.nan, 1), (float("nan"), 1)])

@@ -29,15 +29,9 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import RunLocked, StorageError
+from crystallize_opt.plain_data import StoredObject
 from crystallize_opt.storage.journal import SCHEMA_VERSION, RunWriter, read_run
-from crystallize_opt.storage.records import (
-    StoredObject,
-    plain,
-    read_observation,
-    to_text,
-    unplain,
-    write_observation,
-)
+from crystallize_opt.storage.records import read_observation, to_text, write_observation
 from crystallize_opt.storage.settings import Storage
 from tests.recording.killed_runs import exactly
 from tests.toy import toy_experiment
@@ -106,27 +100,6 @@ def test_an_observation_is_read_as_it_was_written(observation: Observation) -> N
 
     assert text.isascii()
     assert repr(read) == repr(observation)  # repr, because nan is not equal to itself
-
-
-plain_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner)
-        | st.lists(inner).map(tuple)
-        | st.dictionaries(st.text() | st.integers() | st.tuples(st.text()), inner)
-    ),
-)
-
-
-@given(plain_values)
-def test_plain_data_are_read_as_they_were_written(value: Any) -> None:
-    import json
-
-    assert repr(unplain(json.loads(to_text({"it": plain(value)}))["it"])) == repr(value)
-
-
-def test_an_object_is_not_serialised() -> None:
-    assert unplain(plain(len)) == StoredObject("builtins.len")
 
 
 class Kernel:
@@ -526,7 +499,7 @@ def test_the_lock_of_a_killed_process_is_free_and_leaves_nothing(tmp_path: Path)
     with start("writer = write(path); os.kill(os.getpid(), signal.SIGKILL)", tmp_path) as killed:
         killed.communicate()
     left = [name for name in parts(tmp_path / "runs.db") if ".lock-" in name]
-    search(tmp_path / "runs.db", run="run")
+    search(tmp_path / "runs.db")
 
     assert (killed.returncode, left) == (-signal.SIGKILL, ["runs.db.lock-1"])
     assert parts(tmp_path / "runs.db") == ["runs.db"]

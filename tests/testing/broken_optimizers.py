@@ -355,7 +355,7 @@ class BreaksOnOddNames(Sound):
 class SticksToDefaults(Sound):
     def _suggest(self) -> tuple[Params, Params]:
         handle, params = super()._suggest()
-        return handle, {**params, **{n: v for n, v in self.space.defaults.items() if n in params}}
+        return handle, {**params, **{n: v for n, v in self.space.defaults().items() if n in params}}
 
 
 class NeedsTheVeryTreatment(Sound):

@@ -1,0 +1,78 @@
+"""A space in which some parameters have one value: what `SearchSpace.fixed` builds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from crystallize_opt.errors import InvalidParametersError
+from crystallize_opt.space.choices import Constant
+from crystallize_opt.space.numbers import Float, Integer
+from crystallize_opt.space.parameter import Condition, Parameter
+
+
+def fix_parameters(
+    parameters: Mapping[str, Parameter], values: Mapping[str, Any]
+) -> dict[str, Parameter]:
+    """Return the parameters that are left where some have only the given value.
+
+    Args:
+        parameters: The parameters of a space, each after its parents.
+        values: Parameter name to value.
+
+    Raises:
+        InvalidParametersError: A value is of no parameter, out of its range, or of a parameter that
+            the other values make inactive.
+    """
+    for name in values:
+        if name not in parameters:
+            raise InvalidParametersError(
+                f"Unknown parameter {name!r}. The space has: {', '.join(map(repr, parameters))}."
+            )
+    left: dict[str, Parameter] = {}
+    for name, parameter in parameters.items():
+        conditions = _conditions_left(parameter, parameters, left)
+        if conditions is None:
+            if name in values:
+                needed = " and ".join(f"{c.parent} in {c.values!r}" for c in parameter.conditions)
+                raise InvalidParametersError(
+                    f"Parameter {name!r} cannot be fixed to {values[name]!r}: it needs {needed}, "
+                    f"which never holds with {dict(values)!r}."
+                )
+            continue
+        if name in values:
+            parameter = _fix(name, parameter, values[name])
+        left[name] = dataclasses.replace(parameter, conditions=conditions)  # type: ignore[type-var]
+    return left
+
+
+def _conditions_left(
+    parameter: Parameter, before: Mapping[str, Parameter], left: Mapping[str, Parameter]
+) -> tuple[Condition, ...] | None:
+    """Return the conditions that are left; None where they can never hold."""
+    conditions = []
+    for condition in parameter.conditions:
+        name = condition.parent
+        if name not in left:
+            return None
+        if left[name].size == 1:
+            (value,) = left[name].values()
+            identity = before[name].identity
+            if identity(value) not in map(identity, condition.values):
+                return None
+            condition = Condition(name, (value,))
+        conditions.append(condition)
+    return tuple(conditions)
+
+
+def _fix(name: str, parameter: Parameter, value: Any) -> Parameter:
+    try:
+        value = parameter.canonical(value)
+    except InvalidParametersError as error:
+        raise InvalidParametersError(f"Parameter {name!r}: {error}") from None
+    if isinstance(parameter, (Float, Integer)):
+        return dataclasses.replace(
+            parameter, low=value, high=value, log=False, step=None, default=value
+        )
+    return Constant(value)
