@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from crystallize_opt.errors import UnknownMetricError
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.trials.objective import Constraint, Objective, dominates
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.best import Criterion
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ class History(Sequence[Observation]):
         observations: In order.
         objectives: What `best` and `pareto_front` go by.
         constraints: A trial that violates one is never the best.
+        fidelity: The name of the parameter that is the fidelity of a trial, a number of epochs for
+            example. Only trials of the highest fidelity so far may be the best.
         space: The search space; None where it is not known.
         pending: The treatments that were asked for and not told.
         name: The name of the run.
+
+    Attributes:
+        criterion: What makes a trial the best: the objectives, constraints and fidelity.
 
     Example:
         >>> trials = [Observation(Treatment(f"t_{x}", {"x": x}), {"loss": x}) for x in (3, 1, 2)]
@@ -42,14 +48,14 @@ class History(Sequence[Observation]):
         objectives: Sequence[Objective] = (),
         constraints: Sequence[Constraint] = (),
         *,
+        fidelity: str | None = None,
         space: SearchSpace | None = None,
         pending: Sequence[Treatment] = (),
         name: str | None = None,
         fidelity: str | None = None,
     ) -> None:
         self._observations = observations
-        self.objectives = tuple(objectives)
-        self.constraints = tuple(constraints)
+        self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
         self.space = space
         self.pending = list(pending)
         self.name = name
@@ -95,6 +101,7 @@ class History(Sequence[Observation]):
             StorageError: There is no such file or run, or it is damaged.
             RunChanged: `space` is not the run's.
         """
+        # Imported here, because it brings sqlite3, which takes long.
         from crystallize_opt.storage.reading import read_observations
 
         stored = read_observations(path, run, space)
@@ -102,6 +109,7 @@ class History(Sequence[Observation]):
             stored,
             stored.objectives,
             stored.constraints,
+            fidelity=stored.fidelity,
             space=stored.space,
             pending=stored.pending,
             name=stored.name,
@@ -119,38 +127,47 @@ class History(Sequence[Observation]):
         return run_names(path)
 
     @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What `best` and `pareto_front` go by."""
+        return self.criterion.objectives
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The outcome constraints: a trial that violates one is never the best."""
+        return self.criterion.constraints
+
+    @property
     def observations(self) -> list[Observation]:
         """The observations, in order."""
         return list(self._observations)
 
     @property
     def best(self) -> Observation | None:
-        """The best observation of the first objective: completed, and within the constraints."""
-        candidates = [(self._costs(o)[0], o) for o in self._candidates()]
-        return min(candidates, key=lambda pair: pair[0])[1] if candidates else None
+        """The best observation: completed, within the constraints, of the highest fidelity.
+
+        With several objectives, the one of the Pareto front that is closest to the best value of
+        every objective, each scaled to its range over the front.
+
+        Raises:
+            UnknownMetricError: There are no objectives.
+        """
+        return self._checked_criterion().best(self._observations)
 
     @property
     def pareto_front(self) -> list[Observation]:
-        """The completed, feasible observations that no other one dominates, in order."""
-        front: list[tuple[tuple[float, ...], Observation]] = []
-        for observation in self._candidates():
-            costs = self._costs(observation)
-            if not any(dominates(other, costs) for other, _ in front):
-                front = [pair for pair in front if not dominates(costs, pair[0])]
-                front.append((costs, observation))
-        return [observation for _, observation in front]
+        """The observations that may be the best and that no other one dominates, in order.
 
-    def _candidates(self) -> Iterator[Observation]:
+        With one objective: the best one, and those equal to it.
+
+        Raises:
+            UnknownMetricError: There are no objectives.
+        """
+        return self._checked_criterion().front(self._observations)
+
+    def _checked_criterion(self) -> Criterion:
         if not self.objectives:
             raise UnknownMetricError("This history has no objectives: History(..., objectives).")
-        for observation in self._observations:
-            if observation.status is Status.COMPLETED and all(
-                each.violation(observation[each.metric]) <= 0 for each in self.constraints
-            ):
-                yield observation
-
-    def _costs(self, observation: Observation) -> tuple[float, ...]:
-        return tuple(each.sign * observation[each.metric] for each in self.objectives)
+        return self.criterion
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table of one row per trial (extra `analysis`), which `attach` reads again.

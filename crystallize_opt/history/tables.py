@@ -7,7 +7,8 @@ import os
 from collections.abc import Collection, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.errors import InvalidParametersError, MissingExtraError, UsageError
+from crystallize_opt.errors import InvalidParametersError, UsageError
+from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Constant
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
@@ -204,14 +205,6 @@ def _number(cell: Any) -> float | None:
 
 
 def _pandas() -> Any:
-    try:
+    with needs("Tables need", "pandas", extra="analysis"):
         import pandas as pd
-    except ModuleNotFoundError as error:
-        if error.name != "pandas":
-            raise
-        raise MissingExtraError(
-            "Tables need pandas, which is not installed. Run: "
-            'pip install "crystallize-opt[analysis]"',
-            name="pandas",
-        ) from error
     return pd

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from crystallize_opt.errors import MissingExtraError
+from crystallize_opt.runtime.extras import needs
 from crystallize_opt.search.callbacks import (
     Event,
     RunStarted,
@@ -14,19 +14,11 @@ from crystallize_opt.search.callbacks import (
     TrialFailed,
     TrialStarted,
 )
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
 
-try:
+with needs("MLflowCallback needs", "mlflow", extra="mlflow"):
     from mlflow import MlflowClient
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-except ModuleNotFoundError as error:
-    if error.name != "mlflow":
-        raise
-    raise MissingExtraError(
-        'MLflowCallback needs mlflow, which is not installed. Run: pip install "crystallize-opt'
-        '[mlflow]"',
-        name="mlflow",
-    ) from error
 
 
 class MLflowCallback:
@@ -106,6 +98,5 @@ class MLflowCallback:
         self._client.set_tag(run, "status", observation.status.value)
         if observation.error is not None:
             self._client.set_tag(run, "error", observation.error)
-        good = observation.status in (Status.COMPLETED, Status.PRUNED)
-        self._client.set_terminated(run, "FINISHED" if good else "FAILED")
+        self._client.set_terminated(run, "FINISHED" if observation.status.has_value else "FAILED")
         del self._trials[observation.treatment.name]

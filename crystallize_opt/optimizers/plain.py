@@ -20,7 +20,6 @@ from crystallize_opt.errors import (
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.runtime.sync import resolve
-from crystallize_opt.storage.records import TrialFormat, to_text
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Asked, Event, SavedState, Told
 from crystallize_opt.trials.objective import Objective, as_objectives
@@ -248,4 +247,6 @@ def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:
 
 
 def _text(treatment: Treatment) -> str:
+    from crystallize_opt.storage.records import TrialFormat, to_text  # JSON is slow to import.
+
     return to_text(TrialFormat(None).write_treatment(treatment))

@@ -7,15 +7,16 @@ tell in any order, also from another process after a crash.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.optimizers.plain import Driven, driven, hears_replicates
-from crystallize_opt.recording.description import describe_optimizer
-from crystallize_opt.recording.resume import Resumed, resume
-from crystallize_opt.recording.run_log import RunLog
+from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.observation import Observation, Replicate
 from crystallize_opt.trials.treatment import Treatment
+
+if TYPE_CHECKING:
+    from crystallize_opt.recording.run_log import RunLog
 
 
 class RecordedOptimizer:
@@ -65,7 +66,7 @@ class RecordedOptimizer:
         self.required_metrics = self.optimizer.required_metrics
         self.hears_replicates = hears_replicates(self.optimizer)
         self.asks_when_all_is_told = getattr(self.optimizer, "asks_when_all_is_told", False)
-        self._log = None if storage is None else RunLog(self.optimizer, storage)
+        self._log = None if storage is None else _open(self.optimizer, storage)
         self._description: Mapping[str, Any] | None = None
 
     @property
@@ -85,6 +86,8 @@ class RecordedOptimizer:
             RunChanged: The run is to be resumed exactly, and is one of something else.
         """
         if self._log is not None:
+            from crystallize_opt.recording.description import describe_optimizer
+
             self._description = {**describe_optimizer(self.optimizer), **about}
             self._log.refuse_changes(self._description)
 
@@ -102,6 +105,8 @@ class RecordedOptimizer:
             return Resumed()
         if self._description is None:
             self.describe({})
+        from crystallize_opt.recording.resume import resume
+
         return await resume(self._log, self.optimizer, self._description or {})
 
     async def ask(self, n: int = 1) -> list[Treatment]:
@@ -173,3 +178,10 @@ class RecordedOptimizer:
         """Let others write the run."""
         if self._log is not None:
             self._log.close()
+
+
+def _open(optimizer: Driven, storage: Storage) -> RunLog:
+    # Imported where something is stored: SQLite and JSON take a third of the package's import.
+    from crystallize_opt.recording.run_log import RunLog
+
+    return RunLog(optimizer, storage)

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from crystallize_opt.errors import ReplayDiverged, UsageError
 from crystallize_opt.optimizers.plain import Driven
 from crystallize_opt.pipeline.context import logger
+from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.recording.run_log import RunLog
 from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.storage.records import to_text, write_observation
 from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
-
-
-@dataclass
-class Resumed:
-    """What was found in a run.
-
-    Attributes:
-        count: How many trials have been asked for.
-        observations: What the optimizer has been told of them, in order.
-        held: What has finished and is not told yet, because a plain optimizer is told in order.
-        pending: The trials that have not finished, in order, each with its replicates so far.
-    """
-
-    count: int = 0
-    observations: list[Observation] = field(default_factory=list)
-    held: list[Observation] = field(default_factory=list)
-    pending: list[tuple[Treatment, list[Replicate]]] = field(default_factory=list)
 
 
 async def resume(log: RunLog, optimizer: Driven, description: Mapping[str, Any]) -> Resumed:

@@ -80,7 +80,11 @@ class RunLog:
         """
         if not self.resumes:
             return
-        found = changes(self.stored.segments[-1].description, description)
+        recorded = self.stored.segments[-1].description
+        # Older runs have no fidelity of their own; it is among the optimizer's settings.
+        if "fidelity" not in recorded:
+            description = {key: value for key, value in description.items() if key != "fidelity"}
+        found = changes(recorded, description)
         if found:
             raise RunChanged(
                 f"The run {self.stored.name!r} in {str(self._writer.path)!r} was made with other "

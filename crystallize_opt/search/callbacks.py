@@ -32,6 +32,7 @@ class RunStarted:
     Attributes:
         resumed: Of a stored run that goes on, the trials that are finished; of them there will be
             no other events.
+        workers: How many trials run at once, at most.
         criterion: What makes a trial the best.
     """
 
@@ -39,7 +40,7 @@ class RunStarted:
     objectives: Sequence[Objective]
     num_trials: int
     replicates_per_trial: int
-    max_concurrency: int
+    workers: int
     resumed: Sequence[Observation]
     criterion: Criterion
 

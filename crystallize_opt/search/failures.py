@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.runtime.checks import whole_number
-from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.observation import Observation, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class FailureCount:
     def add(self, observation: Observation) -> None:
         """Count one more finished trial."""
         self.finished += 1
-        if observation.status.has_failed:
+        if observation.status is not Status.COMPLETED and observation.status.has_failed:
             self.failed.append(observation)
 
     @property

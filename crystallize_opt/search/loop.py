@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable
 
 from crystallize_opt.errors import (
     ExecutorBrokenError,
@@ -32,12 +31,13 @@ from crystallize_opt.search.callbacks import (
     TrialTold,
     notify,
 )
+from crystallize_opt.search.callers_state import CallersTurn
 from crystallize_opt.search.failures import FailureCount
 from crystallize_opt.search.settings import Settings
 from crystallize_opt.search.stopping import SearchState
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
-from crystallize_opt.workers.trial import Done, Runner, Trial, ended
+from crystallize_opt.workers.trial import Done, Trial, ended
 
 _INTERRUPTED = "The search was interrupted."
 _LEFT = "its caller left the loop over the search"
@@ -90,10 +90,22 @@ class Loop:
         """
         self._session, self._recorded, self._hand_over = session, recorded, hand_over
         self._by_hand = hand_over is not None
-        self._state = SearchState(recorded.criterion.objectives, recorded.criterion.constraints)
+        self._state = SearchState(
+            recorded.criterion.objectives,
+            recorded.criterion.constraints,
+            recorded.criterion.fidelity,
+        )
         # Only where the optimizer hears of replicates, they come back one by one.
         self._reports = self._settings.replicates > 1 and recorded.hears_replicates
-        self._runner = self._make_runner()
+        settings, optimizer = self._settings, recorded.optimizer
+        self._callers_turn = CallersTurn(
+            session.callers_random_state,
+            settings.workers,
+            may_draw=bool(
+                optimizer.may_use_global_random_state or settings.callbacks or settings.stop
+            ),
+        )
+        self._runner = settings.workers.runner(session, self._interruption, optimizer.space)
         await self._resume()
         best: Treatment | None = None
         try:
@@ -110,40 +122,14 @@ class Loop:
             if self._settings.callbacks:
                 self._emit(RunStopped(self.reason, best, self._error))
 
-    def _make_runner(self) -> Runner:
-        """Return what runs trials, and note when the caller's random state can be put back.
-
-        `_theirs` and `_ours` are called before and after code that is not the trials'. In between,
-        `random` and numpy's global generator are the caller's, unless threads use them.
-        """
-        settings, state = self._settings, self._session.callers_random_state
-        workers = settings.workers
-        if not workers.in_this_process:
-            state.put_back()
-        self._theirs: Callable[[], None] = _nothing
-        self._ours: Callable[[], None] = _nothing
-        if workers.kind is None:
-            optimizer = self._recorded.optimizer
-            several = workers.count > 1
-            if (
-                several
-                or optimizer.may_use_global_random_state
-                or settings.callbacks
-                or settings.stop
-            ):
-                self._theirs = state.put_back
-            if several:  # Else each replicate puts it away.
-                self._ours = state.put_away
-        return workers.runner(self._session, self._interruption, self._recorded.optimizer.space)
-
     async def _resume(self) -> None:
         """Begin, or continue a stored run where it ended."""
         settings = self._settings
-        self._theirs()
+        self._callers_turn.begin()
         try:
             resumed = await self._recorded.resume()
         finally:
-            self._ours()
+            self._callers_turn.end()
         self._count = resumed.count
         for observation in (*resumed.observations, *resumed.held):
             self._failures.add(observation)
@@ -223,18 +209,21 @@ class Loop:
                     return
                 if settings.stop and self._should_stop():
                     return
-                if not await self._ask(min(count, settings.num_trials - self._count)):
+                if not await self._ask():
                     return
             trial = self._asked.popleft()
             running[trial] = None
             self._start(trial)
 
-    async def _ask(self, number: int) -> bool:
+    async def _ask(self) -> bool:
         settings, interruption = self._settings, self._interruption
-        self._theirs()
+        number = 1
+        if settings.workers.batch:
+            number = min(settings.workers.count, settings.num_trials - self._count)
+        self._callers_turn.begin()
         interruption.in_optimizer = True
         try:
-            treatments = await self._recorded.ask(number if settings.workers.batch else 1)
+            treatments = await self._recorded.ask(number)
         except SpaceExhausted as end:
             if not self._count:
                 raise
@@ -242,7 +231,7 @@ class Loop:
             return False
         finally:
             interruption.in_optimizer = False
-            self._ours()
+            self._callers_turn.end()
         last = 1 if self._reports else settings.replicates
         self._asked.extend([Trial(treatment, last) for treatment in treatments])
         self._count += len(treatments)
@@ -277,16 +266,16 @@ class Loop:
         if pruned and observation.status is Status.COMPLETED:
             observation = dataclasses.replace(observation, status=Status.PRUNED)
         await self._finish(observation)
-        if observation.status.has_failed:
+        if observation.status is not Status.COMPLETED and observation.status.has_failed:
             self._end_after_failures(observation, trial)
 
     def _report(self, trial: Trial) -> bool:
         """Report a replicate to the optimizer; return whether it would end the trial here."""
-        self._theirs()
+        self._callers_turn.begin()
         try:
             return self._recorded.report(trial.treatment, trial.done[-1][1])
         finally:
-            self._ours()
+            self._callers_turn.end()
 
     def _run_next_replicate(self, trial: Trial) -> None:
         trial.seconds += trial.done[-1][1].duration or 0.0
@@ -323,13 +312,13 @@ class Loop:
                 self._emit(TrialStored(observation))
             good = observation.status.has_value
             self._emit(TrialCompleted(observation) if good else TrialFailed(observation))
-        self._theirs()
+        self._callers_turn.begin()
         self._interruption.in_optimizer = True
         try:
             told = await self._recorded.tell(observation)
         finally:
             self._interruption.in_optimizer = False
-            self._ours()
+            self._callers_turn.end()
         if self._settings.stop:
             for each in told:
                 self._state.add(each)
@@ -342,17 +331,13 @@ class Loop:
     async def _hand_over_told(self) -> None:
         """Hand over what the optimizer was told; settle all where the caller has left."""
         while self._to_hand_over and self._hand_over is not None:
-            state, threads_run = self._session.callers_random_state, False
-            if self._settings.workers.in_this_process and self._settings.workers.kind is not None:
-                threads_run = bool(self._running)  # They use the global generators.
-            if not threads_run:
-                state.put_back()
+            self._callers_turn.begin_loop_body(trials_run=bool(self._running))
             if await self._hand_over(self._to_hand_over.popleft()):
                 self._hand_over = None
                 self._to_hand_over.clear()
                 self.reason = self.reason or _LEFT
                 await self._settle()
-            self._ours()
+            self._callers_turn.end()
 
     # The end --------------------------------------------------------------------------------------
 
@@ -370,7 +355,7 @@ class Loop:
 
     def _should_stop(self) -> bool:
         self._state.elapsed = time.monotonic() - self._began
-        self._theirs()
+        self._callers_turn.begin()
         try:
             for condition in self._settings.stop:
                 if reason := condition(self._state):
@@ -378,7 +363,7 @@ class Loop:
                     self.reason = reason if isinstance(reason, str) else f"{name} said so"
                     return True
         finally:
-            self._ours()
+            self._callers_turn.end()
         return False
 
     async def _interrupted(self) -> None:
@@ -437,10 +422,6 @@ class Loop:
             return None
 
     def _emit(self, event: Event) -> None:
-        self._theirs()
+        self._callers_turn.begin()
         notify(self._settings.callbacks, event)
-        self._ours()
-
-
-def _nothing() -> None:
-    pass
+        self._callers_turn.end()

@@ -12,7 +12,8 @@ from crystallize_opt.search.callbacks import (
     TrialAsked,
     TrialTold,
 )
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.best import BestSoFar
+from crystallize_opt.trials.observation import Observation
 
 
 def wants_progress(progress: bool | None) -> bool:
@@ -34,26 +35,14 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._metric: str | None = None
-        self._sign = 1.0
-        self._best: float | None = None
+        self._metric = ""
+        self._best: BestSoFar | None = None  # None: several objectives have no best value.
         self._failed = 0
         self._running = 0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            from tqdm.auto import tqdm
-
-            if len(event.objectives) == 1:  # several objectives have no best value
-                self._metric, self._sign = event.objectives[0].metric, event.objectives[0].sign
-            self._bar = tqdm(
-                total=event.num_trials,
-                initial=len(event.resumed),
-                desc=event.optimizer,
-                unit="trial",
-            )
-            for observation in event.resumed:
-                self._note(observation)
+            self._begin(event)
         elif self._bar is None:
             return
         elif isinstance(event, TrialAsked):
@@ -64,20 +53,32 @@ class ProgressBar:
             self._bar.close()
             self._bar = None
 
+    def _begin(self, event: RunStarted) -> None:
+        from tqdm.auto import tqdm
+
+        if len(event.objectives) == 1:
+            self._metric = event.objectives[0].metric
+            self._best = BestSoFar(event.criterion)
+        self._bar = tqdm(
+            total=event.num_trials,
+            initial=len(event.resumed),
+            desc=event.optimizer,
+            unit="trial",
+        )
+        for observation in event.resumed:
+            self._note(observation)
+
     def _note(self, observation: Observation) -> None:
-        if observation.status is Status.COMPLETED and self._metric is not None:
-            value = observation[self._metric]
-            if self._best is None or self._sign * value < self._sign * self._best:
-                self._best = value
-        elif observation.status not in (Status.COMPLETED, Status.PRUNED):
-            self._failed += 1
+        if self._best is not None:
+            self._best.add(observation)
+        self._failed += observation.status.has_failed
 
     def _add(self, observation: Observation) -> None:
         self._running -= 1
         self._note(observation)
         shown: dict[str, object] = {}
-        if self._best is not None:
-            shown[f"best {self._metric}"] = self._best
+        if self._best is not None and self._best.best is not None:
+            shown[f"best {self._metric}"] = self._best.best[self._metric]
         shown["failed"] = self._failed
         if self._running:
             shown["running"] = self._running

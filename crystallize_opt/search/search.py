@@ -10,7 +10,6 @@ from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.plain import driven
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.session import open_run
-from crystallize_opt.recording.description import adopt_seed, describe_recipe
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.stepwise import Ended, HandOver, Stepwise
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from crystallize_opt.history.history import History
 
 
+@takes_settings
 class Search:
     """One search of an experiment by an optimizer.
 
@@ -71,7 +71,6 @@ class Search:
         (0.0, 'good enough', 3)
     """
 
-    @takes_settings
     def __init__(
         self,
         experiment: Recipe,
@@ -193,6 +192,8 @@ class Search:
         recorded = RecordedOptimizer(self._optimizer, storage)
         try:
             if storage is not None:
+                from crystallize_opt.recording.description import adopt_seed, describe_recipe
+
                 adopt_seed(recipe, recorded.stored_description)
                 recorded.describe(describe_recipe(recipe, settings.replicates))
             in_this_process = settings.workers.in_this_process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -63,24 +64,33 @@ DEFAULTS: SearchSettings = {
 }
 
 
-def takes_settings(function: F) -> F:
+def takes_settings(door: F) -> F:
     """Show `**settings: Unpack[SearchSettings]` as single arguments, with their documentation.
 
     Editors know them from the annotation; `help()` and notebooks look at the signature, which this
-    replaces, and at the docstring, where a line `**settings:` is replaced.
+    replaces, and at the docstring, where the line `**settings:` is replaced.
+
+    Args:
+        door: A function, or a class whose `__init__` takes the settings.
     """
+    function: Any = door
+    if isinstance(door, type):
+        function = vars(door)["__init__"]
     signature = inspect.signature(function)
-    *own, _ = signature.parameters.values()
+    *shown, _ = signature.parameters.values()
     for name, default in DEFAULTS.items():
         # What is postponed to be evaluated is read better as it is written.
         annotation = SearchSettings.__annotations__[name].__forward_arg__
-        own.append(inspect.Parameter(name, _KEYWORD_ONLY, default=default, annotation=annotation))
-    function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
-    if function.__doc__ and SearchSettings.__doc__:  # Python may run without them.
-        lines = SearchSettings.__doc__.split("Attributes:\n")[1].rstrip().splitlines()
-        documented = "\n".join(f"    {line}" for line in lines).lstrip()
-        function.__doc__ = re.sub(r"\*\*settings:.*", lambda _: documented, function.__doc__)
-    return function
+        shown.append(inspect.Parameter(name, _KEYWORD_ONLY, default=default, annotation=annotation))
+    function.__signature__ = signature.replace(parameters=shown)
+    if door.__doc__ and SearchSettings.__doc__:  # Python may run without docstrings.
+        lines = textwrap.dedent(SearchSettings.__doc__.split("Attributes:\n")[1])
+
+        def documented(line: re.Match[str]) -> str:
+            return textwrap.indent(lines.rstrip(), line[1])
+
+        door.__doc__ = re.sub(r"(?m)^( *)\*\*settings:.*$", documented, door.__doc__)
+    return door
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from crystallize_opt.errors import UsageError
+from crystallize_opt.runtime.checks import finite_number, whole_number
+from crystallize_opt.trials.best import BestSoFar, Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
 
 
-@dataclass
 class SearchState:
     """A running search, as a stop condition sees it.
 
-    Attributes:
+    Args:
         objectives: The objectives of the optimizer.
-        observations: The trials of this search that have been told, in order.
-        best: The best of them, of the first objective; None before a trial completed.
-        trials_since_best: How many trials have been told since then.
+        constraints: Its outcome constraints. A trial that violates one is never the best.
+        fidelity: The name of the parameter that is the fidelity of a trial, or None.
+
+    Attributes:
+        criterion: What makes a trial the best.
+        observations: The trials of this search that have been reported to the optimizer, in order.
+        trials_since_best: How many of them came after the best last changed; with several
+            objectives, after the Pareto front did.
         elapsed: Seconds since the search began.
     """
 
-    objectives: Sequence[Objective]
-    constraints: Sequence[Constraint] = ()
-    observations: list[Observation] = field(default_factory=list)
-    best: Observation | None = None
-    trials_since_best: int = 0
-    elapsed: float = 0.0
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint] = (),
+        fidelity: str | None = None,
+    ) -> None:
+        self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
+        self.observations: list[Observation] = []
+        self.trials_since_best = 0
+        self.elapsed = 0.0
+        self._best = BestSoFar(self.criterion)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives of the optimizer."""
+        return self.criterion.objectives
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The outcome constraints of the optimizer."""
+        return self.criterion.constraints
+
+    @property
+    def best(self) -> Observation | None:
+        """The best trial so far; None before a trial completed within the constraints."""
+        return self._best.best
 
     def add(self, observation: Observation) -> None:
         """Take in one more finished trial."""
         self.observations.append(observation)
-        self.trials_since_best += 1
-        if observation.status is not Status.COMPLETED or any(
-            each.violation(observation[each.metric]) > 0 for each in self.constraints
-        ):
-            return
-        objective = self.objectives[0]
-        value = objective.sign * observation[objective.metric]
-        if self.best is None or value < objective.sign * self.best[objective.metric]:
-            self.best, self.trials_since_best = observation, 0
+        self.trials_since_best = 0 if self._best.add(observation) else self.trials_since_best + 1
 
 
 StopCondition = Callable[[SearchState], "str | bool | None"]
@@ -56,7 +73,7 @@ class MaxTime:
     seconds: float
 
     def __post_init__(self) -> None:
-        _check("MaxTime", "seconds", self.seconds, above=0.0)
+        finite_number("MaxTime: seconds", self.seconds, above=0)
 
     def __call__(self, state: SearchState) -> str | None:
         return f"{self!r} has passed" if state.elapsed >= self.seconds else None
@@ -69,7 +86,7 @@ class TargetValue:
     value: float
 
     def __post_init__(self) -> None:
-        _check("TargetValue", "value", self.value)
+        finite_number("TargetValue: value", self.value)
 
     def __call__(self, state: SearchState) -> str | None:
         if state.best is None:
@@ -88,7 +105,7 @@ class NoImprovement:
     trials: int
 
     def __post_init__(self) -> None:
-        _check("NoImprovement", "trials", self.trials, above=0)
+        whole_number("NoImprovement: trials", self.trials)
 
     def __call__(self, state: SearchState) -> str | None:
         if state.trials_since_best < self.trials:
@@ -115,10 +132,3 @@ def as_conditions(stop: Any, objectives: Sequence[Objective]) -> tuple[StopCondi
                 "function of a SearchState."
             )
     return given
-
-
-def _check(owner: str, name: str, value: Any, above: float = -math.inf) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not above < value < math.inf:
-        what = "a finite number" if above == -math.inf else f"a number above {above:g}"
-        raise UsageError(f"{owner}: {name} is {what}, not {value!r}.")

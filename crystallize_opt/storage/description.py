@@ -43,7 +43,10 @@ def constraints_of(description: Mapping[str, Any]) -> tuple[Constraint, ...]:
 
 def fidelity_of(description: Mapping[str, Any]) -> str | None:
     """Return the name of the parameter that is the fidelity of a trial, or None."""
-    return description.get("fidelity")
+    found: str | None = description.get("fidelity")
+    if found is None:  # Runs of SMAC that are older than the key have it among the settings.
+        found = description.get("optimizer", {}).get("settings", {}).get("fidelity")
+    return found
 
 
 def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -224,7 +224,11 @@ def _create(path: Path) -> None:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
+    # One thread at a time uses it, but not always the one that made it: a search in a running event
+    # loop moves to a thread when something is to be awaited.
+    return sqlite3.connect(
+        uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+    )
 
 
 def _check_schema(path: Path, connection: sqlite3.Connection) -> None:

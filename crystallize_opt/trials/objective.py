@@ -118,9 +118,3 @@ def as_objectives(objective: Objective | Sequence[Objective]) -> tuple[Objective
     if len(set(metrics)) < len(metrics):
         raise ObjectiveError(f"Two objectives name the same metric: {metrics!r}.")
     return tuple(objectives)
-
-
-def dominates(costs: Sequence[float], others: Sequence[float]) -> bool:
-    """Whether costs are nowhere greater than others, and somewhere less."""
-    pairs = list(zip(costs, others, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

@@ -72,7 +72,9 @@ def test_the_best_is_that_of_the_optimizer() -> None:
     history = found.history
 
     assert history.best is not None
-    assert history.best.treatment.name == "old 0"
+    assert history.best.treatment is found.get_best_treatment()
+    assert history.best.treatment.name == "old 1"
+    assert History(several(), [LOSS], [LAG]).best.treatment.name == "old 0"  # type: ignore[union-attr]
     assert [id(o) for o in history.pareto_front] == [id(o) for o in found.pareto_front()]
     assert len(history.pareto_front) > 1
     assert (len(history), history[0], history[-1]) == (
@@ -100,6 +102,20 @@ def test_the_front_is_what_nothing_dominates(costs: list[tuple[int, int]]) -> No
         for a, b in costs
     ]
     assert front == [o for o, others in zip(trials, better, strict=True) if not others]
+
+
+def test_the_best_has_the_highest_fidelity() -> None:
+    trials = [
+        Observation(Treatment(f"t_{n}", {"n": n}), {"loss": loss, "gain": -loss})
+        for n, loss in [(1, 0.1), (9, 0.5), (9, 0.4), (3, 0.2)]
+    ]
+
+    for objectives in ([LOSS], [LOSS, GAIN]):
+        history = History(trials, objectives, fidelity="n")
+        assert history.best is trials[2]
+        assert history.pareto_front == [trials[2]]
+        assert history.criterion.fidelity == "n"
+        assert History(trials, objectives).best is trials[0]
 
 
 def test_a_history_without_a_best() -> None:
@@ -184,6 +200,27 @@ def test_a_table_made_by_hand() -> None:
     ]
     assert [str(o.status) for o in found.observations] == ["completed", "completed", "failed"]
     assert found.study.best_value == 1.0
+
+
+def test_a_column_of_whole_numbers_with_gaps_holds_floats() -> None:
+    space = SearchSpace(
+        {"a": Categorical(["x", "y"]), "k": Categorical([1, 2, "z"]).when(a="x"), "n": (1, 9)}
+    )
+    frame = pd.DataFrame(
+        {"a": ["x", "y", "x"], "k": [1.0, None, 2.0], "n": [3.0, 4.0, 5.0], "loss": 1}
+    )
+    assert frame["k"].dtype == float
+    found = RandomOptimizer(space, LOSS, seed=0)
+
+    found.attach(frame)
+
+    assert [repr(dict(o.treatment.params)) for o in found.observations] == [
+        "{'a': 'x', 'k': 1, 'n': 3}",
+        "{'a': 'y', 'n': 4}",
+        "{'a': 'x', 'k': 2, 'n': 5}",
+    ]
+    with pytest.raises(InvalidParametersError, match=r"'row_0': Parameter 'k': 1\.5 is not one of"):
+        found.attach(frame.assign(k=[1.5, None, 2.0]))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from crystallize_opt import (
+    Constraint,
     Failures,
     FrozenContext,
     MaxTime,
@@ -98,6 +99,54 @@ def test_a_condition_sees_the_search() -> None:
     assert seen == [(0, None, 0, True), (1, 3.0, 0, True), (2, 3.0, 1, True), (3, 3.0, 2, True)]
 
 
+def trial(loss: float, lag: float = 0.0, epochs: int = 1, gain: float = 0.0) -> Observation:
+    metrics = {"loss": loss, "lag": lag, "gain": gain}
+    return Observation(Treatment(f"{metrics}", {"epochs": epochs}), metrics)
+
+
+def test_the_best_is_within_the_constraints() -> None:
+    state = SearchState([LOSS], [Constraint("lag", "<=", 1.0)])
+    seen = []
+    for each in (trial(0.5, lag=2.0), trial(3.0), trial(1.0, lag=1.5), trial(2.0, lag=1.0)):
+        state.add(each)
+        reached = bool(TargetValue(2.5)(state)), bool(NoImprovement(1)(state))
+        seen.append((state.best and state.best["loss"], state.trials_since_best, *reached))
+
+    assert seen == [
+        (None, 1, False, True),
+        (3.0, 0, False, False),
+        (3.0, 1, False, True),
+        (2.0, 0, True, False),
+    ]
+
+
+def test_the_best_is_of_the_highest_fidelity() -> None:
+    state = SearchState([LOSS], fidelity="epochs")
+    seen = []
+    for each in (trial(1.0), trial(0.5), trial(3.0, epochs=9), trial(0.1), trial(2.0, epochs=9)):
+        state.add(each)
+        seen.append((state.best and state.best["loss"], state.trials_since_best))
+
+    assert seen == [(1.0, 0), (0.5, 0), (3.0, 0), (3.0, 1), (2.0, 0)]
+
+
+def test_with_several_objectives_the_front_counts() -> None:
+    state = SearchState([LOSS, Objective("gain", "maximize")])
+    trials = [
+        trial(1.0, gain=1.0),
+        trial(2.0, gain=1.0),
+        trial(2.0, gain=2.0),
+        trial(1.4, gain=1.8),
+    ]
+    since = []
+    for each in trials:
+        state.add(each)
+        since.append(state.trials_since_best)
+
+    assert since == [0, 1, 0, 0]
+    assert state.best is trials[3]
+
+
 def test_a_used_up_space_is_a_reason() -> None:
     search = Search(experiment_of(record), grid([3.0]), 10)
     search.run()
@@ -127,7 +176,10 @@ def test_several_objectives_have_no_target(stop: Any) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: MaxTime(0), lambda: TargetValue(float("nan")), lambda: NoImprovement(0)],
+    [
+        *(lambda: MaxTime(0), lambda: MaxTime(True), lambda: TargetValue(float("nan"))),
+        *(lambda: NoImprovement(0), lambda: NoImprovement(2.5)),  # type: ignore[arg-type]
+    ],
 )
 def test_conditions_that_make_no_sense_are_refused(make: Callable[[], Any]) -> None:
     with pytest.raises(UsageError, match="number"):

@@ -499,7 +499,7 @@ def test_the_lock_of_a_killed_process_is_free_and_leaves_nothing(tmp_path: Path)
     with start("writer = write(path); os.kill(os.getpid(), signal.SIGKILL)", tmp_path) as killed:
         killed.communicate()
     left = [name for name in parts(tmp_path / "runs.db") if ".lock-" in name]
-    search(tmp_path / "runs.db", run="run")
+    search(tmp_path / "runs.db")
 
     assert (killed.returncode, left) == (-signal.SIGKILL, ["runs.db.lock-1"])
     assert parts(tmp_path / "runs.db") == ["runs.db"]

@@ -1,0 +1,376 @@
+"""An optimizer that is recorded without a search: asked and told by anyone, at any time."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from crystallize_opt import (
+    BaseOptimizer,
+    Experiment,
+    History,
+    Objective,
+    Observation,
+    SpaceOptimizer,
+    Status,
+    Storage,
+    Treatment,
+)
+from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
+from crystallize_opt.errors import (
+    NoCompletedTrialError,
+    ReplayDiverged,
+    RunChanged,
+    RunLocked,
+    TellError,
+    UsageError,
+)
+from crystallize_opt.recording.recorder import RecordedOptimizer
+from crystallize_opt.recording.resumed import Resumed
+from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.trials.observation import Replicate
+
+LOSS = Objective("loss", "minimize")
+SPACE = {"x": (0.0, 1.0), "kind": [None, True, (1, 2)]}
+ROOT = Path(__file__).parents[2]
+
+
+def tpe(seed: int = 1, **options: Any) -> OptunaOptimizer:
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)
+    return OptunaOptimizer(SPACE, LOSS, seed=seed, sampler=sampler, **options)
+
+
+class Plain(BaseOptimizer):
+    """Suggests two treatments of the same name, and depends on what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(LOSS)
+        self.rng = random.Random(0)
+        self.told: list[float] = []
+
+    async def ask(self) -> list[Treatment]:  # type: ignore[override]
+        shift = self.told[-1] if self.told else 0.0
+        return [Treatment("twin", {"x": self.rng.random() + shift, "kind": None}) for _ in "ab"]
+
+    async def tell(self, objective_values: Any) -> None:  # type: ignore[override]
+        self.told.append(objective_values["loss"])
+
+    async def get_best_treatment(self) -> Treatment:  # type: ignore[override]
+        return Treatment("best", {"x": min(self.told)})
+
+
+class Driver:
+    """Calls a recorded optimizer from synchronous code."""
+
+    def __init__(self, optimizer: Any, path: Path | None = None, **storage: Any) -> None:
+        self.recorded = RecordedOptimizer(optimizer, Storage(path, **storage) if path else None)
+        try:
+            self.resumed: Resumed = run_sync(self.recorded.resume())
+        except BaseException:
+            self.recorded.close()
+            raise
+
+    def ask(self, n: int = 1) -> list[Treatment]:
+        return run_sync(self.recorded.ask(n))
+
+    def tell(self, treatment: Treatment, **options: Any) -> list[Observation]:
+        metrics = {"loss": treatment.params["x"]}
+        return run_sync(self.recorded.tell(Observation(treatment, metrics, **options)))
+
+    def close(self) -> None:
+        self.recorded.close()
+
+
+def points(treatments: list[Treatment]) -> list[Any]:
+    return [(t.name, dict(t.params)) for t in treatments]
+
+
+def suggestions(make: Callable[[], Any], path: Path | None, *, reopen: bool) -> list[Any]:
+    """Ask for trials, tell them in another order, and open the run anew between any two calls."""
+    made: list[Any] = []
+    driver = Driver(make(), path)
+
+    def next_driver() -> Driver:
+        if not reopen:
+            return driver
+        driver.close()
+        return Driver(make(), path)
+
+    for _ in range(3):
+        treatments = driver.ask(2)
+        made += points(treatments)
+        for position in (1, 0):
+            driver = next_driver()
+            pending = driver.recorded.optimizer.pending
+            assert len(pending) == position + 1
+            driver.tell(pending[position])
+            driver = next_driver()
+    driver.close()
+    return made
+
+
+@pytest.mark.parametrize("make", [lambda: RandomOptimizer(SPACE, LOSS, seed=0), tpe, Plain])
+def test_time_may_pass_between_any_two_calls(make: Callable[[], Any], tmp_path: Path) -> None:
+    whole = suggestions(make, None, reopen=False)
+
+    assert suggestions(make, tmp_path / "whole.db", reopen=False) == whole
+    assert suggestions(make, tmp_path / "parts.db", reopen=True) == whole
+    stored = [History.load(tmp_path / f"{name}.db") for name in ("whole", "parts")]
+    assert [[dict(o) for o in history] for history in stored] == [[dict(o) for o in stored[0]]] * 2
+    assert len(stored[0]) == 6
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    driver = Driver(tpe(), tmp_path / "runs.db")
+    yield driver
+    driver.close()
+
+
+def test_what_is_told_is_on_disk_before_the_optimizer_hears_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    seen: list[int] = []
+
+    class Looks(RandomOptimizer):
+        def tell(self, objective_values: Any) -> None:
+            seen.append(len(History.load(path)))
+            if len(seen) == 1:
+                raise OSError("the power is off")
+            super().tell(objective_values)
+
+    driver = Driver(Looks(SPACE, LOSS, seed=0), path)
+    (treatment,) = driver.ask()
+    with pytest.raises(OSError, match="power"):
+        driver.tell(treatment)
+    driver.close()
+
+    assert seen == [1]
+    driver = Driver(Looks(SPACE, LOSS, seed=0), path)
+    assert len(driver.resumed.observations) == 1
+    assert driver.resumed.pending == []
+    driver.close()
+
+
+def test_the_best_and_the_failures(driver: Driver) -> None:
+    first, second = driver.ask(2)
+    driver.tell(first, status=Status.FAILED, error="boom")
+    with pytest.raises(NoCompletedTrialError, match="boom"):
+        run_sync(driver.recorded.best())
+    told = driver.tell(second)
+
+    assert [o.treatment for o in told] == [second]
+    assert run_sync(driver.recorded.best()) is second
+
+
+def test_a_plain_optimizer_without_a_completed_trial_has_no_best() -> None:
+    driver = Driver(Plain())
+    first, second = driver.ask()
+    assert driver.tell(second, status=Status.TIMED_OUT, error="late") == []
+    assert [o.status for o in driver.tell(first, status=Status.FAILED, error="boom")] == [
+        Status.FAILED,
+        Status.TIMED_OUT,
+    ]
+
+    assert driver.recorded.optimizer.optimizer.told == [float("inf")] * 2  # type: ignore[union-attr]
+    with pytest.raises(NoCompletedTrialError, match="timed out: late"):
+        run_sync(driver.recorded.best())
+
+
+def test_an_abandoned_trial_is_pending_again(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    driver = Driver(tpe(), path)
+    first, second = driver.ask(2)
+    driver.tell(first)
+    assert len(driver.tell(second, status=Status.ABANDONED)) == 1
+    driver.close()
+
+    driver = Driver(tpe(), path)
+    assert [o.treatment.name for o in driver.resumed.observations] == [first.name]
+    assert points([treatment for treatment, _ in driver.resumed.pending]) == points([second])
+    driver.tell(driver.resumed.pending[0][0])
+    driver.close()
+    assert [o.status for o in History.load(path)] == [Status.COMPLETED] * 2
+
+
+def test_what_cannot_be_told_is_not_written(driver: Driver, tmp_path: Path) -> None:
+    (treatment,) = driver.ask()
+    other = Treatment(treatment.name, {**treatment.params, "x": 2.0})
+    with pytest.raises(TellError, match="is not the treatment"):
+        driver.tell(other)
+    with pytest.raises(TellError, match="never asked for"):
+        driver.tell(Treatment("trial_9", treatment.params))
+    driver.tell(Treatment(treatment.name, dict(treatment.params)))  # It has been to a client.
+    with pytest.raises(TellError, match="already been told"):
+        driver.tell(treatment)
+
+    assert len(History.load(tmp_path / "runs.db")) == 1
+
+
+def test_a_metric_that_is_no_number_is_written_as_it_is_told(
+    driver: Driver, tmp_path: Path
+) -> None:
+    (treatment,) = driver.ask()
+    run_sync(driver.recorded.tell(Observation(treatment, {"loss": float("nan")})))
+
+    (stored,) = History.load(tmp_path / "runs.db")
+    assert stored.status is driver.recorded.optimizer.observations[0].status is Status.INVALID
+
+
+def test_reports_are_resumed(tmp_path: Path) -> None:
+    def make() -> OptunaOptimizer:
+        return tpe(pruner=optuna.pruners.ThresholdPruner(upper=0.5))
+
+    path = tmp_path / "runs.db"
+    driver = Driver(make(), path)
+    first, second = driver.ask(2)
+    assert driver.recorded.report(first, Replicate(0, 7, {"loss": 0.25})) is False
+    assert driver.recorded.report(second, Replicate(0, 7, {"loss": 0.75})) is True
+    driver.close()
+
+    driver = Driver(make(), path)
+    ((treatment, replicates),) = driver.resumed.pending
+    assert treatment.name == first.name
+    assert [(r.index, r.seed, dict(r)) for r in replicates] == [(0, 7, {"loss": 0.25})]
+    # The other one was to be ended when the process died.
+    assert [o.status for o in driver.resumed.observations] == [Status.PRUNED]
+    driver.close()
+
+
+def test_one_at_a_time_writes_a_run(driver: Driver, tmp_path: Path) -> None:
+    with pytest.raises(RunLocked):
+        Driver(tpe(), tmp_path / "runs.db")
+    other = Driver(tpe(), tmp_path / "runs.db", run="other")
+    other.close()
+
+    assert History.runs(tmp_path / "runs.db") == ["run", "other"]
+
+
+def test_the_rest_of_what_is_run_is_told_in_plain_data(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "runs.db")
+    for about in ({"machine": "a"}, {"machine": "a"}):
+        recorded = RecordedOptimizer(tpe(), storage)
+        recorded.describe(about)
+        run_sync(recorded.resume())
+        recorded.close()
+    recorded = RecordedOptimizer(tpe(), storage)
+    assert recorded.stored_description["machine"] == "a"
+    with pytest.raises(RunChanged, match="machine: 'a' became 'b'"):
+        recorded.describe({"machine": "b"})
+    recorded.close()
+
+
+def test_another_optimizer_or_seed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    driver = Driver(tpe(), path)
+    driver.ask()
+    driver.close()
+
+    with pytest.raises(RunChanged, match=r"optimizer\.seed: 1 became 2"):
+        Driver(tpe(2), path)
+    with pytest.raises(RunChanged, match=r"optimizer\.class"):
+        Driver(RandomOptimizer(SPACE, LOSS, seed=1), path)
+
+
+def test_a_plain_optimizer_that_diverges_gets_no_advice_it_cannot_follow(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    driver = Driver(Plain(), path)
+    driver.ask()
+    driver.close()
+    other = Plain()
+    other.rng.random()
+
+    with pytest.raises(ReplayDiverged, match="fixed seed") as caught:
+        Driver(other, path)
+    assert not hasattr(caught.value, "__notes__")
+    with pytest.raises(UsageError, match="needs an optimizer with attach"):
+        Driver(Plain(), path, resume="attach")
+
+
+def test_a_run_without_an_experiment_is_none_of_an_experiments(tmp_path: Path) -> None:
+    from tests.toy import experiment_of
+
+    path = tmp_path / "runs.db"
+    Driver(tpe(), path).close()
+
+    def step(data: Any, ctx: Any, *, x: float, kind: Any) -> Any:
+        return data, {"loss": x}
+
+    experiment: Experiment = experiment_of(step)
+    with pytest.raises(RunChanged, match="experiment: nothing became"):
+        experiment.optimize(tpe(), 2, storage=path)
+
+
+@pytest.mark.skipif(not hasattr(SpaceOptimizer, "enqueue"), reason="optimizers have no enqueue")
+def test_what_is_enqueued_is_resumed(tmp_path: Path) -> None:
+    def make() -> Any:
+        return RandomOptimizer(SPACE, LOSS, seed=0)
+
+    path = tmp_path / "runs.db"
+    driver = Driver(make(), path)
+    optimizer: Any = driver.recorded.optimizer
+    optimizer.enqueue({"x": 0.125, "kind": (1, 2)})
+    optimizer.enqueue({"x": 0.25})
+    (first,) = driver.ask()
+    assert first.params == {"x": 0.125, "kind": (1, 2)}
+    driver.close()
+
+    driver = Driver(make(), path)
+    (second,) = driver.ask()
+    driver.close()
+    assert second.params["x"] == 0.25
+    assert Driver(make(), path).resumed.count == 2
+
+
+KILLED = """
+import os, signal, sys
+from crystallize_opt import Observation, Storage
+from crystallize_opt.recording.recorder import RecordedOptimizer
+from crystallize_opt.runtime.sync import run_sync
+from tests.recording.test_recorder import tpe
+
+async def main():
+    recorded = RecordedOptimizer(tpe(), Storage(sys.argv[1]))
+    resumed = await recorded.resume()
+    calls = int(sys.argv[2])
+    pending = [treatment for treatment, _ in resumed.pending]
+    while calls:
+        calls -= 1
+        if len(pending) < 2:
+            pending += await recorded.ask()
+        else:
+            treatment = pending.pop()
+            await recorded.tell(Observation(treatment, {"loss": treatment.params["x"]}))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+run_sync(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
+def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+    """Two are pending, of which the last is told: as often as there are kills, and without one."""
+    for name, calls in (("killed", [1, 2, 4, 1, 3]), ("whole", [11])):
+        for count in calls:
+            ran = subprocess.run(  # noqa: S603
+                [sys.executable, "-c", KILLED, str(tmp_path / f"{name}.db"), str(count)],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (ran.returncode, ran.stderr) == (-signal.SIGKILL, "")
+
+    histories = [History.load(tmp_path / f"{name}.db") for name in ("killed", "whole")]
+    found = [[(o.treatment.name, dict(o)) for o in history] for history in histories]
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
+    assert points(histories[0].pending) == points(histories[1].pending)

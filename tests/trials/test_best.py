@@ -1,0 +1,224 @@
+"""Which trial is best, against definitions that are plain and slow."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystallize_opt import Constraint, Objective, Observation, Status, Treatment
+from crystallize_opt.trials.best import BestSoFar, Criterion, dominates, non_dominated
+from crystallize_opt.trials.objective import Direction
+
+NAMES = ("a", "b", "c")
+LAG = Constraint("lag", "<=", 1.0)
+FULL = Constraint("lag", ">=", 0.0)
+
+# Few values, so that there are ties and dominated trials.
+few = st.integers(-2, 2).map(float)
+
+
+@st.composite
+def criteria(draw: st.DrawFn, several: bool | None = None) -> Criterion:
+    low, high = {None: (1, 3), False: (1, 1), True: (2, 3)}[several]
+    directions: st.SearchStrategy[Direction] = st.sampled_from(("minimize", "maximize"))
+    objectives = [
+        Objective(NAMES[i], draw(directions)) for i in range(draw(st.integers(low, high)))
+    ]
+    constraints = draw(st.sampled_from([(), (LAG,), (LAG, FULL)]))
+    return Criterion(tuple(objectives), constraints, draw(st.sampled_from([None, "epochs"])))
+
+
+@st.composite
+def observations(draw: st.DrawFn) -> list[Observation]:
+    statuses = st.sampled_from([*([Status.COMPLETED] * 6), *Status])
+    found = []
+    for number in range(draw(st.integers(0, 12))):
+        status = draw(statuses)
+        metrics = {name: draw(few) for name in (*NAMES, "lag")}
+        treatment = Treatment(str(number), {"epochs": draw(st.integers(1, 3))})
+        found.append(Observation(treatment, metrics if status.has_value else {}, status))
+    return found
+
+
+# The definitions --------------------------------------------------------------------------------
+
+
+def candidates(criterion: Criterion, given: Sequence[Observation]) -> list[Observation]:
+    found = [
+        each
+        for each in given
+        if each.status is Status.COMPLETED
+        and all(
+            each[c.metric] <= c.bound if c.comparison == "<=" else each[c.metric] >= c.bound
+            for c in criterion.constraints
+        )
+    ]
+    if criterion.fidelity is None:
+        return found
+    levels = [each.treatment.params[criterion.fidelity] for each in found]
+    return [each for each, level in zip(found, levels, strict=True) if level == max(levels)]
+
+
+def better(criterion: Criterion, one: Observation, other: Observation) -> bool:
+    """Whether a trial is nowhere worse than another one, and somewhere better."""
+    pairs = [
+        (objective, one[objective.metric], other[objective.metric])
+        for objective in criterion.objectives
+    ]
+    return not any(o.better(b, a) for o, a, b in pairs) and any(o.better(a, b) for o, a, b in pairs)
+
+
+def front(criterion: Criterion, given: Sequence[Observation]) -> list[Observation]:
+    found = candidates(criterion, given)
+    return [each for each in found if not any(better(criterion, other, each) for other in found)]
+
+
+def compromise(criterion: Criterion, given: Sequence[Observation]) -> Observation | None:
+    """Return the trial of a front that is closest to the best of each objective, in its range."""
+    nearest, least = None, math.inf
+    for each in given:
+        squares = 0.0
+        for objective in criterion.objectives:
+            values = [objective.sign * other[objective.metric] for other in given]
+            if max(values) > min(values):
+                position = objective.sign * each[objective.metric] - min(values)
+                squares += (position / (max(values) - min(values))) ** 2
+        if squares < least - 1e-12:
+            nearest, least = each, squares
+    return nearest
+
+
+def names(given: Sequence[Observation]) -> list[str]:
+    return [each.treatment.name for each in given]
+
+
+# The rule ---------------------------------------------------------------------------------------
+
+
+@given(criteria(), observations())
+def test_candidates_and_front_are_as_defined(
+    criterion: Criterion, given: list[Observation]
+) -> None:
+    assert names(criterion.candidates(given)) == names(candidates(criterion, given))
+    assert names(criterion.front(given)) == names(front(criterion, given))
+
+
+@given(criteria(several=False), observations())
+def test_the_best_of_one_objective_is_the_first_that_none_is_better_than(
+    criterion: Criterion, given: list[Observation]
+) -> None:
+    assert criterion.best(given) is next(iter(front(criterion, given)), None)
+
+
+@given(criteria(several=True), observations())
+def test_the_best_of_several_objectives_is_a_compromise(
+    criterion: Criterion, given: list[Observation]
+) -> None:
+    assert criterion.best(given) is compromise(criterion, front(criterion, given))
+
+
+def of(**metrics: float) -> Observation:
+    return Observation(Treatment(repr(metrics), {}), metrics)
+
+
+LOSS, SIZE = Objective("loss", "minimize"), Objective("size", "maximize")
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e9, 1e-300, 1e300])
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_each_objective_counts_in_its_range_over_the_front(scale: float, offset: float) -> None:
+    # Unscaled, the first one (of a tiny size) or the last one (of a huge size) would be best.
+    losses, sizes = [0.0, 0.4, 1.0], [0.0, 0.7, 1.0]
+    trials = [
+        of(loss=loss, size=(size + offset) * scale)
+        for loss, size in zip(losses, sizes, strict=True)
+    ]
+
+    assert Criterion((LOSS, SIZE)).best(trials) is trials[1]
+
+
+def test_a_range_may_be_wider_than_the_largest_float() -> None:
+    trials = [
+        of(loss=loss, size=size)
+        for loss, size in [(-1.7e308, -1.7e308), (0.0, 1e308), (1.7e308, 1.7e308)]
+    ]
+
+    assert Criterion((LOSS, SIZE)).best(trials) is trials[1]
+
+
+def test_an_objective_that_is_the_same_over_the_front_does_not_count() -> None:
+    trials = [of(loss=1.0, size=5.0), of(loss=1.0, size=5.0), of(loss=2.0, size=5.0)]
+
+    assert Criterion((LOSS, SIZE)).front(trials) == trials[:2]
+    assert Criterion((LOSS, SIZE)).best(trials) is trials[0]
+
+
+def test_a_lower_fidelity_is_never_the_best() -> None:
+    def trial(epochs: int, loss: float, lag: float = 0.0) -> Observation:
+        return Observation(Treatment("", {"epochs": epochs}), {"loss": loss, "lag": lag})
+
+    low, high, late, infeasible = trial(1, 0.1), trial(9, 0.5), trial(3, 0.2), trial(27, 0.1, 2.0)
+    criterion = Criterion((LOSS,), (LAG,), "epochs")
+
+    assert criterion.best([low, late]) is late
+    assert criterion.best([low, high, late]) is high
+    assert criterion.best([low, high, late, infeasible]) is high
+    assert Criterion((LOSS,)).best([low, high]) is low
+
+
+# One by one -------------------------------------------------------------------------------------
+
+
+@given(criteria(), observations())
+def test_the_best_so_far_is_the_best_of_every_prefix(
+    criterion: Criterion, given: list[Observation]
+) -> None:
+    so_far = BestSoFar(criterion)
+    assert so_far.best is None
+    before: Any = []
+    for number, observation in enumerate(given, 1):
+        changed = so_far.add(observation)
+
+        prefix = given[:number]
+        assert so_far.best is criterion.best(prefix)
+        now = criterion.front(prefix) if len(criterion.objectives) > 1 else [criterion.best(prefix)]
+        assert changed == (now not in (before, [None]))
+        before = now
+
+
+# Fronts -----------------------------------------------------------------------------------------
+
+costs = st.integers(1, 4).flatmap(
+    lambda count: st.lists(st.tuples(*[few | st.floats(-1, 1)] * count), max_size=30)
+)
+
+
+@given(costs)
+def test_what_nothing_dominates(points: list[tuple[float, ...]]) -> None:
+    kept = non_dominated(points)
+
+    for point in points:
+        pairs = [list(zip(other, point, strict=True)) for other in points]
+        dominated = any(all(a <= b for a, b in p) and any(a < b for a, b in p) for p in pairs)
+        assert (point in kept) == (not dominated)
+        assert dominated == any(dominates(other, point) for other in points)
+
+
+@pytest.mark.parametrize("count", [4095, 4096, 4097, 9000])
+def test_a_front_of_many_blocks(count: int) -> None:
+    rng = random.Random(count)
+    on_front = [(x, -x) for x in (rng.random() for _ in range(count))]
+    above = [(x + 0.5, y + 0.5) for x, y in itertools.islice(on_front, 500)]
+    points = [*on_front, *above]
+    rng.shuffle(points)
+
+    assert non_dominated(points) == set(on_front) | {
+        point for point in above if not any(dominates(other, point) for other in on_front)
+    }
