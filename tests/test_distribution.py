@@ -40,7 +40,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions: Path) -> No
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
     assert names == package_files()
-    assert "crystallize_opt/adapters/optuna.py" in names
+    assert "crystallize_opt/adapters/optuna/optimizer.py" in names
     assert "crystallize_opt/py.typed" in names
 
 
