@@ -52,7 +52,6 @@ class History(Sequence[Observation]):
         space: SearchSpace | None = None,
         pending: Sequence[Treatment] = (),
         name: str | None = None,
-        fidelity: str | None = None,
     ) -> None:
         self._observations = observations
         self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
