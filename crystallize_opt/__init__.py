@@ -1,4 +1,4 @@
-"""One experiment, any optimizer, a result one can believe.
+"""One experiment, any optimizer, a result one can trust.
 
 Describe an `Experiment` once, hand its `optimize` an optimizer from `crystallize_opt.adapters`, and
 swap that one line to compare libraries.

@@ -30,7 +30,7 @@ class Experiment(Recipe):
         seed: The seed the replicates' seeds come from; short for `plugins=[SeedPlugin(seed)]`.
 
     Example:
-        >>> from crystallize_opt import Objective, Treatment, data_source, pipeline_step
+        >>> from crystallize_opt import Objective, Pipeline, Treatment, data_source, pipeline_step
         >>> from crystallize_opt.adapters import GridOptimizer
         >>> @data_source
         ... def numbers(ctx):

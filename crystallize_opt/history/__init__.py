@@ -1,1 +1,5 @@
 """The trials of a run, as a sequence and as a table."""
+
+from crystallize_opt.history.history import History
+
+__all__ = ["History"]

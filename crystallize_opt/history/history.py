@@ -176,7 +176,7 @@ class History(Sequence[Observation]):
         """
         from crystallize_opt.history.tables import frame_of
 
-        return frame_of(self)
+        return frame_of(self, self.space)
 
     def _repr_html_(self) -> str:
         """Show the best and the last trials, in a notebook."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import InvalidParametersError, UsageError
@@ -18,19 +18,16 @@ from crystallize_opt.trials.treatment import Treatment
 if TYPE_CHECKING:
     import pandas as pd
 
-    from crystallize_opt.history.history import History
 
-
-def frame_of(history: History) -> pd.DataFrame:
+def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.DataFrame:
     """Return a table of one row per trial: see `History.to_frame`."""
     metrics = list(dict.fromkeys(metric for o in history for metric in o))
     sems = [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
-    names = list(history.space or dict.fromkeys(n for o in history for n in o.treatment.params))
+    names = list(space or dict.fromkeys(n for o in history for n in o.treatment.params))
     columns: dict[str, Any] = {"trial": [o.treatment.name for o in history]}
     library = _pandas()
     for name in names:
         values = [o.treatment.params.get(name) for o in history]
-        space = history.space
         exact = space is None or hasattr(space[name], "choices")  # 1 is not to become 1.0
         columns[f"params.{name}"] = library.Series(values, dtype=object) if exact else values
     for metric in metrics:

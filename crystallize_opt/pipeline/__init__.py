@@ -1,1 +1,28 @@
 """What is run: data sources, steps, plugins, and one run of them."""
+
+from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.recipe import Recipe
+from crystallize_opt.pipeline.result import Result
+from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
+from crystallize_opt.pipeline.steps import (
+    DataSource,
+    Pipeline,
+    PipelineStep,
+    data_source,
+    pipeline_step,
+)
+
+__all__ = [
+    "BasePlugin",
+    "DataSource",
+    "FrozenContext",
+    "Hypothesis",
+    "Pipeline",
+    "PipelineStep",
+    "Recipe",
+    "Result",
+    "SeedPlugin",
+    "data_source",
+    "pipeline_step",
+]

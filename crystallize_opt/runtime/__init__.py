@@ -1,1 +1,1 @@
-"""This process: event loops, signals, random state, checks of arguments, optional libraries."""
+"""This process: event loops, signals, random state, arguments, optional libraries. Not public."""

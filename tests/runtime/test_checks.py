@@ -26,7 +26,7 @@ def test_a_seed_is_a_plain_int(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32, *NO_NUMBERS], ids=repr)
 def test_a_seed_is_a_whole_number_that_numpy_takes(seed: Any) -> None:
-    with pytest.raises(UsageError, match=r"A seed is a whole number, from 0 to 4294967295, not "):
+    with pytest.raises(UsageError, match=r"A seed is a whole number in \[0, 2\*\*32\), not "):
         checked_seed(seed)
 
 
