@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.plain import driven
 from crystallize_opt.pipeline.recipe import Recipe
-from crystallize_opt.pipeline.session import open_run
-from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.stepwise import Ended, HandOver, Stepwise
 from crystallize_opt.runtime.sync import run_sync
-from crystallize_opt.search.loop import Loop
 from crystallize_opt.search.settings import SearchSettings, checked_settings, takes_settings
 from crystallize_opt.trials.best import BestSoFar
 from crystallize_opt.trials.observation import Observation
@@ -84,6 +81,10 @@ class Search:
         self._settings = checked_settings(
             experiment, self._optimizer, num_trials, replicates_per_trial, settings
         )
+        # Not at the top, like the imports of `_run`: only a search needs them, and importing the
+        # package would take a quarter longer.
+        from crystallize_opt.search.loop import Loop
+
         self._interruption = Interruption()
         self._loop = Loop(self._settings, self._interruption)
         self._has_begun = False
@@ -185,6 +186,9 @@ class Search:
         return self._run(hand_over)
 
     async def _run(self, hand_over: HandOver[Observation] | None) -> Treatment | None:
+        from crystallize_opt.pipeline.session import open_run
+        from crystallize_opt.recording.recorder import RecordedOptimizer
+
         settings, recipe = self._settings, self._recipe
         storage = settings.storage
         if storage is not None and storage.run is None:
