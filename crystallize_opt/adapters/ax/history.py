@@ -75,7 +75,7 @@ def history_from_ax(client: Any) -> History:
 
 def _import_ax() -> Any:
     try:
-        from crystallize_opt.adapters.ax.optimizer import _importing
+        from crystallize_opt.adapters.ax.optimizer import importing_ax
     except ModuleNotFoundError as error:
         if error.name != "ax":
             raise
@@ -83,7 +83,7 @@ def _import_ax() -> Any:
             'An Ax client needs ax, which is not installed. Run: pip install "crystallize-opt[ax]"',
             name="ax",
         ) from error
-    with _importing():
+    with importing_ax():
         from crystallize_opt.adapters.ax import client as ax_client
     return ax_client
 

@@ -33,15 +33,11 @@ same strategy. What differs from a loop written by hand:
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import logging
 import math
-import os
 import secrets
-import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +45,7 @@ from crystallize_opt.adapters.ax.metrics import AxMetrics, Outcome, without_sems
 from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.space.unseen import UnseenPoints
 from crystallize_opt.trials.objective import Constraint, Objective
@@ -62,7 +59,13 @@ if TYPE_CHECKING:
 if importlib.util.find_spec("ax") is None:
     raise ModuleNotFoundError("No module named 'ax'", name="ax")
 
-_logger = logging.getLogger("crystallize_opt")
+importing_ax = functools.partial(
+    quiet_import,
+    "Ax",
+    "ax.api.client",
+    # It says on stderr that SQLAlchemy is installed, by a handler that the import sets up.
+    drop_messages_of=("ax.storage.sqa_store.with_db_settings_base",),
+)
 
 _ASKED_IN_A_ROW = 3
 _LISTED = 100_000  # Finite spaces up to this size are listed when few points are left.
@@ -108,7 +111,7 @@ class AxOptimizer(SpaceOptimizer[int]):
         generation_strategy: GenerationStrategy | None = None,
     ) -> None:
         super().__init__(space, objective, constraints=constraints, seed=seed)
-        with _importing():
+        with importing_ax():
             from crystallize_opt.adapters.ax import client
             from crystallize_opt.adapters.ax import space as ax_space
         drawn = secrets.randbits(32) if self.seed is None else self.seed
@@ -203,28 +206,3 @@ class AxOptimizer(SpaceOptimizer[int]):
             self._worst = worst
             for index in self._failed:
                 self._client.add_data(index, worst)
-
-
-@contextmanager
-def _importing() -> Iterator[None]:
-    """Import Ax without a trace: it sets environment variables and warning filters, and prints."""
-    if "ax.api.client" not in sys.modules:
-        _logger.info("Importing Ax, which takes some seconds; once in a process.")
-    # It says on stderr that SQLAlchemy is installed, by a handler that the import sets up.
-    chatty = logging.getLogger("ax.storage.sqa_store.with_db_settings_base")
-    environment = dict(os.environ)
-    chatty.addFilter(_nothing)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        chatty.removeFilter(_nothing)
-        for name in os.environ.keys() - environment.keys():
-            value = os.environ.pop(name)
-            # scikit-learn sets these for OpenMP, which reads them when it starts, perhaps later.
-            os.putenv(name, value)
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False

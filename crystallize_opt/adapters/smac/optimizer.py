@@ -32,6 +32,7 @@ For a seed, the suggestions are bit for bit those of a hand-written loop over th
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import random
@@ -39,10 +40,10 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.adapters.smac.quiet import importing_smac
 from crystallize_opt.errors import SpaceExhausted, UnsupportedSpaceError, UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.space.unseen import UnseenPoints
@@ -59,6 +60,10 @@ if TYPE_CHECKING:
 for _library in ("smac", "ConfigSpace"):
     if importlib.util.find_spec(_library) is None:
         raise ModuleNotFoundError(f"No module named {_library!r}", name=_library)
+
+# The import brings dask, distributed, bokeh, tornado, pandas and scikit-learn, which add handlers
+# that write to stderr to their loggers.
+importing_smac = functools.partial(quiet_import, "SMAC", "smac", undo_logging=True)
 
 _LARGEST_COST = 1e100  # The squares of costs must not overflow.
 _LISTED = 100_000  # Finite spaces up to this size are listed when SMAC gives up.

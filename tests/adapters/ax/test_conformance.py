@@ -9,13 +9,13 @@ import pytest
 
 from crystallize_opt import Constraint, Objective, SearchSpace, SpaceOptimizer
 from crystallize_opt.adapters import AxOptimizer
-from crystallize_opt.adapters.ax.optimizer import _importing
+from crystallize_opt.adapters.ax.optimizer import importing_ax
 from crystallize_opt.testing import OptimizerContract
 
 
 def sobol_strategy(seed: int | None) -> Any:
     # Here and in this way, so that a test sees what the adapter's import of Ax does to a process.
-    with _importing():
+    with importing_ax():
         from ax.adapter.registry import Generators
         from ax.generation_strategy.generation_node import GenerationNode
         from ax.generation_strategy.generation_strategy import GenerationStrategy

@@ -35,7 +35,7 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.quiet import importing_smac
+from crystallize_opt.adapters.smac.optimizer import importing_smac
 from crystallize_opt.space.parameter import Parameter
 from tests.adapters.parity import any_loss
 

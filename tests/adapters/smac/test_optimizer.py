@@ -25,7 +25,7 @@ from crystallize_opt import (
     pipeline_step,
 )
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.quiet import importing_smac
+from crystallize_opt.adapters.smac.optimizer import importing_smac
 from crystallize_opt.errors import (
     CrystallizeOptError,
     NoCompletedTrialError,

@@ -21,7 +21,7 @@ from crystallize_opt import (
     SearchSpace,
 )
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.quiet import importing_smac
+from crystallize_opt.adapters.smac.optimizer import importing_smac
 from crystallize_opt.trials.objective import Direction
 from tests.strategies import spaces
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.quiet import importing_smac
+from crystallize_opt.adapters.smac.optimizer import importing_smac
 
 with importing_smac():  # pytest turns the warnings of its dependencies into errors
     from smac.acquisition.maximizer import LocalAndSortedRandomSearch

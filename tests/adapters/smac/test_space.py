@@ -24,7 +24,7 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac.quiet import importing_smac
+from crystallize_opt.adapters.smac.optimizer import importing_smac
 from crystallize_opt.errors import (
     UnsupportedSpaceError,
 )
