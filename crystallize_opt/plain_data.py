@@ -74,7 +74,6 @@ def as_description(value: Any) -> dict[str, str]:
 # Written and read -------------------------------------------------------------------------------
 
 
-@_bounded
 def encode(value: Any, *, other: Other = as_description) -> Any:
     """Return a value as plain data, from which `decode` gives back the value with all its types.
 
@@ -98,7 +97,10 @@ def encode(value: Any, *, other: Other = as_description) -> Any:
         >>> decode(encode(len))
         <builtins.len>
     """
-    return _encode(value, other, 0)
+    try:  # Not `_bounded`, which would take as long as the rest of a short value.
+        return _encode(value, other, 0)
+    except RecursionError:
+        raise _too_deep() from None
 
 
 def _encode(value: Any, other: Other, level: int) -> Any:

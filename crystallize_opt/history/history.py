@@ -92,9 +92,10 @@ class History(Sequence[Observation]):
         Args:
             path: The file given to `optimize(storage=...)`.
             run: The run's name; may be left out where the file holds just one.
-            space: The run's search space. Only needed where choices or constants are objects other
-                than None, bool, int, float, str, tuple, list and dict: those are not stored, and
-                read as a description.
+            space: The run's search space. Only needed where choices or constants are objects of
+                classes of your own, functions or the like: these are not stored, and read as a
+                description. Values of the standard library are stored, such as numbers, texts,
+                tuples, sets, dates and paths.
 
         Raises:
             StorageError: There is no such file or run, or it is damaged.

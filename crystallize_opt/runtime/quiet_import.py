@@ -1,60 +1,53 @@
-"""Import a large library without what the import does to the process."""
+"""The import of a library without what it does to the process."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-_logger = logging.getLogger("crystallize_opt")
+_State = tuple[int, bool, tuple[logging.Handler, ...]]
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet_import(
-    library: str, name: str, *, undoes_logging: bool = False, silences: str | None = None
+    name: str, module: str, *, undo_logging: bool = False, drop_messages_of: tuple[str, ...] = ()
 ) -> Iterator[None]:
-    """Around an import: say that it takes seconds, and undo its side effects.
+    """Say that an import takes seconds, and undo its side effects.
 
-    Large libraries add warnings filters, environment variables, and handlers that write to stderr
-    to their loggers.
+    Warnings are dropped during the import; the filters of warnings and the environment variables
+    are as before it.
 
     Args:
-        library: A module of the library; where it is loaded, nothing is said.
-        name: The library's name, for the message.
-        undoes_logging: Whether levels and handlers of loggers are put back, too. Not for a library
-            that is driven through the handlers it adds.
-        silences: The name of a logger whose messages during the import are dropped.
-
-    Example:
-        >>> with quiet_import("json", "JSON"):
-        ...     import json
+        name: The name of the library, for the message, which is logged once in a process.
+        module: The module whose import takes long.
+        undo_logging: Whether to undo what the import does to levels and handlers of loggers.
+        drop_messages_of: The names of loggers whose messages are dropped during the import.
     """
-    if library not in sys.modules:
-        _logger.info("Importing %s, which takes some seconds; once in a process.", name)
-    loggers = {logger: _state(logger) for logger in _loggers()}
-    variables = set(os.environ)
-    silenced = logging.getLogger(silences) if silences else None
-    if silenced is not None:
-        silenced.addFilter(_drop)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if silenced is not None:
-            silenced.removeFilter(_drop)
-        for logger in _loggers() if undoes_logging else ():
-            _restore(logger, *loggers.get(logger, (logging.NOTSET, True, ())))
-        for variable in os.environ.keys() - variables:
-            # scikit-learn sets these for OpenMP, which reads them when it starts, perhaps later.
-            os.putenv(variable, os.environ.pop(variable))
+    if module not in sys.modules:
+        logging.getLogger("crystallize_opt").info(
+            "Importing %s, which takes some seconds; once in a process.", name
+        )
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_variables, frozenset(os.environ))
+        if undo_logging:
+            stack.callback(_restore, {logger: _state(logger) for logger in _loggers()})
+        for logger in map(logging.getLogger, drop_messages_of):
+            logger.addFilter(_drop)
+            stack.callback(logger.removeFilter, _drop)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        yield
 
 
-def _drop(_: logging.LogRecord) -> bool:
-    return False
+def _remove_variables(before: frozenset[str]) -> None:
+    for name in os.environ.keys() - before:
+        # Not from the C library's environment: scikit-learn sets variables for OpenMP, which reads
+        # them when it starts, perhaps later.
+        os.putenv(name, os.environ.pop(name))
 
 
 def _loggers() -> list[logging.Logger]:
@@ -62,15 +55,19 @@ def _loggers() -> list[logging.Logger]:
     return [logger for logger in known if isinstance(logger, logging.Logger)]
 
 
-def _state(logger: logging.Logger) -> tuple[int, bool, tuple[logging.Handler, ...]]:
+def _state(logger: logging.Logger) -> _State:
     return logger.level, logger.propagate, tuple(logger.handlers)
 
 
-def _restore(
-    logger: logging.Logger, level: int, propagate: bool, handlers: tuple[logging.Handler, ...]
-) -> None:
-    logger.setLevel(level)
-    logger.propagate = propagate
-    for handler in list(logger.handlers):
-        if handler not in handlers and not isinstance(handler, logging.NullHandler):
-            logger.removeHandler(handler)
+def _restore(states: dict[logging.Logger, _State]) -> None:
+    for logger in _loggers():
+        level, propagate, handlers = states.get(logger, (logging.NOTSET, True, ()))
+        logger.setLevel(level)
+        logger.propagate = propagate
+        for handler in list(logger.handlers):
+            if handler not in handlers and not isinstance(handler, logging.NullHandler):
+                logger.removeHandler(handler)
+
+
+def _drop(_: logging.LogRecord) -> bool:
+    return False

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -80,19 +78,15 @@ def front(criterion: Criterion, given: Sequence[Observation]) -> list[Observatio
     return [each for each in found if not any(better(criterion, other, each) for other in found)]
 
 
-def compromise(criterion: Criterion, given: Sequence[Observation]) -> Observation | None:
-    """Return the trial of a front that is closest to the best of each objective, in its range."""
-    nearest, least = None, math.inf
-    for each in given:
-        squares = 0.0
-        for objective in criterion.objectives:
-            values = [objective.sign * other[objective.metric] for other in given]
+def distances(criterion: Criterion, given: Sequence[Observation]) -> list[float]:
+    """Return how far each trial of a front is from the best of each objective, in its range."""
+    squares = [0.0] * len(given)
+    for objective in criterion.objectives:
+        values = [objective.sign * each[objective.metric] for each in given]
+        for number, value in enumerate(values):
             if max(values) > min(values):
-                position = objective.sign * each[objective.metric] - min(values)
-                squares += (position / (max(values) - min(values))) ** 2
-        if squares < least - 1e-12:
-            nearest, least = each, squares
-    return nearest
+                squares[number] += ((value - min(values)) / (max(values) - min(values))) ** 2
+    return squares
 
 
 def names(given: Sequence[Observation]) -> list[str]:
@@ -121,7 +115,16 @@ def test_the_best_of_one_objective_is_the_first_that_none_is_better_than(
 def test_the_best_of_several_objectives_is_a_compromise(
     criterion: Criterion, given: list[Observation]
 ) -> None:
-    assert criterion.best(given) is compromise(criterion, front(criterion, given))
+    on_front = front(criterion, given)
+    best = criterion.best(given)
+
+    if best is None:
+        assert on_front == []
+        return
+    found = distances(criterion, on_front)
+    assert found[names(on_front).index(best.treatment.name)] == pytest.approx(
+        min(found), rel=0, abs=1e-12
+    )
 
 
 def of(**metrics: float) -> Observation:
@@ -142,6 +145,15 @@ def test_each_objective_counts_in_its_range_over_the_front(scale: float, offset:
     ]
 
     assert Criterion((LOSS, SIZE)).best(trials) is trials[1]
+
+
+def test_of_equally_close_trials_the_first_is_best() -> None:
+    trials = [of(loss=0.0, size=0.0), of(loss=1.0, size=1.0), of(loss=0.0, size=0.0)]
+
+    assert Criterion((LOSS, SIZE)).best(trials) is trials[0]
+    assert Criterion((LOSS, SIZE)).best(trials[::-1]) is trials[2]
+    assert Criterion((LOSS, SIZE)).best(trials[1:]) is trials[1]
+    assert Criterion((LOSS,)).best([trials[2], trials[0]]) is trials[2]
 
 
 def test_a_range_may_be_wider_than_the_largest_float() -> None:
@@ -182,14 +194,19 @@ def test_the_best_so_far_is_the_best_of_every_prefix(
 ) -> None:
     so_far = BestSoFar(criterion)
     assert so_far.best is None
-    before: Any = []
+    before: list[str] = []
     for number, observation in enumerate(given, 1):
         changed = so_far.add(observation)
 
         prefix = given[:number]
-        assert so_far.best is criterion.best(prefix)
-        now = criterion.front(prefix) if len(criterion.objectives) > 1 else [criterion.best(prefix)]
-        assert changed == (now not in (before, [None]))
+        best = criterion.best(prefix)
+        assert so_far.best is best
+        if len(criterion.objectives) > 1:
+            now = names(criterion.front(prefix))
+        else:
+            now = [] if best is None else names([best])
+        # Names, because observations with equal metrics are equal.
+        assert changed == (now != before)
         before = now
 
 

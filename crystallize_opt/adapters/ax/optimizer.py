@@ -59,10 +59,10 @@ if importlib.util.find_spec("ax") is None:
 
 importing_ax = partial(
     quiet_import,
-    "ax.api.client",
     "Ax",
+    "ax.api.client",
     # It says on stderr that SQLAlchemy is installed, by a handler that the import sets up.
-    silences="ax.storage.sqa_store.with_db_settings_base",
+    drop_messages_of=("ax.storage.sqa_store.with_db_settings_base",),
 )
 """Around an import of Ax: a context manager."""
 

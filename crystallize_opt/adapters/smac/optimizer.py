@@ -60,7 +60,7 @@ for _library in ("smac", "ConfigSpace"):
     if importlib.util.find_spec(_library) is None:
         raise ModuleNotFoundError(f"No module named {_library!r}", name=_library)
 
-importing_smac = partial(quiet_import, "smac", "SMAC", undoes_logging=True)
+importing_smac = partial(quiet_import, "SMAC", "smac", undo_logging=True)
 """Around an import of SMAC, dask and what they bring: a context manager."""
 
 _LARGEST_COST = 1e100  # The squares of costs must not overflow.
