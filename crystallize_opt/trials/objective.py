@@ -93,6 +93,11 @@ class Constraint:
                 f"The bound of {self.metric!r} is a finite number, not {self.bound!r}."
             )
 
+    @property
+    def text(self) -> str:
+        """The constraint as people write it: `"latency <= 10.0"`."""
+        return f"{self.metric} {self.comparison} {self.bound!r}"
+
     def violation(self, value: float) -> float:
         """Return by how much a value violates the constraint; zero or negative where it holds."""
         return value - self.bound if self.comparison == "<=" else self.bound - value

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tqdm import tqdm
 
@@ -104,13 +104,6 @@ def search(kind: str, path: Path) -> Search:
     return Search(optimizer, returned.name, History.load(path), bar, at_each_ask)
 
 
-def one_best(*red: str) -> pytest.MarkDecorator:
-    """Every kind of search; in those named, the best is decided in another way today."""
-    mark = pytest.mark.xfail(strict=True, reason="the best is decided in several places")
-    kinds = [pytest.param(kind, marks=mark if kind in red else ()) for kind in KINDS]
-    return pytest.mark.parametrize("kind", kinds)
-
-
 def test_the_searches_tell_apart_what_could_be_the_best(searches: dict[str, Search]) -> None:
     """The lowest loss of all is nowhere the best, or the other tests would say nothing."""
     for kind, found in searches.items():
@@ -124,7 +117,7 @@ def test_the_searches_tell_apart_what_could_be_the_best(searches: dict[str, Sear
     assert epochs[searches["fidelity"].returned] == max(epochs.values()) > min(epochs.values())
 
 
-@one_best("several objectives", "fidelity")
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_history_of_the_optimizer_has_the_best(kind: str, searches: dict[str, Search]) -> None:
     best = searches[kind].optimizer.history.best
 
@@ -132,7 +125,7 @@ def test_the_history_of_the_optimizer_has_the_best(kind: str, searches: dict[str
     assert best.treatment.name == searches[kind].returned
 
 
-@one_best("several objectives", "fidelity")
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_stored_run_has_the_best(kind: str, searches: dict[str, Search]) -> None:
     best = searches[kind].loaded.best
 
@@ -140,7 +133,7 @@ def test_the_stored_run_has_the_best(kind: str, searches: dict[str, Search]) -> 
     assert best.treatment.name == searches[kind].returned
 
 
-@one_best("fidelity")
+@pytest.mark.parametrize("kind", KINDS)
 def test_all_fronts_are_the_same(kind: str, searches: dict[str, Search]) -> None:
     found = searches[kind]
     fronts = [
@@ -156,7 +149,7 @@ def test_all_fronts_are_the_same(kind: str, searches: dict[str, Search]) -> None
     assert fronts[0] == fronts[1] == fronts[2]
 
 
-@one_best("several objectives", "fidelity")
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_condition_sees_the_best_at_every_moment(
     kind: str, searches: dict[str, Search]
 ) -> None:
@@ -166,7 +159,7 @@ def test_a_stop_condition_sees_the_best_at_every_moment(
     assert [seen for seen, _ in at_each_ask] == [best for _, best in at_each_ask]
 
 
-@one_best("constrained", "fidelity")
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_bar_shows_the_best(kind: str, searches: dict[str, Search]) -> None:
     found = searches[kind]
     shown = re.search(r"best loss=([^,\]]+)", found.bar)
@@ -180,7 +173,7 @@ def test_the_bar_shows_the_best(kind: str, searches: dict[str, Search]) -> None:
         assert shown[1] == tqdm.format_num(best["loss"])
 
 
-@one_best("constrained", "several objectives", "fidelity")
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_study_has_the_best_trials(kind: str, searches: dict[str, Search]) -> None:
     """Optuna's own word for them: its plots and its dashboard show these."""
     found = searches[kind]
@@ -211,19 +204,7 @@ def assert_one_best(optimizer: SpaceOptimizer[Any]) -> None:
     assert optimizer.history.pareto_front == optimizer.pareto_front()
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "constrained",
-        pytest.param(
-            "several objectives",
-            marks=pytest.mark.xfail(
-                strict=True, reason="history.best is the best of the first objective"
-            ),
-        ),
-    ],
-)
-@settings(phases=[Phase.generate])  # no time for the smallest example while the test is red
+@pytest.mark.parametrize("kind", ["constrained", "several objectives"])
 @given(told=st.lists(outcomes, max_size=12))
 def test_the_history_has_the_best_of_any_trials(kind: str, told: list[dict[str, Any]]) -> None:
     optimizer = make(kind)
@@ -232,7 +213,6 @@ def test_the_history_has_the_best_of_any_trials(kind: str, told: list[dict[str, 
     assert_one_best(optimizer)
 
 
-@pytest.mark.xfail(strict=True, reason="the history knows of no fidelity")
 def test_the_history_has_the_best_of_trials_of_any_fidelity() -> None:
     """After each of 60 trials, of one optimizer: to build SMAC takes long."""
     optimizer = make("fidelity")

@@ -279,19 +279,14 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _constraint_values(self, observation: Observation) -> dict[str, float]:
         """Return all constraints in Optuna's form: satisfied where the value is at most zero."""
-        outcome = {
-            _constraint_name(each): each.violation(observation[each.metric])
-            for each in self.constraints
-        }
+        outcome = {each.text: each.violation(observation[each.metric]) for each in self.constraints}
         return outcome | self._linear_values(observation.treatment.params)
 
     def _failure_constraints(self, params: Mapping[str, Any]) -> dict[str, float]:
         # GPSampler wants every constraint on every completed trial, in the same order.
         if not self._sets_constraints:
             return {}
-        return {_constraint_name(each): 1.0 for each in self.constraints} | self._linear_values(
-            params
-        )
+        return {each.text: 1.0 for each in self.constraints} | self._linear_values(params)
 
     def _linear_values(self, params: Mapping[str, Any]) -> dict[str, float]:
         return {
@@ -314,10 +309,6 @@ def _params_of(trial: Trial) -> dict[str, Any]:
     `trial.params` is a deep copy, which takes about as long as this whole layer.
     """
     return trial._cached_frozen_trial.params  # noqa: SLF001
-
-
-def _constraint_name(constraint: Constraint) -> str:
-    return f"{constraint.metric} {constraint.comparison} {constraint.bound!r}"
 
 
 @contextmanager

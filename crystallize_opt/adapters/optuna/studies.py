@@ -146,8 +146,9 @@ def study_of(
         study.set_metric_names([each.metric for each in history.objectives])
     space = history.space or _guessed_space(history)
     shown = {name: _Shown(parameter) for name, parameter in space.items()}
+    highest = max(map(history.criterion.level, history.criterion.candidates(history)), default=0.0)
     for observation in history:
-        study.add_trial(_trial(observation, history, shown))
+        study.add_trial(_trial(observation, history, shown, highest))
     for treatment in history.pending:
         study.add_trial(_create(treatment, shown, state=library.trial.TrialState.RUNNING))
     return study
@@ -178,7 +179,24 @@ class _Shown:
         return value
 
 
-def _trial(observation: Observation, history: History, shown: Mapping[str, _Shown]) -> FrozenTrial:
+def _constraints(observation: Observation, history: History, highest: float) -> dict[str, float]:
+    """Return what makes a completed trial a candidate, as constraints: none is above 0.
+
+    Args:
+        observation: The trial.
+        history: The history that it belongs to.
+        highest: The highest fidelity of a candidate.
+    """
+    found = {each.text: each.violation(observation[each.metric]) for each in history.constraints}
+    if history.criterion.fidelity is not None:
+        level = history.criterion.level(observation)
+        found[f"{history.criterion.fidelity} >= {highest!r}"] = highest - level
+    return found
+
+
+def _trial(
+    observation: Observation, history: History, shown: Mapping[str, _Shown], highest: float
+) -> FrozenTrial:
     states = _optuna().trial.TrialState
     names = [each.metric for each in history.objectives]
     completed = observation.status is Status.COMPLETED
@@ -208,6 +226,7 @@ def _trial(observation: Observation, history: History, shown: Mapping[str, _Show
         values=values,
         user_attrs=notes,
         intermediate_values=intermediate,
+        constraints=_constraints(observation, history, highest) if completed else None,
     )
     if observation.started_at is not None:
         trial.datetime_start = dt.datetime.fromtimestamp(observation.started_at)  # noqa: DTZ006  (as Optuna does)
