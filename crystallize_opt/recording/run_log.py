@@ -68,6 +68,7 @@ class RunLog:
         self._written: list[str | int] = []
         self._given_up: list[str | int] = []
         self._state: str | None = None
+        self._has_begun = False
         self._replicate: Replicate | None = None
 
     # Beginning and resuming ----------------------------------------------------------------------
@@ -102,6 +103,7 @@ class RunLog:
             asked = sum(len(each.treatments) for each in calls if isinstance(each, Asked))
         data = {"description": description, "versions": versions, "asked_before": asked}
         self._writer.append([*settled, ("begin", None, to_text(data))])
+        self._has_begun = True
         if self.attaches:
             self.seen = len(self._optimizer.calls)
         else:
@@ -128,6 +130,7 @@ class RunLog:
         self._written += [self._key(each.treatment) for each in held]
         self.asks = sum(isinstance(event, Asked) for event in segment.events)
         self._writer.append([("resume", None, to_text({"versions": versions}))])
+        self._has_begun = True
         self._write(own)
 
     def rows_given_up(self, observations: Iterable[Observation]) -> list[Row]:
@@ -197,8 +200,12 @@ class RunLog:
         self._write(events)
 
     def close(self) -> None:
-        """Let others write the run."""
-        self._writer.close()
+        """Write down the optimizer's last calls, and let others write the run."""
+        try:
+            if self._has_begun:
+                self.sync()  # Points may have been enqueued since the last tell.
+        finally:
+            self._writer.close()
 
     def text_of(self, treatment: Treatment) -> str:
         """Return the text by which treatments are compared and stored."""
