@@ -99,7 +99,11 @@ class Proposals:
         if self._ledger.enqueued:
             return self._next_enqueued(backend)
         unseen = self._unseen
-        if unseen is None and not self._space.constraints and not self._avoids_pending():
+        if (
+            unseen is None
+            and not self._space.constraints
+            and not (self.repeats == "not pending" and self._ledger.pending)
+        ):
             suggestion = backend._suggest()  # noqa: SLF001  (a hook of the same contract)
             if suggestion is not None:  # the usual case: nothing to check
                 return suggestion
@@ -117,14 +121,11 @@ class Proposals:
             backend._drop(handle, why)  # noqa: SLF001
         return self._fall_back(backend)
 
-    def _avoids_pending(self) -> bool:
-        return self.repeats == "not pending" and bool(self._ledger.pending)
-
     def _why_not(self, params: Mapping[str, Any]) -> Dropped | None:
         """Return why a point may not be tried; else count it as suggested, and return None."""
-        if not self._space.satisfies_constraints(params):
+        if self._space.constraints and not self._space.satisfies_constraints(params):
             return Dropped.INFEASIBLE
-        if self._avoids_pending():
+        if self.repeats == "not pending" and self._ledger.pending:
             key = self._space.key
             point = key(params)
             if any(point == key(each.treatment.params) for each in self._ledger.pending.values()):

@@ -62,9 +62,11 @@ class UnseenPoints:
         """Mark a point, in canonical form, as seen; return whether it was not seen before."""
         if self._apart_from is not None:
             params = {name: value for name, value in params.items() if name != self._apart_from}
-        before = len(self._seen)
-        self._seen.add(self._space.key(params))
-        return len(self._seen) > before
+        key = self._space.key(params)
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
 
     def require_any(self) -> None:
         """Do nothing while a point is left.

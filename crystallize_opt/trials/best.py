@@ -141,7 +141,9 @@ class BestSoFar:
             Whether the best has changed; of several objectives, whether the Pareto front has.
         """
         criterion = self.criterion
-        if not criterion.is_candidate(observation):
+        if observation.status is not Status.COMPLETED:
+            return False
+        if criterion.constraints and not criterion.is_candidate(observation):
             return False
         if criterion.fidelity is not None:
             level = criterion.level(observation)
