@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from crystallize_opt.errors import SpaceExhausted
+from crystallize_opt.space.numbers import Integer
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.testing._base import (
     ContractPart,
@@ -18,6 +19,7 @@ from crystallize_opt.testing._base import (
     completed,
     must_be_in_space,
     must_raise,
+    search,
     who,
 )
 from crystallize_opt.testing._spaces import FINITE, LOSS, finite_space
@@ -88,6 +90,24 @@ class FiniteSpaces(ContractPart):
         asked = [ask_one(optimizer) for _ in points[1::2]]
         self._must_be_all_points(optimizer, [*known, *asked])
         self._must_be_exhausted(optimizer)
+
+    def test_a_large_finite_space_is_not_listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of 10**8 points, at most a part is looked at, also where most violate a constraint."""
+        if not self.takes({"a": Integer(1, 2)}):
+            pytest.skip("takes no integers")
+        constraints = ["a + b <= 2000"] if self.capabilities.linear_constraints else []
+        space = SearchSpace({"a": Integer(1, 10_000), "b": Integer(1, 10_000)}, constraints)
+        points = SearchSpace.points
+
+        def counted(*arguments: Any, **more: Any) -> Iterator[dict[str, Any]]:
+            for number, point in enumerate(points(*arguments, **more)):
+                assert number < 1_000_000, (
+                    f"{type(self).__name__} lists the points of a large space."
+                )
+                yield point
+
+        monkeypatch.setattr(SearchSpace, "points", counted)
+        search(self.make_optimizer(space, LOSS), 4)
 
     def _finite_space(self, kind: str) -> SearchSpace:
         parameters, constraints = FINITE[kind]
