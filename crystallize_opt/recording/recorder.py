@@ -158,7 +158,8 @@ class RecordedOptimizer:
         Raises:
             TellError: The trial is not pending.
         """
-        self.write(observation)
+        if self._log is not None:
+            self.write(observation)
         told = self.optimizer.tell(observation)
         now = [observation] if told is None else await told
         if self._log is not None:

@@ -233,7 +233,8 @@ class Loop:
             interruption.in_optimizer = False
             self._callers_turn.end()
         last = 1 if self._reports else settings.replicates
-        self._asked.extend([Trial(treatment, last) for treatment in treatments])
+        for treatment in treatments:
+            self._asked.append(Trial(treatment, last))
         self._count += len(treatments)
         if settings.callbacks:
             for treatment in treatments:
@@ -260,8 +261,9 @@ class Loop:
         elif self._tried_again(trial):
             return
         del self._running[trial]
+        results, name = self._session.results, trial.treatment.name
         for run, _ in trial.done:
-            self._session.results.add(trial.treatment.name, run)
+            results.add(name, run)
         observation = self._observation_of(trial)
         if pruned and observation.status is Status.COMPLETED:
             observation = dataclasses.replace(observation, status=Status.PRUNED)
@@ -305,7 +307,7 @@ class Loop:
     async def _finish(self, observation: Observation) -> None:
         """Write down what came of a trial, then tell the optimizer."""
         callbacks = self._settings.callbacks
-        stored = self._recorded.write(observation)
+        stored = self._settings.storage is not None and self._recorded.write(observation)
         self._failures.add(observation)
         if callbacks:
             if stored:
