@@ -244,7 +244,7 @@ class RunLog:
         self._numbers.setdefault(self._key(treatment), []).append((number, treatment))
 
     def _key(self, treatment: Treatment) -> str | int:
-        """Return the key of a pending trial. A plain optimizer, without a space, may reuse names."""
+        """Return the key of a pending trial. An optimizer without a space may reuse names."""
         return id(treatment) if self._optimizer.space is None else treatment.name
 
     def _row_of(self, observation: Observation) -> Row:
