@@ -1,4 +1,4 @@
-"""Converts a search space to the `ConfigurationSpace` that SMAC searches, and points to and fro.
+"""Converts a search space to the `ConfigurationSpace` that SMAC searches, and points both ways.
 
 Most floats, integers, log scales and conditions are passed to SMAC unchanged. Other values are
 stored in another form, and come back exact: see `_stored`.
