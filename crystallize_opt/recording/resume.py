@@ -40,7 +40,7 @@ async def resume(log: RunLog, optimizer: Driven, description: Mapping[str, Any])
     resumed = _found(log, optimizer)
     if log.stored.segments:
         logger.info(
-            "The run %r goes on: %d trials are finished, %d are run again.",
+            "The run %r continues: %d trials are finished, %d are run again.",
             log.stored.name,
             len(resumed.observations) + len(resumed.held),
             len(resumed.pending),
@@ -93,10 +93,10 @@ async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -
         if optimizer.seed is None:
             error.add_note(
                 "The optimizer was given no seed. Give it one, so that a run can be resumed "
-                "exactly; this one can go on with resume='attach'."
+                "exactly; this one can continue with resume='attach'."
             )
         else:
-            error.add_note("The run can go on with resume='attach', from its data.")
+            error.add_note("The run can continue from its data with resume='attach'.")
         raise
     log.resume(versions, own, _held(optimizer))
 
@@ -173,6 +173,6 @@ def _prune(log: RunLog, optimizer: Any, treatment: Treatment, done: Sequence[Rep
 
 def _not_of_this_run(event: Event) -> UsageError:
     return UsageError(
-        "The optimizer has been used for something that is not in the run, so it cannot go on with "
-        f"it: {event!r}. Build a fresh one, and call optimize() again."
+        "The optimizer has been used for something that is not in the run, so it cannot continue "
+        f"the run: {event!r}. Build a fresh one, and call optimize() again."
     )

@@ -90,7 +90,7 @@ class RunLog:
                 f"The run {self.stored.name!r} in {str(self._writer.path)!r} was made with other "
                 "settings:\n"
                 + "\n".join(f"  {change}" for change in found)
-                + "\nPut them back to resume it exactly; or give resume='attach', to go on from "
+                + "\nRestore them to resume it exactly; or give resume='attach', to continue from "
                 "its data with these settings; or another run=, to begin a new one."
             )
 
