@@ -1,7 +1,7 @@
-"""One experiment, any optimizer, a result one can trust.
+"""One experiment, any optimizer, a result you can trust.
 
-Describe an `Experiment` once, hand its `optimize` an optimizer from `crystallize_opt.adapters`, and
-swap that one line to compare libraries.
+Describe an `Experiment` once, pass an optimizer from `crystallize_opt.adapters` to its `optimize`
+method, and change that one line to compare libraries.
 """
 
 import logging
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> str:
-        """Look the version up when it is asked for: the look-up costs as much as all the rest."""
+        """Look up the version on demand: the look-up takes as long as the rest of the import."""
         if name == "__version__":
             from importlib.metadata import version
 
@@ -94,5 +94,5 @@ __all__ = [
     "pipeline_step",
 ]
 
-# A library is silent unless its user configures logging.
+# Without this handler, Python prints the package's warnings where nobody has configured logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""An experiment: data source, pipeline and plugins, described once and run in several ways."""
+"""An experiment: data source, pipeline and plugins, described once, then run or optimized."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Experiment(Recipe):
-    """What is tried: a data source, a pipeline, and plugins around them.
+    """A data source, a pipeline that runs on its data, and plugins around them.
 
     Args:
         datasource: Provides the input of every replicate.
-        pipeline: What is run on it.
-        plugins: Called around the run. A `SeedPlugin` is added where there is none.
-        name: For people.
+        pipeline: The steps that process the input.
+        plugins: Called around the run. A `SeedPlugin` is added if none is given.
+        name: A name for people; a stored run gets it unless the storage names the run.
         initial_ctx: Context keys that every replicate starts with.
-        seed: The seed the replicates' seeds come from; short for `plugins=[SeedPlugin(seed)]`.
+        seed: The seed from which the replicates' seeds are derived; short for
+            `plugins=[SeedPlugin(seed)]`.
 
     Example:
         >>> from crystallize_opt import Objective, Pipeline, Treatment, data_source, pipeline_step
@@ -65,16 +66,16 @@ class Experiment(Recipe):
     ) -> Result:
         """Run the baseline and every treatment, and check the hypotheses.
 
-        A failed replicate does not end the run; it is in `Result.errors`. A treatment that failed
-        in every replicate has no metrics, and no hypothesis is checked on it (on no treatment,
-        where that is the baseline).
+        A failed replicate does not end the run: its error is added to `Result.errors`. If every
+        replicate of a treatment failed, the treatment has no metrics, and hypotheses skip it. If
+        every replicate of the baseline failed, no hypothesis is checked.
 
         The hypotheses are checked before the steps are torn down.
 
         Args:
-            treatments: With different names. One called "baseline" changes the baseline.
+            treatments: Treatments with distinct names. One called "baseline" changes the baseline.
             hypotheses: Checked on the metrics of all replicates; they need a treatment.
-            replicates: How often each is run, at least 1.
+            replicates: How often the baseline and each treatment are run, at least 1.
 
         Raises:
             UsageError: An argument is out of its range.
@@ -88,13 +89,13 @@ class Experiment(Recipe):
         """Run the pipeline once, as one replicate of `run`, and return the last step's data.
 
         Args:
-            treatment: What to apply; None for the baseline.
-            data: The pipeline's input, instead of the data source's.
-            seed: The replicate's seed, instead of the `SeedPlugin`'s.
+            treatment: The treatment to apply; None for the baseline.
+            data: The pipeline's input, instead of that of the data source.
+            seed: The replicate's seed, instead of that of the `SeedPlugin`.
 
         Raises:
-            UsageError: The seed is no whole number in [0, 2**32).
-            Exception: Whatever a step raised.
+            UsageError: The seed is not a whole number in [0, 2**32).
+            Exception: The exception that a step raised.
         """
         return run_sync(self._apply(treatment, data, seed))
 
@@ -106,28 +107,29 @@ class Experiment(Recipe):
         replicates_per_trial: int = 1,
         **settings: Unpack[SearchSettings],
     ) -> Treatment:
-        """Search: ask, run, average over the replicates, tell, `num_trials` times.
+        """Let an optimizer search for the best treatment, and return it.
 
-        Replicate r has the same seed in every trial. A failed trial does not end the search. It
-        works in scripts and inside a running event loop (Jupyter), with synchronous and
-        asynchronous steps. It is `Search(experiment, ...).run()`: use a `Search` to see each
-        observation on the way, or why the search ended.
+        Each trial asks the optimizer for a treatment, runs its replicates, and tells the optimizer
+        the mean of each metric. Replicate r has the same seed in every trial. A failed trial does
+        not end the search. The method works in scripts and in a running event loop (Jupyter), with
+        synchronous and asynchronous steps. It is short for `Search(experiment, ...).run()`: use a
+        `Search` to see each observation as it comes, or to learn why the search ended.
 
-        Ctrl-C and SIGTERM end the search: nothing more is asked, running trials are told, and the
-        best so far is returned. The second time, it does not wait for running trials.
+        Ctrl-C or SIGTERM ends the search: no more trials start, running trials finish, and the best
+        treatment so far is returned. After a second signal, running trials are abandoned.
 
         Args:
             optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`.
-            num_trials: How many treatments to try, at least 1. The search ends earlier where a
-                finite space is used up. Each treatment of an `ask` that gives several counts.
-            replicates_per_trial: How often each is run, at least 1.
+            num_trials: How many treatments to try, at least 1. If `ask` returns several treatments,
+                each one counts. The search ends earlier if a finite space is exhausted.
+            replicates_per_trial: How often each treatment is run, at least 1.
             **settings: See `SearchSettings`.
 
         Returns:
             The optimizer's best treatment.
 
         Raises:
-            CrystallizeOptError: What `Search` and `Search.run` raise.
+            CrystallizeOptError: See `Search` and `Search.run`.
             KeyboardInterrupt: The search was interrupted before a trial completed.
         """
         return Search(self, optimizer, num_trials, replicates_per_trial, **settings).run()
@@ -142,8 +144,8 @@ class Experiment(Recipe):
     ) -> Treatment:
         """Search as `optimize` does, from asynchronous code.
 
-        Signals are left to the event loop. When the search is cancelled, it cancels the running
-        trials, tells them as abandoned, and raises `CancelledError`.
+        The event loop handles signals. A search that is cancelled cancels its running trials,
+        reports them to the optimizer as abandoned, and raises `CancelledError`.
 
         Args:
             optimizer: As in `optimize`.

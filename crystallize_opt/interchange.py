@@ -1,6 +1,6 @@
-"""Runs of the backends' own, read into a `History`; and a `History` as an `optuna.Study`.
+"""Read runs of Optuna, Ax and SMAC into a `History`; write a `History` as an `optuna.Study`.
 
-Each function needs the library it is about, and imports it when it is called.
+A function imports the library it needs when it is called.
 """
 
 from crystallize_opt.adapters.ax.history import history_from_ax

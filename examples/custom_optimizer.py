@@ -1,6 +1,6 @@
-"""Wrap a library of your own choice: CMA-ES, from the library `cmaes`.
+"""An adapter for another library: CMA-ES from the library `cmaes`.
 
-Run it with `python examples/custom_optimizer.py`. docs/write_an_adapter.md goes through it.
+Run it with `python examples/custom_optimizer.py`. docs/write_an_adapter.md explains it.
 """
 
 import math
@@ -33,21 +33,21 @@ from crystallize_opt.adapters import RandomOptimizer
 
 
 class At:
-    """A "random" number that is not: `parameter.sample(At(0.5))` is the middle of its scale."""
+    """A fixed "random" number: `parameter.sample(At(0.5))` is the middle of the scale."""
 
     def __init__(self, u: float) -> None:
-        self.u = min(float(u), 1 - 2**-53)  # sample() takes numbers in [0, 1)
+        self.u = min(float(u), 1 - 2**-53)  # sample() takes numbers in [0, 1).
 
     def random(self) -> float:
         return self.u
 
 
 class CmaOptimizer(SpaceOptimizer[Any]):
-    """CMA-ES for ordered parameters, in the unit cube. What differs from a loop by hand:
+    """CMA-ES for ordered parameters, in the unit cube. Deviations from a loop written by hand:
 
-    - A failed trial counts as the worst value so far; before there is one, it is left out.
-    - A point of a finite space is not suggested twice: if need be, a random new one is.
-    - Attached and enqueued trials count for the best only: CMA-ES learns from its own samples.
+    - A failed trial counts as the worst value so far; before the first value, it is ignored.
+    - A point of a finite space is not suggested twice: a random new point takes its place.
+    - CMA-ES learns from its own samples only, not from attached and enqueued trials.
     """
 
     libraries = ("cmaes",)
@@ -108,14 +108,14 @@ class CmaOptimizer(SpaceOptimizer[Any]):
 
 @data_source
 def measurements(ctx: FrozenContext) -> list[tuple[float, float]]:
-    """A cup of coffee cools from 90 to 20 degrees; the thermometer is off by a bit each time."""
+    """Simulate a cup of coffee that cools from 90 to 20 degrees, with noisy measurements."""
     random = Random(ctx["seed_used"])
     return [(t, 20 + 70 * math.exp(-t / 12) + random.gauss(0, 0.5)) for t in range(60)]
 
 
 @pipeline_step()
 def fit(data: Any, ctx: FrozenContext, *, room: float, cup: float, minutes: float) -> None:
-    """Compare a law of cooling with what was measured."""
+    """Compare a law of cooling with the measurements."""
     errors = [room + (cup - room) * math.exp(-t / minutes) - degrees for t, degrees in data]
     ctx.metrics.add("error", math.sqrt(sum(e * e for e in errors) / len(errors)))
 

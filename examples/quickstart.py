@@ -28,7 +28,7 @@ from crystallize_opt import (
 from crystallize_opt.adapters import OptunaOptimizer as Optimizer  # swap this line
 
 images, labels = load_digits(return_X_y=True)
-# The search sees `known` only; `unseen` is for the very end.
+# The search uses `known` only; `unseen` measures the winner at the end.
 known, unseen, known_labels, unseen_labels = train_test_split(
     images, labels, test_size=0.5, stratify=labels, random_state=0
 )

@@ -1,7 +1,7 @@
-"""One run, three backends: 20 trials with Optuna, then on with Ax, then with SMAC.
+"""One run, three backends: 20 trials with Optuna, then 6 more with Ax, then 6 more with SMAC.
 
-It needs `pip install "crystallize-opt[optuna,ax,smac]"`. Everything is in one file, switch.db, and
-every backend knows all trials, its own and those of the others.
+Install the backends with `pip install "crystallize-opt[optuna,ax,smac]"`. The run is stored in one
+file, switch.db, and each backend learns from all trials before it, also those of other backends.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def fit(
     kind: Annotated[str, Categorical(["sum", "max"])] = "sum",
 ) -> list[float]:
     if width > 3:
-        raise ValueError("too wide")  # a failed trial moves along, too
+        raise ValueError("too wide")  # The next backend also learns from failed trials.
     errors = [abs((x - center) / (1 + width)) ** power for x in data]
     ctx.metrics.add("loss", (sum if kind == "sum" else max)(errors) + width / 10)
     return data
@@ -54,7 +54,8 @@ def main(path: Path, trials: tuple[int, int, int] = (20, 26, 32)) -> list[Any]:
     optuna = OptunaOptimizer(space, loss, seed=0)
     experiment.optimize(optuna, trials[0], storage=path)
 
-    # Another backend learns what there is, and goes on: the same run, up to so many trials in all.
+    # Another backend learns from all stored trials, and continues the run. The number of trials is
+    # the run's total.
     ax = AxOptimizer(space, loss, seed=0)
     experiment.optimize(ax, trials[1], storage=Storage(path, resume="attach"))
 

@@ -1,10 +1,10 @@
-"""The optimizers, each in a module of its own that is imported when its name is first used.
+"""The optimizers. Each one's module is imported when its name is first used.
 
-`RandomOptimizer` and `GridOptimizer` need no other library. Each of the others needs the extra of
-its module's name: `crystallize_opt.adapters.optuna.optimizer` needs `crystallize-opt[optuna]`.
+`RandomOptimizer` and `GridOptimizer` need no other library. Every other optimizer needs the extra
+with the name of its package: `crystallize_opt.adapters.optuna` needs `crystallize-opt[optuna]`.
 
-`available_optimizers()` says which are installed, what is missing and why, and which optimizers
-other packages register. `python -m crystallize_opt.adapters` prints it.
+`available_optimizers()` lists the optimizers of this package and of plug-ins, and says which are
+installed and what is missing. `python -m crystallize_opt.adapters` prints the list.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Not the plug-ins: no type checker could see them, and every misspelt name would have to be
-    # looked for in all installed distributions.
+    # Plug-ins are no attributes here: type checkers could not see them, and every misspelt name
+    # would cause a search of all installed distributions.
     if name not in OPTIMIZERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return load_ours(name)

@@ -1,4 +1,4 @@
-"""`python -m crystallize_opt.adapters`: which optimizers there are, and what each can do."""
+"""`python -m crystallize_opt.adapters`: list the optimizers and their capabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def heading() -> str:
 
 
 def row(name: str, capabilities: Capabilities) -> str:
-    """Return an optimizer's line of the table."""
+    """Return an optimizer's row of the table."""
     every = Capabilities().parameters
     cells = [f"`{name}`"]
     for column in _COLUMNS:
@@ -31,7 +31,7 @@ def row(name: str, capabilities: Capabilities) -> str:
 
 
 def main() -> None:
-    """Print the table of what is installed, and the reasons why the rest is not."""
+    """Print a table of the installed optimizers, and why the others are not installed."""
     rows, reasons = [], []
     for name, optimizer in available_optimizers().items():
         try:
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _capabilities(optimizer: AvailableOptimizer) -> Capabilities:
-    """Return what a class declares. One that is no `SpaceOptimizer` declares nothing."""
+    """Return the capabilities of a class. One that is not a `SpaceOptimizer` declares none."""
     capabilities = getattr(optimizer.load(), "capabilities", None)
     if isinstance(capabilities, Capabilities):
         return capabilities

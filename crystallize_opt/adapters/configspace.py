@@ -1,6 +1,6 @@
-"""Search spaces as a `ConfigSpace.ConfigurationSpace`, and back. Needs the extra `smac`.
+"""Converts a search space to a `ConfigSpace.ConfigurationSpace` and back. Needs the extra `smac`.
 
-What differs in the ConfigurationSpace, because ConfigSpace 1.2 has no other way:
+The ConfigurationSpace differs from the search space where ConfigSpace 1.2 has no other way:
 
 - A `Float` or `Integer` with `step` is an `OrdinalHyperparameter` over its values; a range of one
   value is a `Constant`.
@@ -10,8 +10,8 @@ What differs in the ConfigurationSpace, because ConfigSpace 1.2 has no other way
 - A child of several parents also carries its parents' own conditions. Without these, ConfigSpace
   samples children of inactive parents.
 
-`ConfigurationSpace.meta` holds the space as it was. `from_configspace` gives an equal one back, as
-long as the ConfigurationSpace has not been changed.
+`ConfigurationSpace.meta` stores the original space. `from_configspace` returns an equal space
+unless the ConfigurationSpace has been changed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _DRAWS = 1_000
 _Hyperparameters = Mapping[str, Hyperparameter[Any, Any]]
 
 
-# What is forbidden -> the sign of the left side in `left - right <= 0`.
+# Forbidden relation -> the sign of the left side in `left - right <= 0`.
 _SIGNS: Mapping[type, float] = {
     ConfigSpace.ForbiddenGreaterThanRelation: 1.0,
     ConfigSpace.ForbiddenLessThanRelation: -1.0,
@@ -121,7 +121,7 @@ def _of_float(name: str, parameter: Float) -> Hyperparameter[Any, Any]:
     off = max(lower - low, high - upper)
     if off > 1e-6 * (low if parameter.log else high - low):
         raise ValueError(f"it rounds floats to {_DECIMALS} decimals")
-    # A default beside the bound that was moved.
+    # Moving a bound may leave the default outside of the range: move it, too.
     default = min(max(parameter.default, lower), upper) if parameter.has_default else None
     return ConfigSpace.UniformFloatHyperparameter(name, lower, upper, default, parameter.log)
 
@@ -147,7 +147,7 @@ def _of_integer(name: str, parameter: Integer) -> Hyperparameter[Any, Any]:
 
 
 def _of_objects(name: str, parameter: Parameter) -> Hyperparameter[Any, Any]:
-    """Convert a parameter whose values are any objects, and check that they come out the same."""
+    """Convert a parameter whose values are any objects, and check that they come back unchanged."""
     values = list(parameter.values())
     for position, value in enumerate(values):
         for other in values[:position]:
@@ -190,7 +190,7 @@ def _to_condition(
         condition = waiting.pop(0)
         if condition not in needed:
             needed.append(condition)
-            if several:  # ConfigSpace then looks at parents before it knows whether they are active
+            if several:  # ConfigSpace checks parents before it knows whether they are active.
                 waiting.extend(space[condition.parent].conditions)
     literals: list[ConditionLike] = []
     for condition in needed:
@@ -263,7 +263,8 @@ def from_configspace(space: ConfigSpace.ConfigurationSpace) -> SearchSpace:
     original = (space.meta or {}).get(_META_KEY)
     if original is not None:
         remembered = SearchSpace.from_dict(original)
-        # By text, because two equal ConfigurationSpaces of tuples and lists are not `==`.
+        # Compare texts, because ConfigurationSpaces with choices that are tuples or lists are
+        # never `==`.
         if repr(to_configspace(remembered)) == repr(space):
             return remembered
     parameters = {name: _from_hyperparameter(each) for name, each in space.items()}
@@ -358,7 +359,8 @@ def _allowed_values(
 
 
 def _from_forbidden(clause: ForbiddenLike, parameters: Mapping[str, Parameter]) -> LinearConstraint:
-    # By type: the relations that forbid >= and <= derive from those that forbid > and <.
+    # Compare exact types, because the relations that forbid >= and <= are subclasses of those that
+    # forbid > and <.
     if not isinstance(clause, ForbiddenRelation) or type(clause) not in _SIGNS:
         raise UnsupportedSpaceError(
             f"{clause}: SearchSpace has no {type(clause).__name__}. Of the forbidden clauses it "

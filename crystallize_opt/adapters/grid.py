@@ -17,16 +17,17 @@ from crystallize_opt.trials.observation import Observation
 
 
 class GridOptimizer(SpaceOptimizer[None]):
-    """Goes through all points of the space in order, the last parameter changing fastest.
+    """Suggests all points of the space in order; the last parameter changes fastest.
 
     Args:
         space: A `SearchSpace`, or the mapping that builds one.
         objective: One objective, or several.
         constraints: Outcome constraints.
         seed: Accepted so that optimizers can be swapped in one line; a grid has no randomness.
-        levels: How many values a continuous `Float` (without `step`) gets, evenly spaced (evenly in
-            the logarithm where `log=True`), ends included; a number for all, or one per name.
-        duplicates: Whether to begin again at the end. If not, the search ends with
+        levels: How many values a continuous `Float` (without `step`) gets: evenly spaced, on a
+            logarithmic scale if `log=True`, including both ends. A number for all parameters, or a
+            mapping of names to numbers.
+        duplicates: Whether to start again after the last point. If not, the search ends with
             `SpaceExhausted`, and attached points are skipped.
 
     Example:
@@ -36,7 +37,7 @@ class GridOptimizer(SpaceOptimizer[None]):
     """
 
     capabilities = Capabilities(unique_points=True)
-    asks_in_a_row = None  # It skips what was attached or enqueued, to the end of the grid.
+    asks_in_a_row = None  # Skip any number of attached or enqueued points, to the grid's end.
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class GridOptimizer(SpaceOptimizer[None]):
         return None, params
 
     def _insert(self, params: Mapping[str, Any]) -> None:
-        """Grid search has no book of its own."""
+        """Grid search needs no handle."""
 
     def _learn(self, handle: None, observation: Observation) -> None:
         """Grid search learns nothing."""

@@ -30,9 +30,9 @@ class RandomOptimizer(SpaceOptimizer[None]):
         duplicates: Whether a point may be drawn again. If not, a finite space ends with
             `SpaceExhausted` when all of its points have been suggested or attached.
         sampler: A function `sampler(space, seed)` that returns a point, used instead of the uniform
-            distribution. It gets the space as you gave it and a seed for this draw; `random` and
-            numpy's global generator are seeded with it too, and put back afterwards. Without
-            `duplicates`, 50 repeats in a row end the search.
+            distribution. It receives the `space` argument and a seed for this draw. `random` and
+            numpy's global generator are also seeded with that seed, and restored afterwards.
+            Without `duplicates`, 50 repeats in a row end the search.
 
     Example:
         >>> optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0)
@@ -43,7 +43,7 @@ class RandomOptimizer(SpaceOptimizer[None]):
     """
 
     capabilities = Capabilities(unique_points=True)
-    asks_in_a_row = 50  # Repeats in a row; then the points that are left are drawn from.
+    asks_in_a_row = 50  # After 50 repeats in a row, draw from the points that are left.
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class RandomOptimizer(SpaceOptimizer[None]):
             return None, self.space.validate(self._sampler(self._given_space, seed))
 
     def _insert(self, params: Mapping[str, Any]) -> None:
-        """Random search has no book of its own."""
+        """Random search needs no handle."""
 
     def _learn(self, handle: None, observation: Observation) -> None:
         """Random search learns nothing."""

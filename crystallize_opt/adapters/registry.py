@@ -1,7 +1,7 @@
-"""Which optimizers there are: those of this package, and those that other packages register.
+"""Lists the optimizers of this package, and those that other packages register.
 
-Another package registers its optimizer by an entry point of the group `crystallize_opt.optimizers`,
-of the class' name and where it is. In its `pyproject.toml`:
+Another package registers its optimizer by an entry point in the group `crystallize_opt.optimizers`,
+which gives the name of the class and its location. In its `pyproject.toml`:
 
     [project.entry-points."crystallize_opt.optimizers"]
     MyOptimizer = "my_package.my_module:MyOptimizer"
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GROUP = "crystallize_opt.optimizers"
 """The entry point group in which other packages register their optimizers."""
 
-# Name of the class -> module here, which is also the name of its extra, and the libraries it needs.
+# Name of the class -> its module or package, also the name of its extra, and the libraries needed.
 OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AxOptimizer": ("ax", ("ax",)),
     "GridOptimizer": ("grid", ()),
@@ -36,16 +36,16 @@ OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AvailableOptimizer:
-    """What is known of an optimizer before anything of it is imported.
+    """An optimizer that has not been imported yet.
 
     Attributes:
-        name: The name of its class; of a plug-in, the name it is registered by.
-        origin: The distribution it comes from, such as `crystallize-opt`.
-        target: Where the class is: `"module:Class"`.
-        installed: Whether everything that it is known to need can be found. A library that is
-            found may still be broken: only `load()` shows that.
+        name: The name of the class; for a plug-in, the name of its entry point.
+        origin: The distribution that provides the optimizer, such as `crystallize-opt`.
+        target: The location of the class: `"module:Class"`.
+        installed: Whether all libraries that the optimizer is known to need can be found. A library
+            that is found may still be broken: only `load()` shows that.
         reason: What is missing, or None.
-        install: The command that installs what is missing, or None where there is none.
+        install: The command that installs what is missing, or None if there is none.
     """
 
     name: str
@@ -59,10 +59,10 @@ class AvailableOptimizer:
         """Import and return the class.
 
         Raises:
-            MissingExtraError: It is not installed; the message says what is missing.
-            ImportError: A library is there, but broken: its own error.
+            MissingExtraError: A library is not installed; the message says which one.
+            ImportError: A library is installed but broken; this is its own error.
             AttributeError: The module has no such class.
-            TypeError: What is registered is no class with `ask`, `tell` and `get_best_treatment`.
+            TypeError: The object is not a class with `ask`, `tell` and `get_best_treatment`.
         """
         if self.origin == PACKAGE:
             return load_ours(self.name)
@@ -87,7 +87,7 @@ def load_ours(name: str) -> type[BaseOptimizer]:
     """Import and return an optimizer of this package.
 
     Raises:
-        MissingExtraError: Its library is not installed; the message holds the command that installs
+        MissingExtraError: The library is not installed; the message has the command that installs
             it.
     """
     module, _ = OPTIMIZERS[name]
@@ -98,13 +98,13 @@ def load_ours(name: str) -> type[BaseOptimizer]:
 
 
 def available_optimizers() -> dict[str, AvailableOptimizer]:
-    """Return every optimizer there is, by name: what is installed, what is missing, and why.
+    """Return every optimizer by name, with what is missing if it is not installed.
 
-    Nothing is imported for it, neither a library nor a plug-in.
+    The function imports neither libraries nor plug-ins.
 
     Returns:
-        This package's optimizers, then those that other packages register, each by name. No plug-in
-        takes a name that is taken: it is then found under `"Name (its distribution)"`.
+        This package's optimizers, then those that other packages register. A plug-in whose name is
+        already taken is listed as `"Name (its distribution)"`.
 
     Example:
         >>> random = available_optimizers()["RandomOptimizer"]
@@ -132,7 +132,7 @@ def _ours(name: str) -> AvailableOptimizer:
 
 
 def _plugins() -> Iterator[AvailableOptimizer]:
-    from importlib.metadata import entry_points  # Slow to import, and seldom needed.
+    from importlib.metadata import entry_points  # Not at the top: slow to import, seldom needed.
 
     try:
         points = entry_points(group=GROUP)
@@ -158,7 +158,7 @@ def _plugins() -> Iterator[AvailableOptimizer]:
 
 
 def _why_not(point: EntryPoint, origin: str) -> str | None:
-    """Return why a plug-in cannot be loaded, as far as can be told without importing it."""
+    """Return why a plug-in cannot be loaded, if that is known without importing it."""
     module, _, attribute = point.value.partition("[")[0].partition(":")
     names = [*module.split("."), *attribute.split(".")]
     if not all(name.strip().isidentifier() for name in names):

@@ -11,10 +11,10 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class BaseOptimizer(ABC):
-    """The ask/tell protocol. A subclass with just these three methods runs everywhere.
+    """The ask/tell protocol. A subclass needs just these three methods to run an experiment.
 
     Args:
-        objective: What to optimize; kept as `.objective`.
+        objective: The objective, or several; kept as `.objective`.
 
     Example:
         >>> class Fixed(BaseOptimizer):
@@ -33,16 +33,17 @@ class BaseOptimizer(ABC):
 
     @abstractmethod
     def ask(self) -> list[Treatment]:
-        """Suggest the next treatment, in a list. May be a coroutine function."""
+        """Return a list with the next treatment. May be a coroutine function."""
 
     @abstractmethod
     def tell(self, objective_values: Mapping[str, float]) -> None:
-        """Learn what came of a treatment. May be a coroutine function.
+        """Learn the outcome of a treatment. May be a coroutine function.
 
         Args:
-            objective_values: Metric name to its mean over the replicates: an `Observation`. In an
-                optimizer that is no `SpaceOptimizer`, a failed trial has the infinity that loses
-                (`inf` to minimize), so that every ask is followed by a tell.
+            objective_values: An `Observation`: metric name to its mean over the replicates. For an
+                optimizer that is not a `SpaceOptimizer`, every objective of a failed trial is
+                infinite (`inf` to minimize, `-inf` to maximize), so every ask is followed by a
+                tell.
         """
 
     @abstractmethod

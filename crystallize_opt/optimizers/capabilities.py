@@ -1,4 +1,4 @@
-"""What an optimizer can do, as data."""
+"""Declarations of what an optimizer can do, and the refusal of anything else."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from crystallize_opt.trials.objective import Objective
 class Capabilities:
     """What an optimizer can do, as data: the conformance suite and the docs' table read it.
 
-    Every optimizer takes several pending asks and tells in any order. What it declares False, or
-    does not name, it refuses when it is built, or does without, as the attribute says.
+    Every optimizer supports several pending treatments and tells in any order. Each attribute says
+    what the optimizer does without the capability: it refuses a space or objective when it is
+    built, or ignores some information.
 
     Attributes:
         parameters: The kinds of parameters it takes, with `log` and `step`. It refuses others.
         conditions: Takes parameters with conditions. If not, it refuses them.
         linear_constraints: Takes linear constraints between parameters. If not, it refuses them.
         several_objectives: Takes several objectives. If not, it refuses them.
-        outcome_constraints: Learns from outcome constraints. If not, they only decide what is best.
-        standard_errors: Learns from the standard error of a mean over replicates. If not, the mean
-            is told alone.
+        outcome_constraints: Learns from outcome constraints. If not, they only decide which trial
+            is best.
+        standard_errors: Learns from the standard error of a mean over replicates. If not, it learns
+            from the mean only.
         pruning: May end a trial between its replicates.
-        pending: Knows of pending treatments, and suggests something else. If not, it may suggest
-            points close to them.
+        pending: Takes pending treatments into account. If not, it may suggest points close to them.
         joint_batches: `ask(n)` chooses the n points jointly. If not, one after the other.
         unique_points: Suggests every point of a finite space once, then raises `SpaceExhausted`.
     """
@@ -50,12 +51,12 @@ class Capabilities:
 def refuse_unsupported(
     who: str, can: Capabilities, space: SearchSpace, objectives: Sequence[Objective]
 ) -> None:
-    """Refuse what an optimizer does not declare that it takes.
+    """Refuse a space or objectives that the optimizer's capabilities do not cover.
 
     Raises:
         UnsupportedSpaceError: The space has a parameter, a condition or a linear constraint that
             the optimizer cannot take; the message names it.
-        ObjectiveError: There are several objectives.
+        ObjectiveError: There are several objectives, and the optimizer takes one.
     """
     others = "RandomOptimizer, GridOptimizer and OptunaOptimizer can."
     for name, parameter in space.items():

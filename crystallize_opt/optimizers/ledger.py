@@ -1,4 +1,4 @@
-"""The book that every optimizer over a search space keeps: what was asked, told and attached."""
+"""The ledger of an optimizer over a search space: its asks, tells, attached and pending trials."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Pending(NamedTuple):
-    """A treatment that was asked for and not told, and the backend's own handle of it."""
+    """A treatment that was asked for and not yet told, with the backend's handle."""
 
     treatment: Treatment
     handle: Any
 
 
 class Ledger:
-    """Names of trials, pending treatments, observations, and every call in order.
+    """Keeps the names of trials, pending treatments, observations, and every call in order.
 
     Args:
         space: The search space.
@@ -34,8 +34,8 @@ class Ledger:
     Attributes:
         calls: Every ask, enqueue, report, tell and attach, in order.
         pending: The pending treatments, by name, in order.
-        observations: Everything that was told or attached, in order.
-        enqueued: Points that are to be suggested first, in order.
+        observations: Every observation that was told or attached, in order.
+        enqueued: The points to suggest first, in order.
         best: The best trial so far.
     """
 
@@ -49,11 +49,11 @@ class Ledger:
         self._criterion = criterion
         self._count = 0
         self._attached_names: set[str] = set()
-        self._replicates: dict[str, int] = {}  # So many were reported of a pending treatment.
+        self._replicates: dict[str, int] = {}  # Pending treatment -> number of reported replicates.
 
     def add(self, params: Mapping[str, Any], handle: Any) -> Treatment:
         """Name a suggestion, and return it as a pending treatment."""
-        # No trial has this name, not even one that was attached.
+        # Skip names of attached trials: a name stands for one trial only.
         while (name := f"trial_{self._count}") in self._attached_names:
             self._count += 1
         self._count += 1
@@ -62,21 +62,21 @@ class Ledger:
         return treatment
 
     def asked(self, treatments: list[Treatment]) -> None:
-        """Note a call of `ask`."""
+        """Record a call of `ask`."""
         self.calls.append(Asked(tuple(treatments)))
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Note points that are to be suggested first.
+        """Record points to suggest first.
 
         Raises:
-            InvalidParametersError: One is no part of a point of the space; then none is noted.
+            InvalidParametersError: One is not a part of a point of the space; none is recorded.
         """
         for params in [_part(self._space, point) for point in points]:
             self.enqueued.append(params)
             self.calls.append(Enqueued(params))
 
     def reported(self, report: Reported) -> None:
-        """Note that one replicate of a pending treatment was reported."""
+        """Record the report of one replicate of a pending treatment."""
         self.calls.append(report)
         self._replicates[report.name] = report.replicate + 1
 
@@ -86,19 +86,19 @@ class Ledger:
         handle: Any,
         observation: Observation,
     ) -> None:
-        """Report the replicates that were not: the last one, and all of a trial that is attached.
+        """Report the replicates not yet reported: the last one, or all of an attached trial.
 
         Args:
             report: The backend's `_report`.
             handle: The backend's handle of the trial.
-            observation: What came of the trial.
+            observation: The trial's outcome.
         """
         known = self._replicates.pop(observation.treatment.name, 0)
         for replicate in observation.replicates[known:]:
             report(handle, replicate.index, replicate)
 
     def canonical(self, observation: Observation) -> Observation:
-        """Return an observation of a trial that was not asked for, ready to be attached.
+        """Return the observation of a trial that was not asked for, with canonical parameters.
 
         Raises:
             InvalidParametersError: Its parameters are not a point of the space.
@@ -111,14 +111,14 @@ class Ledger:
         return observation.checked(self._criterion.metrics)
 
     def told(self, observation: Observation) -> None:
-        """Note that a pending treatment was told."""
+        """Record the outcome of a pending treatment."""
         del self.pending[observation.treatment.name]
         self.calls.append(Told(observation))
         self.observations.append(observation)
         self.best.add(observation)
 
     def attached(self, observation: Observation) -> None:
-        """Note that a trial was attached."""
+        """Record an attached trial."""
         self._count += 1
         self._attached_names.add(observation.treatment.name)
         self.calls.append(Attached(observation))
@@ -126,10 +126,11 @@ class Ledger:
         self.best.add(observation)
 
     def find(self, treatment: Treatment) -> Pending:
-        """Return the entry of a pending treatment, which may have been to another process.
+        """Return the entry of a pending treatment, which may be a copy from another process.
 
         Raises:
-            TellError: It was told before, was never asked for, or has other parameters.
+            TellError: The treatment was already told, was never asked for, or has other parameters
+                than the pending treatment of its name.
         """
         pending = self.pending.get(treatment.name)
         if pending is None:
@@ -151,7 +152,7 @@ class Ledger:
         """Return the observation that a plain mapping stands for.
 
         Raises:
-            TellError: It is no mapping, or none or several treatments are pending.
+            TellError: `told` is not a mapping, or none or several treatments are pending.
             UnknownMetricError: A required metric is missing.
         """
         required = self._criterion.metrics
@@ -175,13 +176,13 @@ class Ledger:
         (pending,) = self.pending.values()
         metrics = dict(told)
         for name, value in told.items():
-            # What is no number at all stays as it is: `checked` then names it.
+            # Keep a value that is not a number: the error of `checked` then names it.
             if type(value) is not float and (number := as_number(value)) is not None:
                 metrics[name] = number
         return Observation(pending.treatment, metrics)
 
     def same(self, one: Treatment, other: Treatment) -> bool:
-        """Whether two treatments are the same point; of choices, equal ones are the same."""
+        """Whether two treatments are the same point; equal choices count as the same."""
         try:
             keys = [self._space.key(self._space.validate(each.params)) for each in (one, other)]
         except InvalidParametersError:
@@ -203,25 +204,23 @@ class Ledger:
 
 
 class Measured:
-    """The extremes of what was measured: the worst stands for trials that failed.
-
-    Only completed trials count.
+    """The extremes of the measured values of completed trials; the worst stand for failed trials.
 
     Args:
         criterion: The objectives and constraints.
 
     Attributes:
-        worst: Of each objective's metric, the observation with the highest cost.
-        most_violating: Of each constrained metric, the observation that violates its constraints
+        worst: For each objective's metric, the observation with the highest cost.
+        most_violating: For each constrained metric, the observation that violates the constraints
             most.
-        costs: Of each objective the lowest and the highest cost; empty before a trial completed.
+        costs: For each objective, the lowest and the highest cost; empty until a trial completes.
     """
 
     def __init__(self, criterion: Criterion) -> None:
         self.worst: dict[str, Observation] = {}
         self.most_violating: dict[str, Observation] = {}
         self.costs: list[tuple[float, float]] = []
-        # Metric and sign of each objective: looked up once, not for every trial.
+        # The metric and sign of each objective, looked up once instead of for every trial.
         self._objectives = [(each.metric, each.sign) for each in criterion.objectives]
         self._constraints: dict[str, list[Constraint]] = {}
         for constraint in criterion.constraints:
@@ -232,12 +231,12 @@ class Measured:
     def teach(
         self, learn: Callable[[Any, Observation], None], handle: Any, observation: Observation
     ) -> None:
-        """Tell a backend of a trial, and then correct what the trial has changed.
+        """Report a trial to a backend; if an extreme has changed, correct its failed trials.
 
         Args:
             learn: The backend's `_learn`.
             handle: The backend's handle of the trial.
-            observation: What came of the trial.
+            observation: The trial's outcome.
         """
         changed = observation.status is Status.COMPLETED and self._add(observation)
         learn(handle, observation)
@@ -245,11 +244,11 @@ class Measured:
             correct()
 
     def when_changed(self, correct: Callable[[], None]) -> None:
-        """Call `correct` whenever an extreme has changed: for failures that are told by one."""
+        """Call `correct` after each change of an extreme, to report failed trials again."""
         self._corrections.append(correct)
 
     def _add(self, observation: Observation) -> bool:
-        """Take a completed trial into account; return whether an extreme has changed."""
+        """Add a trial if it completed; return whether an extreme has changed."""
         changed = False
         if not self.costs:
             self.costs = [(math.inf, -math.inf)] * len(self._objectives)
@@ -271,14 +270,14 @@ class Measured:
 
     @property
     def worst_values(self) -> list[float]:
-        """Of each objective the worst value; empty before a trial completed."""
+        """The worst value of each objective; empty until a trial completes."""
         return [
             sign * high for (_, sign), (_, high) in zip(self._objectives, self.costs, strict=False)
         ]
 
 
 def _part(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return some parameters of a point in canonical form, in the space's order."""
+    """Return the given parameters of a point in canonical form, in the space's order."""
     if not isinstance(given, Mapping):
         raise InvalidParametersError(f"enqueue() takes mappings of names to values, not {given!r}.")
     if unknown := [name for name in given if name not in space]:

@@ -1,6 +1,7 @@
-"""Drives an optimizer that knows only the ask/tell protocol, as a `SpaceOptimizer` is driven.
+"""Drives a plain optimizer, which knows only the ask/tell protocol, like a `SpaceOptimizer`.
 
-Here alone is asked whether an optimizer is one of this package's: `driven` wraps every other one.
+Only this module distinguishes the two: `driven` wraps every optimizer that is not a
+`SpaceOptimizer`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _NEEDED = ("ask", "tell", "get_best_treatment", "objective")
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """A treatment that was asked for and not told yet, and what came of it."""
+    """A treatment that was asked for and not yet told, and its outcome once it has finished."""
 
     treatment: Treatment
     observation: Observation | None = None
@@ -44,9 +45,10 @@ class _Turn:
 class PlainDriver:
     """Drives an object with `ask`, `tell`, `get_best_treatment` and `objective`.
 
-    Such an optimizer knows neither statuses nor pending trials. It is asked again only when it has
-    been told all it has suggested, and told in the order in which it suggested, whatever the order
-    in which the trials finish. Its methods may be coroutine functions.
+    Such an optimizer knows neither statuses nor pending trials. The driver asks again only after it
+    has told the optimizer the outcome of every suggestion, and tells outcomes in the order of the
+    suggestions, even if trials finish in another order. The optimizer's methods may be coroutine
+    functions.
 
     Args:
         optimizer: The optimizer.
@@ -55,7 +57,7 @@ class PlainDriver:
         optimizer: The optimizer.
         criterion: What makes a trial the best.
         required_metrics: The metrics a completed trial has.
-        observations: What the optimizer was told, in order.
+        observations: The observations that the optimizer was told, in order.
         calls: Every ask and tell, in order.
 
     Raises:
@@ -86,21 +88,21 @@ class PlainDriver:
 
     @property
     def held(self) -> list[Observation]:
-        """What has finished, and is told when all that was suggested before has finished."""
+        """The finished trials that wait for trials suggested before them, in order."""
         return [turn.observation for turn in self._turns if turn.observation is not None]
 
     @property
     def history(self) -> History:
-        """What the optimizer was told."""
+        """The observations that the optimizer was told."""
         from crystallize_opt.history.history import History
 
         return History(list(self.observations), self.criterion.objectives, pending=self.pending)
 
     async def ask(self, n: int = 1) -> list[Treatment]:
-        """Ask the optimizer; it decides how many treatments it suggests at once.
+        """Ask the optimizer, which decides how many treatments it suggests at once.
 
         Raises:
-            TypeError: It suggests something else than a list of treatments.
+            TypeError: The optimizer returns something other than a list of treatments.
         """
         asked = await resolve(self.optimizer.ask())
         is_sequence = isinstance(asked, (list, tuple)) and asked
@@ -112,10 +114,10 @@ class PlainDriver:
         return treatments
 
     async def tell(self, observation: Observation) -> list[Observation]:
-        """Tell the optimizer of a trial as soon as it is this trial's turn.
+        """Tell the optimizer the outcome of a trial once all earlier suggestions have been told.
 
         Returns:
-            What the optimizer has now been told, in order.
+            The observations that this call told the optimizer, in order.
 
         Raises:
             TellError: The trial is not pending.
@@ -141,8 +143,8 @@ class PlainDriver:
         """Return the optimizer's best treatment.
 
         Raises:
-            NoCompletedTrialError: No trial completed; the optimizer, which knows no failures, might
-                call a failed one the best.
+            NoCompletedTrialError: No trial completed. (The optimizer, which knows no failures,
+                might return a failed trial.)
         """
         if not self._has_value:
             cause = ""
@@ -161,15 +163,15 @@ class PlainDriver:
         versions: Mapping[str, str] | None = None,
         state: SavedState | None = None,
     ) -> None:
-        """Ask and tell a fresh optimizer as was recorded, comparing its suggestions.
+        """Repeat recorded asks and tells on a fresh optimizer, and compare its suggestions.
 
         Args:
-            events: What was recorded. A trial that is told there has finished.
+            events: The recorded events. A trial that is told there has finished.
             versions: Not used: a plain optimizer names no libraries.
             state: Not used: a plain optimizer has no state to restore.
 
         Raises:
-            ReplayDiverged: The optimizer suggests something else.
+            ReplayDiverged: A suggestion differs from the recorded one.
         """
         now: dict[int, Treatment] = {}
         for event in events:
@@ -188,10 +190,10 @@ class PlainDriver:
                 await self.tell(dataclasses.replace(event.observation, treatment=treatment))
 
     def _in_plain_words(self, observation: Observation) -> Observation:
-        """Return an observation with just the objectives' metrics.
+        """Return an observation with the objectives' metrics only.
 
-        A trial that did not complete has the infinity that loses, so that the optimizer hears of it
-        and never chooses it.
+        For a trial that did not complete they are infinite on the worse side, so the optimizer
+        learns of the trial but never chooses it.
         """
         completed = observation.status is Status.COMPLETED
         metrics = {
@@ -202,11 +204,11 @@ class PlainDriver:
 
 
 Driven = SpaceOptimizer[Any] | PlainDriver
-"""What a search drives."""
+"""An optimizer that a search can drive."""
 
 
 def driven(optimizer: Any) -> Driven:
-    """Return what a search drives: a `SpaceOptimizer` itself, any other optimizer in a driver.
+    """Return a `SpaceOptimizer` itself, and any other optimizer wrapped in a `PlainDriver`.
 
     Raises:
         TypeError: The optimizer lacks a method.
@@ -234,7 +236,7 @@ def hears_replicates(optimizer: Driven) -> bool:
 
 
 def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:
-    """Return the objectives of an optimizer, which may use a class of its own for them."""
+    """Return the objectives of an optimizer, which may use its own class for them."""
     objective = optimizer.objective
     several = objective if isinstance(objective, (list, tuple)) else (objective,)
     for each in several:

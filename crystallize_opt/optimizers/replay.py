@@ -1,4 +1,4 @@
-"""Going through a recorded order of asks and tells again."""
+"""Replays recorded asks and tells on a fresh optimizer."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from crystallize_opt.trials.treatment import Treatment
 
 @runtime_checkable
 class SavesState(Protocol):
-    """An optimizer that can take its own suggestions more cheaply than it makes them again.
+    """An optimizer whose state can be saved, so that a replay need not repeat every suggestion.
 
     A stored run keeps the state before some of the asks. A replay inserts the suggestions before
-    such an ask, restores the state, and makes only the later suggestions again.
+    such an ask, restores the state, and repeats only the later asks.
     """
 
     def saved_state(self) -> str | None:
-        """Return what the next suggestion depends on besides the calls before it, as JSON.
+        """Return, as JSON, the state on which the next suggestion depends besides earlier calls.
 
-        None where that cannot be said: all asks are then replayed.
+        Return None if that state is not known: a replay then repeats every ask.
         """
 
     def restore_state(self, state: str) -> None:
-        """Put back what `saved_state` returned."""
+        """Restore a state that `saved_state` returned."""
 
 
 class Replayed(Backend, Protocol):
-    """What a replay needs of a `SpaceOptimizer`; see there."""
+    """The methods of `SpaceOptimizer` that a replay uses."""
 
     ledger: Ledger
 
@@ -61,7 +61,7 @@ def replay(
     versions: Mapping[str, str] | None,
     state: SavedState | None,
 ) -> None:
-    """Go through a recorded order of asks and tells: see `SpaceOptimizer.replay`."""
+    """Repeat recorded calls on an optimizer: see `SpaceOptimizer.replay`."""
     asks = 0
     for event in events:
         if isinstance(event, Asked):
@@ -93,7 +93,7 @@ def _pending(optimizer: Replayed, name: str) -> Treatment:
 
 
 def _repeat(optimizer: Replayed, proposals: Proposals, event: Asked) -> None:
-    """Repeat an ask without the backend's choice of the points."""
+    """Repeat an ask with the recorded points: the backend does not choose them."""
     treatments = []
     for recorded in event.treatments:
         handle = proposals.repeat(optimizer, recorded.params)
@@ -102,7 +102,7 @@ def _repeat(optimizer: Replayed, proposals: Proposals, event: Asked) -> None:
 
 
 def _ask_again(optimizer: Replayed, event: Asked, versions: Mapping[str, str] | None) -> None:
-    """Repeat an ask, and prove its suggestions equal to the recorded ones."""
+    """Repeat an ask, and check that its suggestions equal the recorded ones."""
     try:
         asked = optimizer.ask(len(event.treatments))
     except SpaceExhausted:

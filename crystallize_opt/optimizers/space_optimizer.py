@@ -37,57 +37,58 @@ Handle = TypeVar("Handle")
 class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     """The base of all optimizers over a `SearchSpace`.
 
-    It keeps the ledger, asks the backend again where a suggestion cannot be tried, and knows the
-    best. A backend supplies `_suggest`, `_insert` and `_learn`, and `_drop` where it has handles.
+    The base keeps the ledger, asks the backend again if a suggestion may not be tried, and finds
+    the best trial. A backend supplies `_suggest`, `_insert` and `_learn`, and `_drop` if it must
+    know which suggestions were discarded.
 
     Args:
         space: A `SearchSpace`, or the mapping that builds one.
         objective: One objective, or several for a multi-objective search.
         constraints: Outcome constraints. A trial that violates one is never the best.
         seed: The seed of all random choices, at least 0 and less than 2**32; None for a random one.
-        settings: The other arguments of the backend by name, by which a stored run recognizes the
-            optimizer.
-        capabilities: What was built, where it differs from the class' `capabilities`.
+        settings: The backend's other arguments, by name. A stored run is resumed exactly only by an
+            optimizer with the same settings.
+        capabilities: The capabilities of this instance, if they differ from those of the class.
         repeats: Whether a point may be suggested again: `"allowed"`, `"not pending"` (not while it
             is pending) or `"never"`. Unless allowed, a finite space ends with `SpaceExhausted`.
-        gives_up: Where given, the search ends with this message after too many suggestions that
-            are dropped, and no random point takes their place.
+        gives_up: If given: after too many discarded suggestions in a row, end the search with this
+            message, instead of suggesting a random point.
         fidelity: The name of the parameter that is the fidelity of a trial: the best trial is one
             of the highest fidelity.
 
     Attributes:
         space: The search space.
-        objective: The objective as it was given.
+        objective: The `objective` argument.
         objectives: The objectives, always as a tuple.
         constraints: The outcome constraints.
         criterion: What makes a trial the best.
-        seed: The seed as it was given.
+        seed: The `seed` argument.
         required_metrics: The metrics of objectives and constraints: a completed trial has them all.
-        settings: The other arguments, as plain data.
-        ledger: What was asked, told and attached.
+        settings: The backend's other arguments, as plain data.
+        ledger: The asks, tells, attached and pending trials.
         calls: Every ask, enqueue, report, tell and attach, in order.
-        measured: The extremes of what was measured. A backend that needs a value for a failed trial
-            takes the worst.
+        measured: The extremes of the measured values. A backend that needs a value for a failed
+            trial takes the worst.
 
     Raises:
-        UnsupportedSpaceError: The space has something that `capabilities` does not declare.
-        ObjectiveError: Several objectives are given to an optimizer that takes one.
+        UnsupportedSpaceError: `capabilities` does not cover something in the space.
+        ObjectiveError: There are several objectives, and the optimizer takes one.
     """
 
     libraries: tuple[str, ...] = ()
-    """The names of the distributions a backend needs, for `.versions`."""
+    """The distributions that the backend needs; their versions are in `.versions`."""
 
     capabilities: Capabilities = Capabilities()
-    """What this optimizer can do. An instance may differ from its class: see its own."""
+    """What this optimizer can do. An instance's capabilities may differ from those of its class."""
 
     may_use_global_random_state: bool = True
-    """Whether a backend might draw from `random` or numpy's global generator.
+    """Whether the backend might draw from `random` or numpy's global generator.
 
-    Where it surely does not, the loop saves the time of putting them back before each call.
+    If it never does, set this to False: the loop then need not restore them before each call.
     """
 
     asks_in_a_row: ClassVar[int | None] = 20
-    """How many suggestions in a row may be dropped before a random point takes their place."""
+    """How many suggestions in a row are discarded before a random point takes their place."""
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.seed = None if seed is None else checked_seed(seed)
         self.criterion = Criterion(self.objectives, self.constraints, fidelity)
         self.required_metrics = self.criterion.metrics
-        # At once, because an argument may change later: a sampler that has been used.
+        # Describe the arguments now, because some, such as a sampler, change when they are used.
         self.settings = {name: describe(value) for name, value in (settings or {}).items()}
         self.capabilities = dataclasses.replace(
             capabilities or self.capabilities,
@@ -135,18 +136,18 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
     @abstractmethod
     def _suggest(self) -> tuple[Handle, dict[str, Any]] | None:
-        """Return the next suggestion: the backend's own handle, and the active parameters.
+        """Return the next suggestion: a handle that the backend defines, and active parameters.
 
         Returns:
-            None where the backend has no suggestion: a random point takes its place.
+            The suggestion, or None if the backend has none: a random point takes its place.
 
         Raises:
-            SpaceExhausted: The backend is at the end of the search, a grid for example.
+            SpaceExhausted: The backend has no points left, for example at the end of a grid.
         """
 
     @abstractmethod
     def _insert(self, params: Mapping[str, Any]) -> Handle:
-        """Take a point that the backend did not suggest; return its handle for `_learn`.
+        """Accept a point that the backend did not suggest; return its handle for `_learn`.
 
         Args:
             params: The active parameters of a point, in canonical form and in the space's order.
@@ -154,43 +155,43 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
     @abstractmethod
     def _learn(self, handle: Handle, observation: Observation) -> None:
-        """Tell the backend what came of a point, whether suggested or inserted.
+        """Report the outcome of a suggested or inserted point to the backend.
 
         Args:
-            handle: What `_suggest` or `_insert` returned.
-            observation: Where its status is COMPLETED, every objective and constraint metric is a
-                finite float.
+            handle: The handle from `_suggest` or `_insert`.
+            observation: The outcome. If its status is COMPLETED, the metrics of all objectives and
+                constraints are finite floats.
         """
 
     def _drop(self, handle: Handle, why: Dropped) -> None:
-        """Tell the backend that one of its suggestions is not tried, and asked for no outcome.
+        """Tell the backend that one of its suggestions was discarded and will have no outcome.
 
         Args:
-            handle: What `_suggest` returned.
+            handle: The handle from `_suggest`.
             why: Whether the point violates a linear constraint or was suggested before.
         """
 
     def _complete(self, params: Mapping[str, Any]) -> tuple[Handle, dict[str, Any]]:
-        """Suggest a point that has some given values. By default the rest is drawn at random.
+        """Suggest a point with the given values. By default the rest is drawn at random.
 
         Args:
             params: Some or all of the active parameters, in canonical form.
         """
         try:
             point = self.space.validate(params)
-        except InvalidParametersError:  # A part of a point.
+        except InvalidParametersError:  # Only a part of a point was given.
             point = self.space.validate(self.space.fixed(params).sample(self._rng))
         return self._insert(point), point
 
     def _report(self, handle: Handle, replicate: int, metrics: Mapping[str, float]) -> bool:
-        """Tell the backend of one finished replicate; return whether it would end the trial here.
+        """Report one finished replicate to the backend; return whether it would prune the trial.
 
-        Called only where `capabilities.pruning`.
+        Called only if `capabilities.pruning` is true.
 
         Args:
-            handle: What `_suggest` or `_insert` returned.
+            handle: The handle from `_suggest` or `_insert`.
             replicate: The replicate's index, from 0, in order.
-            metrics: Its metrics.
+            metrics: The replicate's metrics.
         """
         return False
 
@@ -203,7 +204,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             `n` treatments; fewer where a finite space ends within the batch.
 
         Raises:
-            SpaceExhausted: A finite space has been used up.
+            SpaceExhausted: No point is left to suggest.
         """
         n = 1 if n == 1 else whole_number("The number of treatments to ask for", n)
         treatments: list[Treatment] = []
@@ -217,21 +218,21 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                     raise
                 treatments.append(self.ledger.add(params, handle))
         finally:
-            # Also where the backend raises within the batch: what is pending was asked for.
+            # If the backend raises within a batch, the treatments before stay pending: record them.
             if treatments:
                 self.ledger.asked(treatments)
         return treatments
 
     def enqueue(self, *points: Mapping[str, Any]) -> None:
-        """Have points suggested first, in this order, before the backend's own suggestions.
+        """Suggest these points first, in this order, before the backend's own suggestions.
 
         Args:
-            *points: Parameter names to values: of a whole point, or of some of its parameters (a
-                parameter with a condition needs its parents). The backend chooses the rest where it
-                can; else it is drawn at random.
+            *points: Mappings of parameter names to values, for a whole point or for some of its
+                parameters (a parameter with a condition needs its parents). The backend chooses the
+                other parameters if it can; otherwise they are drawn at random.
 
         Raises:
-            InvalidParametersError: A name or a value is not in the space. Then nothing is enqueued.
+            InvalidParametersError: A name or a value is not in the space; no point is enqueued.
 
         Example:
             >>> from crystallize_opt.adapters import RandomOptimizer
@@ -243,15 +244,15 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.ledger.enqueue(points)
 
     def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
-        """Take note of one finished replicate of a pending treatment, in order.
+        """Report one finished replicate of a pending treatment, so that the backend can prune it.
 
         Args:
             treatment: A pending treatment.
-            replicate: The replicate's index, from 0.
-            metrics: Its metrics.
+            replicate: The replicate's index, from 0; report replicates in order.
+            metrics: The replicate's metrics.
 
         Returns:
-            Whether the backend would end the trial here: its observation is then to be `PRUNED`.
+            Whether the backend would end the trial here. If so, tell it with the status `PRUNED`.
 
         Raises:
             TellError: The treatment is not pending.
@@ -263,19 +264,19 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         return prune
 
     def tell(self, objective_values: Mapping[str, float]) -> None:
-        """Learn what came of a pending treatment.
+        """Learn the outcome of a pending treatment.
 
-        A COMPLETED observation whose objective is nan, infinite, missing or no number is recorded,
-        and told to the backend, as INVALID.
+        A COMPLETED observation whose objective is nan, infinite, missing or not a number is
+        recorded as INVALID, and the backend learns it as a failure.
 
         Args:
-            objective_values: An `Observation`; or a plain mapping of metric to value, where exactly
-                one treatment is pending.
+            objective_values: An `Observation`; or, if exactly one treatment is pending, a plain
+                mapping of metric to value.
 
         Raises:
-            TellError: The treatment was told before or never asked for; or a plain mapping while
-                none or several treatments are pending.
-            UnknownMetricError: A plain mapping without an objective.
+            TellError: The treatment was already told or never asked for; or a plain mapping was
+                given while none or several treatments are pending.
+            UnknownMetricError: A plain mapping lacks a required metric.
         """
         if not isinstance(objective_values, Observation):
             objective_values = self.ledger.observation_of(objective_values)
@@ -292,19 +293,19 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         *,
         skip_outside: bool = False,
     ) -> int:
-        """Learn from trials this optimizer did not ask for: a warm start, or another backend's.
+        """Learn from trials this optimizer did not ask for, such as those of another backend.
 
         Args:
             observations: A `History`, or observations; or a DataFrame, or the path of a CSV file,
                 as `History.to_frame` makes them (the columns may also have the bare names of
                 parameters and metrics). The parameters must be points of the space.
-            skip_outside: Whether to leave out those that are not, instead of refusing all.
+            skip_outside: Whether to skip trials outside of the space, instead of refusing all.
 
         Returns:
-            How many were left out.
+            How many trials were skipped.
 
         Raises:
-            InvalidParametersError: One is not a point of the space; then none has been attached.
+            InvalidParametersError: A trial is not a point of the space; no trial was attached.
         """
         if (
             isinstance(observations, str)
@@ -341,25 +342,25 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         versions: Mapping[str, str] | None = None,
         state: SavedState | None = None,
     ) -> None:
-        """Go through a recorded order of asks and tells again, proving each suggestion equal.
+        """Repeat recorded calls, and check that each suggestion equals the recorded one.
 
-        A fresh optimizer with the same arguments is then where the recorded one was.
+        This brings a fresh optimizer with the same arguments to the state of the recorded one.
 
         Args:
             events: The `.events` of the recorded optimizer.
-            versions: Its `.versions`, for the message of the error.
-            state: What a stored run holds of an ask, where the backend has such a state
-                (`SavesState`). The backend then takes the suggestions before it as its own, and
-                only that ask and those after it are made again, and proved equal.
+            versions: The `.versions` of the recorded optimizer, for the error message.
+            state: The backend's state before an ask, from a stored run (see `SavesState`). The
+                backend accepts the suggestions before that ask without making them, and only that
+                ask and later ones are repeated and checked.
 
         Raises:
-            ReplayDiverged: A suggestion, or a wish to prune, differs from the recorded one.
+            ReplayDiverged: A suggestion, or a decision to prune, differs from the recorded one.
         """
         replay(self, self._proposals, events, versions, state)
 
     @property
     def events(self) -> list[Event]:
-        """Every ask, enqueue, report, tell and attach, in order: what `replay` takes."""
+        """Every ask, enqueue, report, tell and attach, in order; `replay` repeats them."""
         return list(self.ledger.calls)
 
     @property
@@ -374,12 +375,12 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
     @property
     def observations(self) -> list[Observation]:
-        """Everything that was told or attached, in order."""
+        """Every observation that was told or attached, in order."""
         return list(self.ledger.observations)
 
     @property
     def history(self) -> History:
-        """Everything that was told or attached, with its best, as a table, and to show."""
+        """Every observation that was told or attached, with the best trial and a table of all."""
         return History(
             self.observations,
             self.objectives,
@@ -390,13 +391,13 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         )
 
     def get_best_treatment(self) -> Treatment:
-        """Return the best treatment: of completed trials that satisfy the constraints.
+        """Return the treatment of the best completed trial that satisfies the constraints.
 
-        With several objectives: the one of `pareto_front()` that is closest to the best value of
+        With several objectives, that is the trial of `pareto_front()` closest to the best value of
         every objective, each scaled to its range over the front.
 
         Raises:
-            NoCompletedTrialError: There is none.
+            NoCompletedTrialError: No completed trial satisfies the constraints.
         """
         best = self.ledger.best.best
         if best is None:
@@ -406,6 +407,6 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     def pareto_front(self) -> list[Observation]:
         """Return the completed, feasible observations that no other one dominates, in order.
 
-        With one objective: the best one, and those equal to it.
+        With one objective: every observation with the best value.
         """
         return self.criterion.front(self.ledger.observations)

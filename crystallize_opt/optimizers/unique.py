@@ -1,7 +1,7 @@
-"""From a backend's suggestions to points that may be tried.
+"""Turns a backend's suggestions into points that may be tried.
 
-The one place that decides what happens where a backend suggests a point that violates a linear
-constraint or was suggested before, where it has no suggestion, and where a finite space ends.
+Only this module decides what happens if a backend suggests a point that violates a linear
+constraint or was suggested before, if it has no suggestion, and when a finite space ends.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Repeats = Literal["allowed", "not pending", "never"]
 
 
 class Dropped(enum.StrEnum):
-    """Why a suggestion is not tried."""
+    """Why a suggestion was discarded."""
 
     INFEASIBLE = "violates a linear constraint"
     REPEATED = "was suggested before"
 
 
 class Backend(Protocol):
-    """The hooks of `SpaceOptimizer` that make suggestions; see there."""
+    """The hooks of `SpaceOptimizer` that make suggestions."""
 
     def _suggest(self) -> tuple[Any, dict[str, Any]] | None: ...
 
@@ -45,14 +45,13 @@ class Proposals:
 
     Args:
         space: The search space.
-        ledger: Knows what is pending, and what was enqueued.
-        rng: Draws the points that the backend does not find.
+        ledger: Knows the pending trials and the enqueued points.
+        rng: Draws random points when the backend finds none.
         repeats: Whether a point may be suggested again.
-        asks_in_a_row: How many suggestions are dropped before a random point takes their place;
+        asks_in_a_row: How many suggestions are discarded before a random point takes their place;
             None: any number, until the backend raises `SpaceExhausted`.
-        gives_up: Where given, the search ends with this message, and no random point takes their
-            place.
-        apart_from: The name of a parameter that does not count where a finite space ends.
+        gives_up: If given, the search ends with this message instead of trying a random point.
+        apart_from: The name of a parameter to ignore when points are counted as suggested.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class Proposals:
             and not (self.repeats == "not pending" and self._ledger.pending)
         ):
             suggestion = backend._suggest()  # noqa: SLF001  (a hook of the same contract)
-            if suggestion is not None:  # the usual case: nothing to check
+            if suggestion is not None:  # The usual case, kept short: nothing has to be checked.
                 return suggestion
             return self._fall_back(backend)
         if unseen is not None and self._asks_in_a_row is not None:

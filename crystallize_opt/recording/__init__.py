@@ -1,4 +1,4 @@
-"""An optimizer that writes down what happens, and continues where it ended."""
+"""An optimizer that stores every call, and resumes where a stored run ended."""
 
 from typing import TYPE_CHECKING
 
@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordedOptimizer"]
 
-# Not at once: SQLite and JSON take longer to import than all of this package.
+# Imported on first use: SQLite and JSON take longer to import than the rest of the package.
 __getattr__ = lazy_names(__name__, {"RecordedOptimizer": "crystallize_opt.recording.recorder"})

@@ -1,4 +1,4 @@
-"""What decides what an optimizer suggests and a search measures, as plain data."""
+"""Describes, as plain data, everything that decides the suggestions and results of a search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Description = dict[str, Any]
 
 
 def describe_optimizer(optimizer: Driven) -> Description:
-    """Describe what an optimizer searches and optimizes, and the optimizer itself."""
+    """Describe an optimizer: its space, objectives, constraints, class, seed and settings."""
     criterion = optimizer.criterion
     description = {
         "space": None if optimizer.space is None else describe_space(optimizer.space),
@@ -35,7 +35,7 @@ def describe_optimizer(optimizer: Driven) -> Description:
 
 
 def describe_recipe(recipe: Recipe, replicates: int) -> Description:
-    """Describe what a trial runs."""
+    """Describe the experiment that a trial runs, and its number of replicates."""
     return {
         "replicates_per_trial": replicates,
         "experiment": {
@@ -51,11 +51,11 @@ def describe_recipe(recipe: Recipe, replicates: int) -> Description:
 
 
 def adopt_seed(recipe: Recipe, description: Mapping[str, Any]) -> None:
-    """Let a recipe whose seed was drawn at random use the seed of a stored run.
+    """Give a recipe whose seed was drawn at random the seed of a stored run.
 
     Args:
-        recipe: What is run; one with a seed of the user's stays as it is.
-        description: The description of the stored run; empty where the run is new.
+        recipe: The experiment's recipe; a seed that the user chose is kept.
+        description: The description of the stored run; empty if the run is new.
     """
     if "experiment" in description:
         for plugin in recipe.plugins:

@@ -1,7 +1,7 @@
-"""An optimizer that writes down what happens, and continues where a stored run ended.
+"""An optimizer that stores every call, and resumes where a stored run ended.
 
-The one book-keeper: the loop of a search is one of its users. Another may ask, let time pass, and
-tell in any order, also from another process after a crash.
+The loop of a search uses it. Other programs can use it to ask, wait, and tell in any order, also
+from another process after a crash.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 
 class RecordedOptimizer:
-    """Asks and tells an optimizer, and writes each call to a run before anyone acts on it.
+    """Asks and tells an optimizer, and stores each call in a run.
 
-    What is told is on disk before the optimizer hears of it, so that no finished trial is lost,
-    whenever this process dies. Call `resume` first, and `close` last. The methods that are
-    coroutines wait only for optimizers that have coroutines of their own.
+    An outcome is on disk before the optimizer is told, so no finished trial is lost if this process
+    dies. Call `resume` first, and `close` last. The coroutine methods wait only if the optimizer's
+    methods are coroutine functions.
 
     Args:
-        optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`. Used only
-            through this object as long as it is open, except for `attach` and `enqueue`.
-        storage: Where the run is stored; None for nowhere.
+        optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`. While this
+            object is open, call none of the optimizer's own methods except `attach` and `enqueue`.
+        storage: The storage of the run; None to store nothing.
 
     Attributes:
-        optimizer: What is asked and told: the optimizer, or a `PlainDriver` around a plain one.
+        optimizer: The optimizer, or a `PlainDriver` around it if it is not a `SpaceOptimizer`.
         criterion: What makes a trial the best.
         required_metrics: The metrics a completed trial has.
         hears_replicates: Whether the optimizer uses reports of single replicates.
-        asks_when_all_is_told: Whether the optimizer may be asked only when it has been told all
-            that it suggested before.
+        asks_when_all_is_told: Whether the optimizer may be asked only after every earlier
+            suggestion has been told.
 
     Raises:
         TypeError: The optimizer lacks a method.
         ObjectiveError: An objective has no metric, or no known direction.
         StorageError: The file cannot be read.
-        RunLocked: The run is being written.
+        RunLocked: Another process or search is writing the run.
 
     Example:
         >>> from crystallize_opt import Objective, Observation
@@ -71,19 +71,19 @@ class RecordedOptimizer:
 
     @property
     def stored_description(self) -> Mapping[str, Any]:
-        """What the stored run is a run of; empty where it is new, or nothing is stored."""
+        """The description of the stored run; empty if the run is new, or nothing is stored."""
         if self._log is None or not self._log.stored.segments:
             return {}
         return self._log.stored.segments[-1].description
 
     def describe(self, about: Mapping[str, Any]) -> None:
-        """Say what the run is of, besides the optimizer; call it before `resume`.
+        """Describe the run besides the optimizer; call this method before `resume`.
 
         Args:
-            about: Plain data: all else that decides what comes of a trial.
+            about: Plain data: everything else that decides the outcome of a trial.
 
         Raises:
-            RunChanged: The run is to be resumed exactly, and is one of something else.
+            RunChanged: The run is to be resumed exactly, but its description differs.
         """
         if self._log is not None:
             from crystallize_opt.recording.description import describe_optimizer
@@ -95,10 +95,10 @@ class RecordedOptimizer:
         """Begin the run, or bring the optimizer to where the stored run ended.
 
         Returns:
-            What was found in the run.
+            The trials found in the run.
 
         Raises:
-            ReplayDiverged: The optimizer suggests something else than it did.
+            ReplayDiverged: A suggestion of the optimizer differs from the stored one.
             UsageError: The optimizer has been used for something else before.
         """
         if self._log is None:
@@ -113,8 +113,8 @@ class RecordedOptimizer:
         """Ask for `n` treatments; a plain optimizer decides itself how many it suggests.
 
         Raises:
-            SpaceExhausted: A finite space has been used up.
-            TypeError: A plain optimizer suggests no list of treatments.
+            SpaceExhausted: No point is left to suggest.
+            TypeError: A plain optimizer returned something other than a list of treatments.
         """
         if self._log is not None:
             self._log.before_ask()
@@ -128,7 +128,7 @@ class RecordedOptimizer:
         """Report one finished replicate of a pending trial, in order.
 
         Returns:
-            Whether the optimizer would end the trial here: it is then to be told as `PRUNED`.
+            Whether the optimizer would end the trial here. If so, tell it with the status `PRUNED`.
         """
         if not self.hears_replicates:
             return False
@@ -138,22 +138,22 @@ class RecordedOptimizer:
         return prune
 
     def write(self, observation: Observation) -> bool:
-        """Write down what came of a trial; `tell` does so itself where this was not called.
+        """Store the outcome of a trial. `tell` stores it if this method was not called.
 
         Returns:
-            Whether it is on disk. An abandoned trial is not written: it stays pending in the run,
-            and is run again when the run is resumed.
+            Whether the outcome is on disk. An abandoned trial is not stored: it stays pending in
+            the run, and runs again when the run is resumed.
         """
         return self._log is not None and self._log.finished(
             observation.checked(self.required_metrics)
         )
 
     async def tell(self, observation: Observation) -> list[Observation]:
-        """Write down what came of a pending trial, and tell the optimizer.
+        """Store the outcome of a pending trial, and tell the optimizer.
 
         Returns:
-            What the optimizer has been told now: this observation. A plain optimizer is told in the
-            order in which it suggested, so that nothing, or several observations may be due.
+            The observations that this call told the optimizer: this one. A plain optimizer is told
+            in the order of its suggestions, so there may be none or several.
 
         Raises:
             TellError: The trial is not pending.
@@ -176,13 +176,13 @@ class RecordedOptimizer:
         return best if isinstance(best, Treatment) else await best
 
     def close(self) -> None:
-        """Let others write the run."""
+        """Release the run, so that another process or search can write it."""
         if self._log is not None:
             self._log.close()
 
 
 def _open(optimizer: Driven, storage: Storage) -> RunLog:
-    # Imported where something is stored: SQLite and JSON take a third of the package's import.
+    # Imported only if a run is stored: SQLite and JSON take a third of the package's import.
     from crystallize_opt.recording.run_log import RunLog
 
     return RunLog(optimizer, storage)

@@ -1,4 +1,4 @@
-"""How an optimizer is brought to where a stored run ended."""
+"""Brings an optimizer to where a stored run ended."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 async def resume(log: RunLog, optimizer: Driven, description: Mapping[str, Any]) -> Resumed:
-    """Begin a run, or bring its optimizer to where it ended.
+    """Begin a new run, or bring the optimizer to where the stored run ended.
 
     Args:
         log: The run.
         optimizer: The optimizer.
-        description: What the run is of.
+        description: The description of the optimizer and the experiment.
 
     Raises:
-        ReplayDiverged: The optimizer suggests something else than it did.
+        ReplayDiverged: A suggestion of the optimizer differs from the stored one.
         UsageError: The optimizer has been used for something else before.
     """
     versions = versions_of(optimizer.libraries)
@@ -40,7 +40,7 @@ async def resume(log: RunLog, optimizer: Driven, description: Mapping[str, Any])
     resumed = _found(log, optimizer)
     if log.stored.segments:
         logger.info(
-            "The run %r goes on: %d trials are finished, %d are run again.",
+            "The run %r continues: %d trials are finished, %d are run again.",
             log.stored.name,
             len(resumed.observations) + len(resumed.held),
             len(resumed.pending),
@@ -81,11 +81,11 @@ async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -
     rest = recorded[common:]
     if rest and own:
         raise _not_of_this_run(own[0])
-    # With other versions every suggestion is made again, to find the first that differs.
+    # With other versions, repeat every suggestion, to find the first one that differs.
     state = log.saved_state(recorded[:common]) if versions == last.versions else None
     try:
         replaying = optimizer.replay(rest, last.versions, state)
-        if replaying is not None:  # of a plain optimizer
+        if replaying is not None:  # A plain optimizer's replay is a coroutine.
             await replaying
     except ReplayDiverged as error:
         if not hasattr(optimizer, "attach"):
@@ -93,18 +93,18 @@ async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -
         if optimizer.seed is None:
             error.add_note(
                 "The optimizer was given no seed. Give it one, so that a run can be resumed "
-                "exactly; this one can go on with resume='attach'."
+                "exactly; this one can continue with resume='attach'."
             )
         else:
-            error.add_note("The run can go on with resume='attach', from its data.")
+            error.add_note("The run can continue from its data with resume='attach'.")
         raise
     log.resume(versions, own, _held(optimizer))
 
 
 def _common(log: RunLog, optimizer: Driven, recorded: Sequence[Event]) -> tuple[int, list[Event]]:
-    """Return how much of a recorded order the optimizer has behind it, and what else it has.
+    """Return how many of the recorded events the optimizer already has, and its other events.
 
-    A trial that was given up when a search ended is in no record, so that it is run again.
+    Abandoned trials are among the others: they are not stored, so that a resumed run repeats them.
     """
     position, own = 0, []
     for event in optimizer.calls:
@@ -137,7 +137,7 @@ def _same(log: RunLog, optimizer: Driven, one: Event, other: Event) -> bool:
 
 
 def _found(log: RunLog, optimizer: Driven) -> Resumed:
-    """Return what is of this run in the optimizer; not what it was asked for elsewhere."""
+    """Return the optimizer's trials that belong to this run, not those it was asked elsewhere."""
     stored = log.stored
     asked = [treatment.name for segment in stored.segments for treatment in segment.treatments]
     pending: list[tuple[Treatment, list[Replicate]]] = []
@@ -156,13 +156,13 @@ def _found(log: RunLog, optimizer: Driven) -> Resumed:
 
 
 def _held(optimizer: Driven) -> list[Observation]:
-    """Return what has finished, and is told when it is its turn: of a plain optimizer."""
+    """Return a plain optimizer's finished trials that wait for earlier suggestions."""
     held: list[Observation] = getattr(optimizer, "held", [])
     return held
 
 
 def _prune(log: RunLog, optimizer: Any, treatment: Treatment, done: Sequence[Replicate]) -> None:
-    """Finish a trial that was to be ended when the process died."""
+    """Finish a trial that the optimizer had decided to prune when the process died."""
     observation = Observation.of_replicates(treatment, done).checked(optimizer.required_metrics)
     if observation.status is Status.COMPLETED:
         observation = dataclasses.replace(observation, status=Status.PRUNED)
@@ -173,6 +173,6 @@ def _prune(log: RunLog, optimizer: Any, treatment: Treatment, done: Sequence[Rep
 
 def _not_of_this_run(event: Event) -> UsageError:
     return UsageError(
-        "The optimizer has been used for something that is not in the run, so it cannot go on with "
-        f"it: {event!r}. Build a fresh one, and call optimize() again."
+        "The optimizer has been used for something that is not in the run, so it cannot continue "
+        f"the run: {event!r}. Build a fresh one, and call optimize() again."
     )

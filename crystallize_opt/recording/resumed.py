@@ -1,4 +1,4 @@
-"""What is found in a run when it is resumed."""
+"""The trials found in a run when it is resumed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from crystallize_opt.trials.treatment import Treatment
 
 @dataclass
 class Resumed:
-    """What was found in a run.
+    """The trials found in a run.
 
     Attributes:
         count: How many trials have been asked for.
-        observations: What the optimizer has been told of them, in order.
-        held: What has finished and is not told yet, because a plain optimizer is told in order.
+        observations: The observations that the optimizer has been told, in order.
+        held: The finished trials of a plain optimizer that wait for earlier suggestions.
         pending: The trials that have not finished, in order, each with its replicates so far.
     """
 

@@ -1,4 +1,4 @@
-"""What an optimizer was asked and told, written to one run as it happens."""
+"""Writes an optimizer's asks and tells to a stored run as they happen."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 
 _STATE_EVERY = 8
-"""Save the optimizer's state every so many asks: a resume repeats at most so many suggestions."""
+"""Save the optimizer's state every 8 asks, so that a resume repeats at most 8."""
 
 
 class RunLog:
-    """Writes what happens to one optimizer to one run, which nobody else can write meanwhile.
+    """Writes the calls of one optimizer to one run, and locks the run against other writers.
 
     Args:
         optimizer: The optimizer.
-        storage: The file, the run's name, and how a run that exists is resumed.
+        storage: The file, the run's name, and how to resume an existing run.
 
     Attributes:
-        stored: The run as it was when this was opened.
+        stored: The run as it was when this object opened it.
         resumes: Whether the run exists and is resumed exactly.
         attaches: Whether the run exists and its trials are attached.
-        asks: How many calls of the optimizer's `ask` the current segment has.
-        seen: How many of the optimizer's calls are written.
+        asks: How many calls of `ask` the current segment has.
+        seen: How many of the optimizer's calls have been written.
 
     Raises:
         StorageError: The file cannot be read.
-        RunLocked: The run is being written.
+        RunLocked: Another process or search is writing the run.
     """
 
     def __init__(self, optimizer: Driven, storage: Storage) -> None:
@@ -63,8 +63,8 @@ class RunLog:
         self.resumes = bool(self.stored.segments) and not self.attaches
         self.asks = self.seen = 0
         self._next = self.stored.trials
-        self._numbers: dict[str | int, list[tuple[int, Treatment]]] = {}  # of pending trials
-        # Finished trials that the optimizer has not heard of: a few at most.
+        self._numbers: dict[str | int, list[tuple[int, Treatment]]] = {}  # Of pending trials.
+        # Finished trials that have not been told to the optimizer: a few at most.
         self._written: list[str | int] = []
         self._given_up: list[str | int] = []
         self._state: str | None = None
@@ -74,15 +74,15 @@ class RunLog:
     # Beginning and resuming ----------------------------------------------------------------------
 
     def refuse_changes(self, description: Mapping[str, Any]) -> None:
-        """Check that a run that is resumed exactly is a run of the same.
+        """Check that a run to be resumed exactly has the same description.
 
         Raises:
-            RunChanged: It is a run of something else; the message says what differs.
+            RunChanged: The description differs; the message says how.
         """
         if not self.resumes:
             return
         recorded = self.stored.segments[-1].description
-        # Older runs have no fidelity of their own; it is among the optimizer's settings.
+        # Older runs have no key "fidelity"; it is among the optimizer's settings.
         if "fidelity" not in recorded:
             description = {key: value for key, value in description.items() if key != "fidelity"}
         found = changes(recorded, description)
@@ -91,12 +91,12 @@ class RunLog:
                 f"The run {self.stored.name!r} in {str(self._writer.path)!r} was made with other "
                 "settings:\n"
                 + "\n".join(f"  {change}" for change in found)
-                + "\nPut them back to resume it exactly; or give resume='attach', to go on from "
+                + "\nRestore them to resume it exactly; or give resume='attach', to continue from "
                 "its data with these settings; or another run=, to begin a new one."
             )
 
     def begin(self, description: Mapping[str, Any], versions: Any, settled: Sequence[Row]) -> None:
-        """Begin a segment, after the rows that settle the one before."""
+        """Write the rows that settle the previous segment, and begin a new one."""
         asked = 0
         if not self.attaches:
             calls = self._optimizer.calls
@@ -110,12 +110,12 @@ class RunLog:
             self.sync()
 
     def resume(self, versions: Any, own: Sequence[Event], held: Sequence[Observation] = ()) -> None:
-        """Continue the last segment, to which the optimizer has been brought.
+        """Continue the last segment, after its events have been replayed on the optimizer.
 
         Args:
             versions: The versions of Python and the libraries.
-            held: What has finished, of which the optimizer has not heard.
             own: The optimizer's calls that the segment does not have.
+            held: The finished trials that have not been told to the optimizer.
         """
         events = self._optimizer.calls
         self.seen = len(events)
@@ -145,7 +145,7 @@ class RunLog:
         """Return the optimizer's stored state, if there is one that this optimizer can restore.
 
         Args:
-            before: The events of the segment that the optimizer has had already.
+            before: The events of the segment that the optimizer already has.
         """
         stored = json.loads(self._writer.state or "{}")
         if stored.get("segment") != len(self.stored.segments):
@@ -156,7 +156,7 @@ class RunLog:
     # Writing -------------------------------------------------------------------------------------
 
     def before_ask(self) -> None:
-        """Note what the next ask depends on; not each time, because it may be large."""
+        """Note the optimizer's state before every eighth ask; it may be too large for every ask."""
         if self.asks % _STATE_EVERY == 0:
             optimizer = self._optimizer
             state = optimizer.saved_state() if isinstance(optimizer, SavesState) else None
@@ -165,27 +165,26 @@ class RunLog:
                 self._state = json.dumps({"segment": segment, "asks": self.asks, "state": state})
 
     def reported(self, replicate: Replicate) -> None:
-        """Write down a replicate that the optimizer has just heard of."""
+        """Write a replicate that was just reported to the optimizer."""
         self._replicate = replicate
         self.sync()
 
     def finished(self, observation: Observation) -> bool:
-        """Write down what came of a trial, before the optimizer hears of it.
+        """Write the outcome of a trial before the optimizer is told.
 
-        A trial that is given up because the search ends is not written: it stays pending, so that
-        it is run again when the run is resumed.
+        An abandoned trial is not written: it stays pending, and runs again when the run is resumed.
 
         Returns:
-            Whether it is on disk.
+            Whether the outcome is on disk.
         """
         treatment = observation.treatment
         key = self._key(treatment)
         pending = self._numbers.get(key)
-        if not pending:  # It is written, or was never asked for.
+        if not pending:  # The outcome is written, or the trial was never asked for.
             return key in self._written
         asked = pending[0][1]
         if asked is not treatment and self.text_of(asked) != self.text_of(treatment):
-            return False  # The optimizer is about to refuse it.
+            return False  # The optimizer will refuse a treatment with other parameters.
         if observation.status is Status.ABANDONED:
             self._given_up.append(key)
             return False
@@ -194,7 +193,7 @@ class RunLog:
         return True
 
     def sync(self) -> None:
-        """Write down the optimizer's calls since the last time."""
+        """Write the optimizer's calls since the last call of this method."""
         events = self._optimizer.calls[self.seen :]
         self.seen += len(events)
         self._write(events)
@@ -236,7 +235,7 @@ class RunLog:
         self._state = None
 
     def text_of_params(self, params: Mapping[str, Any]) -> str:
-        """Return the text of a point that was enqueued, whole or in part."""
+        """Return the text of an enqueued point or part of a point."""
         return to_text({"params": self._format.write_treatment(Treatment("", params))["params"]})
 
     def _rows_of_ask(self, treatments: Sequence[Treatment]) -> list[Row]:
@@ -252,7 +251,7 @@ class RunLog:
         self._numbers.setdefault(self._key(treatment), []).append((number, treatment))
 
     def _key(self, treatment: Treatment) -> str | int:
-        """Return what a pending trial is known by. Names may repeat where there is no space."""
+        """Return the key of a pending trial. An optimizer without a space may reuse names."""
         return id(treatment) if self._optimizer.space is None else treatment.name
 
     def _row_of(self, observation: Observation) -> Row:

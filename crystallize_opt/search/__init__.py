@@ -1,4 +1,4 @@
-"""The loop of a search, its settings, and what watches it."""
+"""The loop of a search, its settings, stop conditions and callbacks."""
 
 from crystallize_opt.search.callbacks import (
     Callback,

@@ -1,7 +1,7 @@
-"""What happens in a search, as typed events, and functions that are called with them.
+"""The events of a search, and callbacks, which are called with each event.
 
-A callback is any callable that takes one event. It is called in the thread of the search, in the
-order of the events. An exception in it is logged, and changes nothing else.
+A callback is any callable that takes one event. The search calls it in its own thread, in the order
+of the events. If a callback raises, the exception is logged and the search continues.
 
 Example:
     >>> def show(event):
@@ -27,12 +27,11 @@ from crystallize_opt.trials.treatment import Treatment
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The search begins, or goes on.
+    """The search begins, or a stored run continues.
 
     Attributes:
-        resumed: Of a stored run that goes on, the trials that are finished; of them there will be
-            no other events.
-        workers: How many trials run at once, at most.
+        resumed: The finished trials of a stored run that continues; they cause no other events.
+        workers: The largest number of trials that run at once.
         criterion: What makes a trial the best.
     """
 
@@ -54,7 +53,7 @@ class TrialAsked:
 
 @dataclass(frozen=True, slots=True)
 class TrialStarted:
-    """A trial has been handed to the executor; `attempt` is above 1 where it is retried."""
+    """A trial has been handed to a worker; `attempt` is above 1 if the trial is retried."""
 
     treatment: Treatment
     attempt: int = 1
@@ -76,26 +75,26 @@ class TrialFailed:
 
 @dataclass(frozen=True, slots=True)
 class TrialStored:
-    """A trial is on disk, where the search has a storage; the optimizer is told of it next."""
+    """A trial has been stored (if the search has a storage); it is reported next."""
 
     observation: Observation
 
 
 @dataclass(frozen=True, slots=True)
 class TrialTold:
-    """The optimizer has been told of a trial."""
+    """A trial has been reported to the optimizer."""
 
     observation: Observation
 
 
 @dataclass(frozen=True, slots=True)
 class RunStopped:
-    """The search has ended: every trial has been told.
+    """The search has ended: every trial has been reported to the optimizer.
 
     Attributes:
-        reason: Why it ended, in words.
+        reason: Why the search ended, in words.
         best: The best treatment, or None.
-        error: The exception the search ends with, or None.
+        error: The exception with which the search ends, or None.
     """
 
     reason: str
@@ -122,7 +121,7 @@ class Callback(Protocol):
 
 
 def notify(callbacks: Sequence[Callback], event: Event) -> None:
-    """Call every callback; report the exception of one by logging."""
+    """Call every callback; log the exception of a callback that raises."""
     for callback in callbacks:
         try:
             callback(event)

@@ -1,4 +1,4 @@
-"""Whose random state is in place: the caller's, or that of the trials."""
+"""Switches `random` and numpy between the random state of the caller and that of the trials."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from crystallize_opt.workers.workers import Workers
 
 
 class CallersTurn:
-    """Puts the caller's `random` and numpy generators back while code runs that is not the trials'.
+    """Restores the caller's `random` and numpy generators while code outside of trials runs.
 
-    Where trials run in threads that is not possible while one of them may draw.
+    If trials run in threads, the generators stay those of the trials: a trial may draw at any time.
 
     Args:
         state: The caller's generators, put away.
-        workers: Where trials run.
+        workers: The workers that run the trials.
         may_draw: Whether the optimizer, a callback or a stop condition might use the generators.
 
     Attributes:
-        begin: Called before code that is not the trials', such as the optimizer's.
-        end: Called after it.
+        begin: Called before code outside of trials runs, such as a method of the optimizer.
+        end: Called after that code.
     """
 
     def __init__(self, state: CallersRandomState, workers: Workers, *, may_draw: bool) -> None:
@@ -34,11 +34,11 @@ class CallersTurn:
             several = workers.count > 1
             if several or may_draw:
                 self.begin = state.put_back
-            if several:  # Else each replicate puts it away.
+            if several:  # With one trial at a time, each replicate puts the state away.
                 self.end = state.put_away
 
     def begin_loop_body(self, *, trials_run: bool) -> None:
-        """Called before the body of a loop over the search; `end` is called after it."""
+        """Restore the caller's state for the body of a loop over the search; then call `end`."""
         if not (self._in_threads and trials_run):
             self._state.put_back()
 

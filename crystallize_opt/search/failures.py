@@ -1,4 +1,4 @@
-"""What becomes of failed trials."""
+"""How a search reacts to failed trials."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from crystallize_opt.trials.observation import Observation, Status
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """What becomes of trials that fail: that raise, time out, or have no finite objective.
+    """How a search reacts to trials that fail: that raise, time out, or lack a finite objective.
 
     Args:
-        then: `"tell"`: tell the optimizer and continue. `"raise"`: tell it, and end the search with
-            an error.
-        give_up_after: End the search with an error when every one of this many first trials has
-            failed. None: never.
-        retries: How often a trial is run again that raised, timed out, ran out of memory or whose
-            worker died. Only its last outcome is told.
+        then: `"tell"`: report the failure to the optimizer and continue. `"raise"`: report it, and
+            end the search with an error.
+        give_up_after: End the search with an error if all of the first this many trials fail. None:
+            never.
+        retries: How often to retry a trial that raised, timed out, ran out of memory or whose
+            worker died. Only the last outcome is reported to the optimizer.
 
     Raises:
         UsageError: An argument is out of its range.
@@ -43,7 +43,7 @@ class Failures:
 
     @classmethod
     def of(cls, short: Any) -> Self:
-        """Return what None (the default), "tell" or "raise" stands for, or the failures given.
+        """Return the `Failures` for None (the default), "tell" or "raise", or those given.
 
         Raises:
             UsageError: It is none of these.
@@ -65,7 +65,7 @@ class FailureCount:
 
     Attributes:
         finished: How many trials have finished.
-        failed: Those that failed.
+        failed: The observations of the failed trials.
     """
 
     def __init__(self, failures: Failures) -> None:
@@ -81,16 +81,16 @@ class FailureCount:
 
     @property
     def all_failed(self) -> bool:
-        """Whether every trial has failed, and there are as many as the search bears."""
+        """Whether every trial has failed, and their number has reached `give_up_after`."""
         return len(self.failed) == self.finished and (
             self._limit is not None and self.finished >= self._limit
         )
 
     def causes(self) -> str:
-        """Return a text that lists every cause, and how often it occurred."""
+        """Return a text that lists each cause of failure and how often it occurred."""
         causes: dict[str, int] = {}
         for failure in self.failed:
-            # The error names the trial it happened in.
+            # Errors contain the trial's name; without it, equal causes are counted together.
             error = f"{failure.error}".replace(repr(failure.treatment.name), "<trial>")
             cause = f"{failure.status.value}: {error}"
             causes[cause] = causes.get(cause, 0) + 1

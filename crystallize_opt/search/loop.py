@@ -1,4 +1,4 @@
-"""The trial loop: fill the workers, wait, take what has finished. The one loop of every search."""
+"""The loop of every search: fill the workers, wait, take the trials that have finished."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Loop:
     """The trials of one search.
 
     Args:
-        settings: What was asked for.
-        interruption: Ctrl-C and SIGTERM.
+        settings: The checked settings of the search.
+        interruption: Tells whether Ctrl-C or SIGTERM has interrupted the search.
 
     Attributes:
         reason: Why the search ends; None while nothing ends it.
@@ -61,7 +61,7 @@ class Loop:
         self._asked: deque[Trial] = deque()
         self._running: dict[Trial, None] = {}
         self._failures = FailureCount(settings.failures)
-        self._count = 0  # of trials that have been asked for
+        self._count = 0  # How many trials the optimizer has been asked for.
         self._error: BaseException | None = None
         self._hand_over: HandOver[Observation] | None = None
         self._to_hand_over: deque[Observation] = deque()
@@ -76,16 +76,16 @@ class Loop:
         """Run the search.
 
         Args:
-            session: The run; its steps are set up if its trials run in this process.
-            recorded: The optimizer.
-            hand_over: Called with each observation that the optimizer has been told; returns
+            session: The open run; its steps are set up if trials run in this process.
+            recorded: The optimizer, with its stored run if there is one.
+            hand_over: Called with each observation after it was reported to the optimizer; returns
                 whether to end the search.
 
         Returns:
             The optimizer's best treatment. With `hand_over` it may be None.
 
         Raises:
-            NoCompletedTrialError: No trial completed; not with `hand_over`.
+            NoCompletedTrialError: No trial completed, and there is no `hand_over`.
             KeyboardInterrupt: The search was interrupted before a trial completed.
         """
         self._session, self._recorded, self._hand_over = session, recorded, hand_over
@@ -95,7 +95,7 @@ class Loop:
             recorded.criterion.constraints,
             recorded.criterion.fidelity,
         )
-        # Only where the optimizer hears of replicates, they come back one by one.
+        # Workers return single replicates only if the optimizer uses reports of them.
         self._reports = self._settings.replicates > 1 and recorded.hears_replicates
         settings, optimizer = self._settings, recorded.optimizer
         self._callers_turn = CallersTurn(
@@ -123,7 +123,7 @@ class Loop:
                 self._emit(RunStopped(self.reason, best, self._error))
 
     async def _resume(self) -> None:
-        """Begin, or continue a stored run where it ended."""
+        """Begin a new run, or continue a stored run where it ended."""
         settings = self._settings
         self._callers_turn.begin()
         try:
@@ -158,7 +158,7 @@ class Loop:
     # Fill, wait, take -----------------------------------------------------------------------------
 
     async def _run_and_settle(self) -> None:
-        """Run the trials; whatever happens, tell every one."""
+        """Run the trials; report every one to the optimizer, even if an error ends the search."""
         try:
             await self._search()
         except GeneratorExit:
@@ -171,7 +171,7 @@ class Loop:
                 error.best = await self._best_or_none()
             if not (isinstance(error, KeyboardInterrupt) and self._interruption.count > 1):
                 raise
-            self._error = None  # The second signal has interrupted the optimizer.
+            self._error = None  # A second signal during `ask` or `tell`: return the best trial.
 
     async def _search(self) -> None:
         runner, interruption = self._runner, self._interruption
@@ -195,7 +195,7 @@ class Loop:
         self.reason = self.reason or f"{self._failures.finished} trials have been run"
 
     async def _fill(self) -> None:
-        """Ask for trials, and start them, while there are free workers."""
+        """Ask for trials and start them while workers are free."""
         settings, running = self._settings, self._running
         count, batch = settings.workers.count, settings.workers.batch
         while self.reason is None and len(running) < count:
@@ -247,7 +247,7 @@ class Loop:
             self._emit(TrialStarted(trial.treatment, trial.attempt))
 
     async def _take(self, trial: Trial, done: Done) -> None:
-        """Continue a trial that has finished its turn, or finish it."""
+        """Take the replicates that a worker returned: finish the trial, or start its next run."""
         trial.done.extend(done)
         pruned = False
         if done[-1][1].status is Status.COMPLETED:
@@ -285,7 +285,7 @@ class Loop:
         self._start(trial)
 
     def _tried_again(self, trial: Trial) -> bool:
-        """Run a failed trial again from its first replicate, where that is wanted."""
+        """Retry a failed trial from its first replicate if retries are left; return whether."""
         if (
             trial.attempt > self._settings.failures.retries
             or self._interruption.count
@@ -305,7 +305,7 @@ class Loop:
         return observation.checked(self._recorded.required_metrics)
 
     async def _finish(self, observation: Observation) -> None:
-        """Write down what came of a trial, then tell the optimizer."""
+        """Store the outcome of a trial, then report it to the optimizer."""
         callbacks = self._settings.callbacks
         stored = self._settings.storage is not None and self._recorded.write(observation)
         self._failures.add(observation)
@@ -331,7 +331,7 @@ class Loop:
             self._to_hand_over.extend(told)
 
     async def _hand_over_told(self) -> None:
-        """Hand over what the optimizer was told; settle all where the caller has left."""
+        """Hand over the reported observations; settle all trials if the caller leaves the loop."""
         while self._to_hand_over and self._hand_over is not None:
             self._callers_turn.begin_loop_body(trials_run=bool(self._running))
             if await self._hand_over(self._to_hand_over.popleft()):
@@ -344,14 +344,14 @@ class Loop:
     # The end --------------------------------------------------------------------------------------
 
     def _end_after_failures(self, observation: Observation, trial: Trial) -> None:
-        """End the search with an error where the failures so far are to end it."""
+        """Raise if the settings say that the failures so far end the search."""
         if self._settings.failures.then == "raise":
             name, error = observation.treatment.name, trial.done[-1][0].error
             raise TrialsFailedError(
                 f"Trial {name!r}, {dict(observation.treatment.params)!r}: "
                 f"{observation.status.value}, {observation.error}"
             ) from error
-        # The trials of one ask are one step of the search.
+        # All trials of one ask are run before the search gives up: they are one step of the search.
         if self._failures.all_failed and not (self._asked and not self._running):
             raise TrialsFailedError(self._failures.causes())
 
@@ -369,7 +369,7 @@ class Loop:
         return False
 
     async def _interrupted(self) -> None:
-        """No new trials. What runs is waited for, or given up the second time."""
+        """Ask for no more trials. Wait for those that run; after a second signal, abandon them."""
         if self.reason is None:
             self.reason = f"interrupted by {self._interruption.cause}"
             self._runner.cancel_queued()
@@ -377,7 +377,7 @@ class Loop:
             await self._settle()
 
     async def _settle(self) -> None:
-        """Give up everything that is asked for or running, and tell it."""
+        """Stop every trial that is queued or running, and report it to the optimizer."""
         for trial, done in await self._runner.abandon():
             trial.done.extend(done)
         self._running.update(dict.fromkeys(self._asked))
@@ -397,7 +397,7 @@ class Loop:
                 logger.exception("%r could not be told.", trial.treatment.name)
 
     def _lacks_replicates(self, trial: Trial) -> bool:
-        """Whether a trial lacks replicates, and none has failed."""
+        """Whether a trial lacks replicates although none has failed."""
         if len(trial.done) == self._settings.replicates:
             return False
         return not trial.done or trial.done[-1][1].status is Status.COMPLETED

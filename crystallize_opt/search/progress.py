@@ -17,14 +17,14 @@ from crystallize_opt.trials.observation import Observation
 
 
 def wants_progress(progress: bool | None) -> bool:
-    """Whether to show a bar. None: where stderr is a terminal, or in a notebook."""
+    """Whether to show a bar. None: if stderr is a terminal, or in a notebook."""
     if progress is not None:
         return bool(progress)
     return sys.stderr is not None and (sys.stderr.isatty() or _in_notebook())
 
 
 def _in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this code. That its package is loaded says nothing: Ax does."""
+    """Whether a Jupyter kernel runs this code. Ax alone already loads the kernel's package."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return hasattr(shell, "kernel")
@@ -36,7 +36,7 @@ class ProgressBar:
     def __init__(self) -> None:
         self._bar: Any = None
         self._metric = ""
-        self._best: BestSoFar | None = None  # None: several objectives have no best value.
+        self._best: BestSoFar | None = None  # None with several objectives: no single best value.
         self._failed = 0
         self._running = 0
 

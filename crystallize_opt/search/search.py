@@ -1,4 +1,4 @@
-"""One search: run to its end, or driven by hand."""
+"""A search that runs to its end, or is driven step by step by a `for` loop."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 class Search:
     """One search of an experiment by an optimizer.
 
-    `run()` runs it to its end, as `Experiment.optimize` does. A loop over it gives each observation
-    as soon as the optimizer has been told, before the optimizer is asked again. In the loop's body
-    the search stands still: `random`, numpy's global generator and the signal handlers are the
-    caller's. (Worker processes and threads finish what they have begun.) When the loop is left
-    early, by `break` or an exception, what is running is given up and told as abandoned, the steps
+    `run()` runs the search to its end, as `Experiment.optimize` does. A `for` loop over the search
+    yields each observation once it is reported to the optimizer, before the next ask. During the
+    loop's body the search pauses: `random`, numpy's global generator and the signal handlers are
+    the caller's. (Worker processes and threads finish the trials they have begun.) If `break` or an
+    exception leaves the loop early, running trials are abandoned and reported as such, the steps
     are torn down, `after_run` is called, and the storage is closed.
 
     A search runs once. With a storage, another `Search` of the same experiment continues it.
 
     Args:
-        experiment: What is run.
+        experiment: The experiment that runs each treatment.
         optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`.
-        num_trials: How many treatments to try, at least 1. The search ends earlier where a finite
-            space is used up. Each treatment of an `ask` that gives several counts.
-        replicates_per_trial: How often each is run, at least 1.
+        num_trials: How many treatments to try, at least 1. If `ask` returns several treatments,
+            each one counts. The search ends earlier if a finite space is exhausted.
+        replicates_per_trial: How often each treatment is run, at least 1.
         **settings: See `SearchSettings`.
 
     Raises:
-        TypeError: The optimizer lacks a method, or there is no such argument.
-        UsageError: An argument is out of its range, or the optimizer's space has a parameter that
-            the context has already.
+        TypeError: The optimizer lacks a method, or a keyword argument is unknown.
+        UsageError: An argument is out of its range, or a parameter of the optimizer's space has the
+            name of a context key.
         ObjectiveError: The optimizer's objective has no metric, or no known direction.
         StorageError: The storage's folder does not exist.
 
@@ -81,8 +81,8 @@ class Search:
         self._settings = checked_settings(
             experiment, self._optimizer, num_trials, replicates_per_trial, settings
         )
-        # Not at the top, like the imports of `_run`: only a search needs them, and importing the
-        # package would take a quarter longer.
+        # These imports, and those in `_run`, are not at the top of the module, because importing
+        # the package would then take a quarter longer.
         from crystallize_opt.search.loop import Loop
 
         self._interruption = Interruption()
@@ -93,12 +93,12 @@ class Search:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the search ended, or is about to end, in words; None while nothing ends it."""
+        """Why the search ended, or is about to end, in words; None before that."""
         return self._loop.reason
 
     @property
     def best(self) -> Observation | None:
-        """The best of what the optimizer has been told; None where no trial completed."""
+        """The best observation so far; None if no trial has completed."""
         if self._best is None:
             self._best = BestSoFar(self._optimizer.criterion)
         observations = self._optimizer.observations
@@ -109,16 +109,16 @@ class Search:
 
     @property
     def history(self) -> History:
-        """Everything that the optimizer has been told, also before this search."""
+        """The observations the optimizer has, also those from before this search."""
         return self._optimizer.history
 
     def stop(self, reason: str = "stop() was called") -> None:
-        """End the search in good order: nothing more is asked, and what runs is told.
+        """End the search: no more trials start, and running trials finish and are reported.
 
-        May be called in the loop's body, by callbacks and steps, and from other threads.
+        The loop's body, callbacks, steps and other threads may call this method.
 
         Args:
-            reason: Becomes the `stop_reason`, unless the search has one already.
+            reason: Becomes `stop_reason`, unless the search already has one.
         """
         if self._loop.reason is None:
             self._loop.reason = reason
@@ -126,18 +126,18 @@ class Search:
     def run(self) -> Treatment:
         """Run the search, also within a running event loop; return the optimizer's best treatment.
 
-        Ctrl-C and SIGTERM end the search: nothing more is asked, running trials are told, and the
-        best so far is returned. The second time, the search does not wait for running trials.
+        Ctrl-C or SIGTERM ends the search: no more trials start, running trials finish, and the best
+        treatment so far is returned. After a second signal, running trials are abandoned.
 
         Raises:
             StorageError: The run cannot be stored or read.
-            RunLocked: Another process, or another search of this one, is writing the run.
+            RunLocked: Another process, or another search in this process, is writing the run.
             RunChanged: The run was made with other settings; the message says which.
             ReplayDiverged: The optimizer does not repeat its suggestions, for example because its
                 library has another version.
-            UsageError: Something cannot be sent to another process; or the search has run already.
-            TrialsFailedError: Every one of the first trials failed; or one, with
-                `failures="raise"`.
+            UsageError: An object cannot be sent to another process; or the search has already run.
+            TrialsFailedError: All of the first trials failed; or, with `failures="raise"`, one
+                failed.
             NoCompletedTrialError: No trial completed.
             ExecutorBrokenError: An executor given as an object broke.
             KeyboardInterrupt: The search was interrupted before a trial completed.
@@ -149,16 +149,16 @@ class Search:
     async def arun(self) -> Treatment:
         """Run the search from asynchronous code.
 
-        Signals are left to the event loop. When it is cancelled, it cancels the running trials,
-        tells them as abandoned, and raises `CancelledError`.
+        The event loop handles signals. A search that is cancelled cancels its running trials,
+        reports them to the optimizer as abandoned, and raises `CancelledError`.
         """
         return await self._begin()  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[Observation]:
-        """Run the search, and give each observation as soon as the optimizer has been told.
+        """Run the search, and yield each observation as soon as it is reported to the optimizer.
 
         Raises:
-            Exception: What `run` raises, except that a search without a completed trial just ends.
+            Exception: As `run`, but a search without a completed trial raises no error.
         """
         steps: Stepwise[Observation] = Stepwise(self._begin, self._interruption.on_event_loop)
         while True:

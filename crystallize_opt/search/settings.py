@@ -1,4 +1,4 @@
-"""What a search is asked for: the arguments that `optimize`, `aoptimize` and `Search` share."""
+"""The settings of a search: the arguments that `optimize`, `aoptimize` and `Search` share."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class SearchSettings(TypedDict, total=False):
 
     Attributes:
         workers: Where trials run, and how many at once. None: one after the other in this process.
-            A whole number: in so many processes. `"processes"` or `"threads"`: as many as there are
-            cores. An executor, or a function that makes one. Or `Workers(...)`, which also takes
-            batches and limits.
-        storage: The path of a file in which every event is stored at once, or `Storage(...)`.
-            Calling the same line again, with a fresh optimizer, continues where the run ended:
-            finished trials are not run again, those that were running are, and the suggestions are
-            those of a run without a break. `num_trials` is the run's total.
-        failures: What becomes of failed trials. None: the optimizer is told and the search goes on,
+            A whole number: that many processes. `"processes"` or `"threads"`: one per core. An
+            executor, or a function that makes one. Or `Workers(...)`, which also takes batches and
+            limits.
+        storage: The path of a file in which every event is stored at once, or `Storage(...)`. The
+            same call again, with a fresh optimizer, continues where the run ended: finished trials
+            are kept, unfinished ones run again, and the suggestions are those of an uninterrupted
+            run. `num_trials` is the run's total.
+        failures: How to react to failed trials. None: report them to the optimizer and continue,
             unless all of the first ten fail. `"raise"`: a failed trial ends the search with an
             error. Or `Failures(...)`, which also takes the number of retries.
         stop: Conditions that end the search early: `MaxTime`, `TargetValue`, `NoImprovement`, or
             functions of a `SearchState` that return a reason.
-        callbacks: Called with each event; see `crystallize_opt.search.callbacks`.
-        progress: Whether to show a bar. None: where stderr is a terminal, or in a notebook.
+        callbacks: Functions called with each event; see `crystallize_opt.search.callbacks`.
+        progress: Whether to show a bar. None: if stderr is a terminal, or in a notebook.
     """
 
     workers: Workers | int | str | Any
@@ -67,8 +67,8 @@ DEFAULTS: SearchSettings = {
 def takes_settings(door: F) -> F:
     """Show `**settings: Unpack[SearchSettings]` as single arguments, with their documentation.
 
-    Editors know them from the annotation; `help()` and notebooks look at the signature, which this
-    replaces, and at the docstring, where the line `**settings:` is replaced.
+    Editors read the annotation; `help()` and notebooks read the signature and the docstring. This
+    decorator replaces the signature, and the line `**settings:` of the docstring.
 
     Args:
         door: A function, or a class whose `__init__` takes the settings.
@@ -79,7 +79,7 @@ def takes_settings(door: F) -> F:
     signature = inspect.signature(function)
     *shown, _ = signature.parameters.values()
     for name, default in DEFAULTS.items():
-        # What is postponed to be evaluated is read better as it is written.
+        # Show an annotation as it is written in the source, not as it is evaluated.
         annotation = SearchSettings.__annotations__[name].__forward_arg__
         shown.append(inspect.Parameter(name, _KEYWORD_ONLY, default=default, annotation=annotation))
     function.__signature__ = signature.replace(parameters=shown)
@@ -95,7 +95,7 @@ def takes_settings(door: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a search was asked for, checked, with every short form resolved."""
+    """The checked settings of a search, with every short form resolved."""
 
     num_trials: int
     replicates: int
@@ -113,10 +113,10 @@ def checked_settings(
     replicates_per_trial: Any,
     given: SearchSettings,
 ) -> Settings:
-    """Check what a search was asked for, before anything runs.
+    """Check the settings of a search before anything runs.
 
     Raises:
-        TypeError: There is no such argument.
+        TypeError: A keyword argument is unknown.
         UsageError: An argument is out of its range, or does not fit the experiment.
         StorageError: The storage's folder does not exist.
     """

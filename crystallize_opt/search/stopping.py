@@ -1,4 +1,4 @@
-"""When a search ends before its number of trials: conditions for `optimize(..., stop=[...])`."""
+"""Conditions that end a search early: `optimize(..., stop=[...])`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class SearchState:
 
     Args:
         objectives: The objectives of the optimizer.
-        constraints: Its outcome constraints. A trial that violates one is never the best.
+        constraints: The outcome constraints. A trial that violates one is never the best.
         fidelity: The name of the parameter that is the fidelity of a trial, or None.
 
     Attributes:
         criterion: What makes a trial the best.
         observations: The trials of this search that have been reported to the optimizer, in order.
-        trials_since_best: How many of them came after the best last changed; with several
-            objectives, after the Pareto front did.
+        trials_since_best: How many trials have been reported since the best trial last changed;
+            with several objectives, since the Pareto front last changed.
         elapsed: Seconds since the search began.
     """
 
@@ -53,22 +53,22 @@ class SearchState:
 
     @property
     def best(self) -> Observation | None:
-        """The best trial so far; None before a trial completed within the constraints."""
+        """The best trial so far; None until a trial completes that satisfies the constraints."""
         return self._best.best
 
     def add(self, observation: Observation) -> None:
-        """Take in one more finished trial."""
+        """Add a finished trial."""
         self.observations.append(observation)
         self.trials_since_best = 0 if self._best.add(observation) else self.trials_since_best + 1
 
 
 StopCondition = Callable[[SearchState], "str | bool | None"]
-"""Called before each ask. A text (the reason) or True ends the search."""
+"""Called before each ask. If it returns a text (the reason) or True, the search ends."""
 
 
 @dataclass(frozen=True)
 class MaxTime:
-    """Ask for no trial after so many seconds. Trials that are running then are waited for."""
+    """Ask for no more trials after this many seconds; running trials finish."""
 
     seconds: float
 
@@ -81,7 +81,7 @@ class MaxTime:
 
 @dataclass(frozen=True)
 class TargetValue:
-    """End when a trial has reached this value of the objective, or a better one."""
+    """End the search when a trial reaches this value of the objective, or a better one."""
 
     value: float
 
@@ -100,7 +100,7 @@ class TargetValue:
 
 @dataclass(frozen=True)
 class NoImprovement:
-    """End when so many trials in a row have not been better than the best before them."""
+    """End the search after this many trials in a row without a new best trial."""
 
     trials: int
 
@@ -114,10 +114,10 @@ class NoImprovement:
 
 
 def as_conditions(stop: Any, objectives: Sequence[Objective]) -> tuple[StopCondition, ...]:
-    """Return stop conditions, given as one or as several, as a tuple.
+    """Return one or several stop conditions as a tuple.
 
     Raises:
-        UsageError: One is not callable, or needs a single objective where there are several.
+        UsageError: A condition is not callable, or takes one objective and there are several.
     """
     given = tuple(stop) if isinstance(stop, Iterable) else (stop,)
     for condition in given:

@@ -1,20 +1,21 @@
-"""The conformance suite: what every optimizer promises, as tests for pytest.
+"""The conformance suite: pytest tests of everything that an optimizer promises.
 
-Subclass `OptimizerContract` in a test module, say how your optimizer is built, and run pytest:
+Subclass `OptimizerContract` in a test module, build your optimizer in it, and run pytest:
 
     class TestMyOptimizer(OptimizerContract):
         def make_optimizer(self, space, objective, *, constraints=(), seed=0):
             return MyOptimizer(space, objective, constraints=constraints, seed=seed)
 
-The tests follow the optimizer's `capabilities`: what it does not declare, it must refuse when it is
-built. Each test's docstring is the rule that it enforces. `docs/write_an_adapter.md` is the guide.
+The tests follow the optimizer's `capabilities`: it must refuse a feature that it does not declare
+when it is built. Each test's docstring states the rule that it enforces. The guide is
+`docs/write_an_adapter.md`.
 
-pytest is no dependency of this package: install it yourself. Nothing imports this module.
+This package does not depend on pytest: install it yourself. No other module imports this one.
 """
 
 import pytest
 
-# For readable failures; it has to come before the modules are imported.
+# Makes failed assertions readable; pytest requires this call before the modules are imported.
 pytest.register_assert_rewrite(
     "crystallize_opt.testing._base",
     "crystallize_opt.testing._enqueued",

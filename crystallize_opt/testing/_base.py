@@ -1,4 +1,4 @@
-"""What the parts of the contract share: the factory, the knobs, and a few helpers."""
+"""The base of all parts of the contract: the factory, the class attributes, and helpers."""
 
 # ruff: noqa: S101  (asserts are what tests are made of)
 
@@ -53,12 +53,12 @@ class ContractPart(ABC):
         constraints: Iterable[Constraint] = (),
         seed: int | None = 0,
     ) -> Optimizer:
-        """Return a fresh optimizer, with these arguments passed on as they are."""
+        """Return a fresh optimizer; pass these arguments on unchanged."""
 
     def count_running(self, optimizer: Optimizer) -> int:
         """Return how many trials the backend itself believes to be running.
 
-        Override it where the native object can tell: nothing may be left running there.
+        Override it if the backend can tell; the tests then check that no trial is left running.
         """
         return len(optimizer.pending)
 
@@ -72,11 +72,11 @@ class ContractPart(ABC):
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What the optimizer declares, over an ordinary space."""
+        """The capabilities of the optimizer over an ordinary space."""
         return self.make_optimizer(SQUARE, LOSS).capabilities
 
     def takes(self, space: Mapping[str, Any]) -> bool:
-        """Whether the optimizer declares to take every kind of parameter in a space."""
+        """Whether the optimizer declares every kind of parameter in a space."""
         kinds = self.capabilities.parameters
         return all(isinstance(each, kinds) for each in SearchSpace(space).values())
 
@@ -87,7 +87,7 @@ class ContractPart(ABC):
         space: SearchSpace | Mapping[str, Any],
         objective: Objective | Sequence[Objective] = LOSS,
     ) -> None:
-        """Check that an optimizer cannot be built, and that the error says because of what."""
+        """Check that an optimizer cannot be built, and that the error names the cause."""
         try:
             optimizer = self.make_optimizer(space, objective)
         except error as raised:
@@ -103,7 +103,7 @@ class ContractPart(ABC):
 
 
 def who(optimizer: object) -> str:
-    """Return how messages call an optimizer."""
+    """Return the name of an optimizer for messages."""
     return type(optimizer).__name__
 
 
@@ -113,10 +113,10 @@ def must_raise(
     """Check that a call raises, and return the error.
 
     Args:
-        error: What it must raise.
-        optimizer: For the message.
-        what: What is done, for the message: "telling a treatment twice".
-        call: Does it.
+        error: The error that the call must raise.
+        optimizer: The optimizer, for the message.
+        what: What the call does, for the message: "telling a treatment twice".
+        call: The call.
     """
     try:
         call()
@@ -130,7 +130,7 @@ def must_raise(
 
 
 def must_agree_on_what_runs(contract: ContractPart, optimizer: Optimizer) -> None:
-    """Check that the backend believes as many trials to be running as are pending."""
+    """Check that the backend counts as many running trials as there are pending ones."""
     running = contract.count_running(optimizer)
     assert running == len(optimizer.pending), (
         f"{who(optimizer)}: its backend has {running} trials running, pending are "
@@ -139,7 +139,7 @@ def must_agree_on_what_runs(contract: ContractPart, optimizer: Optimizer) -> Non
 
 
 def state_of(optimizer: Optimizer) -> tuple[Any, ...]:
-    """Return all that is visible of an optimizer's state."""
+    """Return everything that is visible of an optimizer's state."""
     return (
         points_of(optimizer.pending),
         [(o.treatment.name, exactly(o.treatment.params)) for o in optimizer.observations],
@@ -148,7 +148,7 @@ def state_of(optimizer: Optimizer) -> tuple[Any, ...]:
 
 
 def completed(treatment: Treatment, loss: float | None = None) -> Observation:
-    """Return the observation of a trial that went well."""
+    """Return the observation of a completed trial."""
     value = any_loss(treatment.params) if loss is None else loss
     return Observation(treatment, {"loss": value})
 
@@ -184,7 +184,7 @@ def must_be_in_space(optimizer: Optimizer, treatment: Treatment) -> None:
 
 
 def exactly(params: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return names, types and values of a point, to compare every bit, also across processes."""
+    """Return names, types and values of a point, to compare points bit for bit across processes."""
     return [(name, type(value).__name__, repr(value)) for name, value in params.items()]
 
 
@@ -193,7 +193,7 @@ def search(
     trials: int,
     outcome: Callable[[Treatment], Observation] = completed,
 ) -> list[Treatment]:
-    """Ask and tell, one after the other, to the end of a finite space at the latest."""
+    """Ask and tell one trial after the other, until the number or a finite space is exhausted."""
     treatments = []
     for _ in range(trials):
         try:
@@ -206,12 +206,12 @@ def search(
 
 
 def points_of(treatments: Iterable[Treatment]) -> list[list[tuple[str, str, str]]]:
-    """Return the points of treatments, to be compared."""
+    """Return the points of treatments in a form that can be compared."""
     return [exactly(treatment.params) for treatment in treatments]
 
 
 def said_by(optimizer: Optimizer) -> list[list[tuple[str, str, str]]]:
-    """Return everything that was suggested, in order."""
+    """Return every point that the optimizer suggested, in order."""
     return [
         exactly(treatment.params)
         for event in optimizer.events

@@ -15,20 +15,23 @@ from crystallize_opt.testing._values import Values
 class OptimizerContract(
     Values, Tells, Failures, Results, FiniteSpaces, EnqueuedPoints, Repeats, SideEffects
 ):
-    """Every promise of an optimizer, as tests. Subclass it and supply `make_optimizer`.
+    """Tests of every promise of an optimizer. Subclass this class and supply `make_optimizer`.
 
-    Class attributes say what is known to be missing, and how much the tests may cost. Name the
-    subclass `Test...`, at the top level of a module: one test builds it in another process.
+    Class attributes declare known gaps, and limit how much the tests cost. Name the subclass
+    `Test...` and define it at the top level of a module, because one test builds it in another
+    process.
 
     Attributes:
-        known_gaps: Name of a test to the reason why this optimizer fails it, which becomes a strict
-            xfail: the day it passes, the entry must go. `"test_x[case]"` names one case of a test.
-        asks_per_test: How many suggestions most tests ask for. More than the optimizer's initial
-            design, where that is affordable.
-        most_pending: How many treatments are pending at once, at most.
+        known_gaps: The name of a test to the reason why this optimizer fails it. The test becomes a
+            strict xfail: remove the entry once it passes. `"test_x[case]"` names one case of a
+            test.
+        asks_per_test: How many suggestions most tests ask for. If possible, choose more than the
+            optimizer's initial design.
+        most_pending: The largest number of treatments that are pending at once.
         uses_seed: Whether different seeds give different suggestions. A grid has no randomness.
-        trap_trials: How long the search is in which half of the space fails; 0 skips that test.
-        trap_seeds: With which seeds it is run.
-        trap_share: Which share of the last half of its trials must be outside of the failing half,
-            on average. A search that learns nothing has 0.5 by luck only: give it less.
+        trap_trials: The number of trials in the search of which half of the space fails; 0 skips
+            that test.
+        trap_seeds: The seeds with which that search is run.
+        trap_share: The share of the last half of its trials that must be outside of the failing
+            half, on average. A search that learns nothing has about 0.5: choose less for it.
     """

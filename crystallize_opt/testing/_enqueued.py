@@ -26,10 +26,10 @@ from crystallize_opt.testing._spaces import CONDITIONAL, CONSTRAINED, LOSS, SQUA
 
 
 class EnqueuedPoints(ContractPart):
-    """`enqueue` has points suggested first, in order, whole or in part."""
+    """`enqueue` makes the optimizer suggest points first, in order, whole or in part."""
 
     def test_enqueued_points_come_first(self) -> None:
-        """Whole points come in their order, in any batches; then the optimizer's own."""
+        """Whole points come in their order, in any batches, before the optimizer's suggestions."""
         space = mixed_space(self.capabilities)
         points = [space.sample(seed) for seed in (1, 2, 3)]
         optimizer = self.make_optimizer(space, LOSS)
@@ -61,7 +61,7 @@ class EnqueuedPoints(ContractPart):
     def test_a_part_of_a_point_is_kept(
         self, space: Mapping[str, Any], constraints: list[str], part: Mapping[str, Any]
     ) -> None:
-        """What is given stays; the rest makes a point of the space of it."""
+        """The given values are kept; the other values complete them to a point of the space."""
         if not self.takes(space):
             pytest.skip("takes no such parameters")
         whole = SearchSpace(space, constraints)
@@ -100,7 +100,7 @@ class EnqueuedPoints(ContractPart):
         search(optimizer, 2)
         optimizer.enqueue({"x": 0.5, "y": 0.25}, {"y": 0.75})
         search(optimizer, 4)
-        optimizer.enqueue({"x": 0.125, "y": 0.5})  # not asked for in the recording
+        optimizer.enqueue({"x": 0.125, "y": 0.5})  # Not asked for in the recording.
         again = self.make_optimizer(SQUARE, LOSS)
         again.replay(optimizer.events)
         assert points_of(again.ask()) == points_of(optimizer.ask()), (

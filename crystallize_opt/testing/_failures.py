@@ -1,4 +1,4 @@
-"""Failures: each has its meaning, and none is told as what it is not."""
+"""Tests of failed trials: every status has one meaning, and no failure is reported as data."""
 
 # ruff: noqa: S101  (asserts are what tests are made of)
 
@@ -41,11 +41,11 @@ NO_NUMBERS: Mapping[str, Any] = {
 
 
 class Failures(ContractPart):
-    """The search learns from a failure that it is one, and nothing else."""
+    """The search learns that a trial failed, and nothing else from it."""
 
     @pytest.mark.parametrize("status", Status)
     def test_every_status_ends_a_trial(self, status: Status) -> None:
-        """Whatever its status, a told trial is not pending; only a completed one is the best."""
+        """A told trial of any status is no longer pending; only a completed one can be the best."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         for loss in (3.0, 7.0, 5.0):
             optimizer.tell(completed(ask_one(optimizer), loss))
@@ -66,7 +66,7 @@ class Failures(ContractPart):
 
     @pytest.mark.parametrize("status", FAILURES)
     def test_failures_before_any_success(self, status: Status) -> None:
-        """A trial may fail while nothing is known; later ones go on."""
+        """Trials may fail before any trial completes, and the search continues."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         treatments = [ask_one(optimizer) for _ in range(min(3, self.most_pending))]
         for treatment in treatments:
@@ -82,7 +82,7 @@ class Failures(ContractPart):
     @pytest.mark.parametrize("successes", [0, 4])
     @pytest.mark.parametrize("kind", ["all kinds", "abandoned"])
     def test_it_suggests_after_ten_failures_in_a_row(self, kind: str, successes: int) -> None:
-        """No backend stops suggesting, or suggests the same again, because trials fail."""
+        """Failing trials do not make a backend stop suggesting, or repeat the same point."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         search(optimizer, successes)
         treatments = []
@@ -94,7 +94,7 @@ class Failures(ContractPart):
                 Observation(treatment, status=status if kind == "all kinds" else Status.ABANDONED)
             )
         treatments.append(ask_one(optimizer))
-        # Some methods, as evolution, may well come back to a point; but not all of the time.
+        # Some methods, such as evolution, may return to a point, but not all of the time.
         points = {tuple(treatment.params.values()) for treatment in treatments}
         assert len(points) > len(treatments) / 2, (
             f"{who(optimizer)}: of {len(treatments)} suggestions while all trials fail, only "
@@ -113,7 +113,7 @@ class Failures(ContractPart):
     @pytest.mark.parametrize("kind", [*NO_NUMBERS, "missing"])
     @pytest.mark.parametrize("direction", ["minimize", "maximize"])
     def test_what_is_no_number_is_never_the_best(self, direction: Any, kind: str, way: str) -> None:
-        """An objective that is nan, infinite, missing or no number makes a trial INVALID."""
+        """An objective that is nan, infinite, missing or not a number makes a trial INVALID."""
         if kind == "missing" and way == "plain mapping":
             pytest.skip("a plain mapping without the objective is refused")
         optimizer = self.make_optimizer(SQUARE, Objective("loss", direction))
@@ -133,7 +133,7 @@ class Failures(ContractPart):
 
     @pytest.mark.parametrize("status", FAILURES)
     def test_the_metrics_of_a_failed_trial_teach_nothing(self, status: Status) -> None:
-        """What a failed trial recorded is for the record: the search takes no part in it."""
+        """The metrics of a failed trial are recorded, but the search does not use them."""
         recorded: list[Mapping[str, Any]] = [{}, {"loss": -1e9}, {"loss": math.nan}]
 
         def outcome(metrics: Mapping[str, Any]) -> Callable[[Treatment], Observation]:
@@ -156,7 +156,7 @@ class Failures(ContractPart):
             )
 
     def test_a_failing_half_does_not_trap_the_search(self) -> None:
-        """Half of the space fails, and holds the optimum: the search goes to the other half."""
+        """If the half of the space with the optimum fails, the search moves to the other half."""
         if not self.trap_trials:
             pytest.skip("trap_trials = 0")
         shares = []
@@ -175,7 +175,7 @@ class Failures(ContractPart):
     # Numbers -----------------------------------------------------------------------------------
 
     def test_any_finite_value_is_taken(self) -> None:
-        """Huge, tiny, equal and negative values are values."""
+        """Huge, tiny, equal and negative values are accepted."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         losses = [1.0, 1e300, -1e300, 5e-324, 0.0, 0.0, -1.0, 1e12]
         for index in range(max(8, self.asks_per_test)):
@@ -186,7 +186,7 @@ class Failures(ContractPart):
         )
 
     def test_other_metrics_teach_nothing(self) -> None:
-        """Only the metrics of objectives and constraints are told."""
+        """The search learns only from the metrics of objectives and constraints."""
         suggested = []
         for more in ({}, {"other": math.nan, "more": 1e9}):
             optimizer = self.make_optimizer(SQUARE, LOSS)
@@ -202,7 +202,7 @@ class Failures(ContractPart):
         )
 
     def test_standard_errors_may_come_and_go(self) -> None:
-        """A trial may have a standard error or none; where not declared, it changes nothing."""
+        """A trial may lack standard errors; without the capability, they change nothing."""
         sems = itertools.cycle([0.1, None, 0.0, 1e-12, 3.0])
 
         def outcome(treatment: Treatment) -> Observation:
@@ -218,7 +218,7 @@ class Failures(ContractPart):
             )
 
     def test_replicates_are_reported_where_it_prunes(self) -> None:
-        """`report` says whether to go on, and changes nothing where pruning is not declared."""
+        """`report` says whether to prune; without the capability, it changes nothing."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         for _ in range(3):
             treatment = ask_one(optimizer)
@@ -235,7 +235,7 @@ class Failures(ContractPart):
 
 
 def half_of_the_square_fails(treatment: Treatment) -> Observation:
-    """Return a loss that is least where x < 0.5, and there a failure."""
+    """Return a failure where x < 0.5, which is also where the loss would be lowest."""
     x, y = treatment.params["x"], treatment.params["y"]
     loss = {"loss": (x - 0.25) ** 2 + (y - 0.5) ** 2}
     if x < 0.5:

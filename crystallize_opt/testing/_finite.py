@@ -1,4 +1,4 @@
-"""Spaces with few points come to an end."""
+"""Tests of the end of spaces with few points."""
 
 # ruff: noqa: S101  (asserts are what tests are made of)
 
@@ -31,7 +31,7 @@ class FiniteSpaces(ContractPart):
 
     @pytest.mark.parametrize("kind", FINITE)
     def test_a_finite_space_ends(self, kind: str) -> None:
-        """Told one by one: no point is left out, and with `unique_points` none comes twice."""
+        """No point is left out, and with `unique_points` none is suggested twice."""
         space = self._finite_space(kind)
         optimizer = self.make_optimizer(space, LOSS)
         count = sum(1 for _ in space.points())
@@ -51,7 +51,7 @@ class FiniteSpaces(ContractPart):
 
     @pytest.mark.parametrize("kind", FINITE)
     def test_a_finite_space_ends_while_all_is_pending(self, kind: str) -> None:
-        """Nothing told, each point comes once, and then comes the end; the tells still count."""
+        """While all points are pending, the space ends; later tells still count."""
         space = self._finite_space(kind)
         count = sum(1 for _ in space.points())
         if count > self.most_pending:
@@ -67,7 +67,7 @@ class FiniteSpaces(ContractPart):
 
     @pytest.mark.parametrize("kind", FINITE)
     def test_the_last_batch_is_what_is_left(self, kind: str) -> None:
-        """`ask(n)` gives fewer where the space ends within the batch."""
+        """`ask(n)` returns fewer treatments if the space ends within the batch."""
         space = self._finite_space(kind)
         count = sum(1 for _ in space.points())
         if count > self.most_pending:

@@ -1,6 +1,6 @@
-"""Runs a contract's conversation in another process, to see what it says there and leaves behind.
+"""Runs a contract's conversation in another process, and returns its suggestions and side effects.
 
-The process imports the test module by its name, or where that leads elsewhere, from its file.
+The process imports the test module by its name, or from its file if the name is another module's.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Elsewhere:
     """What happened in the other process.
 
     Attributes:
-        said: What was suggested.
-        changed: Which global state was not as before.
-        printed: What it wrote to stdout and stderr.
-        files: The files it left in its working directory.
+        said: The suggestions.
+        changed: The global state that had changed.
+        printed: The text that the process wrote to stdout and stderr.
+        files: The files that the process left in its working directory.
     """
 
     said: list[list[tuple[str, str, str]]]
@@ -85,7 +85,7 @@ def run_in_another_process(contract: type[ContractPart]) -> Elsewhere:
 
 
 def main() -> None:
-    """Do what `run_in_another_process` is for, within that process."""
+    """Run the conversation; this is the main function of the other process."""
     from crystallize_opt.testing._base import said_by
     from crystallize_opt.testing._world import changed, world
 

@@ -1,4 +1,4 @@
-"""The same seed gives the same search: again, in another process, and from a recording."""
+"""Tests that the same seed gives the same search: again, in another process, and in a replay."""
 
 # ruff: noqa: S101  (asserts are what tests are made of)
 
@@ -33,14 +33,14 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 def nothing() -> None:
-    """Happens between the calls of a conversation that nothing disturbs."""
+    """Do nothing between the calls of a conversation."""
 
 
 class Repeats(ContractPart):
-    """Same seed, same tells: same asks."""
+    """The same seed and the same tells give the same asks."""
 
     def converse(self, seed: int | None = 0, between: Callable[[], None] = nothing) -> Optimizer:
-        """Drive an optimizer: several pending, told out of order, failures, attached trials.
+        """Drive an optimizer: several pending trials, tells out of order, failures, attached ones.
 
         Args:
             seed: The optimizer's seed.
@@ -66,14 +66,14 @@ class Repeats(ContractPart):
 
     @pytest.mark.parametrize("seed", [0, 1])
     def test_the_same_seed_suggests_the_same(self, seed: int) -> None:
-        """The same seed and tells give the same asks; 0 is a seed as any other."""
+        """The same seed and tells give the same asks; 0 is an ordinary seed."""
         optimizer = self.converse(seed)
         assert said_by(optimizer) == said_by(self.converse(seed)), (
             f"{who(optimizer)}: with seed {seed} the same search differs when it is run again."
         )
 
     def test_another_seed_suggests_something_else(self) -> None:
-        """The seed decides what is suggested, unless there is no randomness (`uses_seed`)."""
+        """Another seed gives other suggestions, unless the optimizer does not use seeds."""
         optimizer = self.converse(0)
         same = said_by(optimizer) == said_by(self.converse(1))
         if self.uses_seed:
@@ -82,7 +82,7 @@ class Repeats(ContractPart):
             assert same, f"{who(optimizer)} uses its seed; take out `uses_seed = False`."
 
     def test_it_works_without_a_seed(self) -> None:
-        """With seed=None every search is another one."""
+        """With seed=None, every search is different."""
         optimizer = self.converse(None)
         if self.uses_seed:
             assert said_by(optimizer) != said_by(self.converse(None)), (
@@ -90,7 +90,7 @@ class Repeats(ContractPart):
             )
 
     def test_the_same_seed_suggests_the_same_in_another_process(self) -> None:
-        """Also with another PYTHONHASHSEED, and another number of threads."""
+        """Neither PYTHONHASHSEED nor the number of threads of a process changes the suggestions."""
         optimizer = self.converse()
         there = run_in_another_process(type(self)).said
         assert said_by(optimizer) == there, (
@@ -98,7 +98,7 @@ class Repeats(ContractPart):
         )
 
     def test_global_random_state_plays_no_part(self) -> None:
-        """Whatever happens to `random`, numpy's and torch's generators, the asks are the same."""
+        """The state of the generators of `random`, numpy and torch does not change the asks."""
         seed = 0
 
         def between() -> None:
@@ -114,7 +114,7 @@ class Repeats(ContractPart):
         )
 
     def test_the_number_of_threads_plays_no_part(self) -> None:
-        """With any number of torch's threads the asks are the same."""
+        """The number of torch threads does not change the asks."""
         optimizer = self.converse()
         torch = sys.modules.get("torch")
         if torch is None:
@@ -159,7 +159,7 @@ class Repeats(ContractPart):
         )
 
     def test_a_replay_suggests_the_same(self) -> None:
-        """A fresh optimizer that replays the events is where the recorded one was."""
+        """A fresh optimizer that replays the events continues like the recorded one."""
         recorded = self.converse()
         replayed = self.make_optimizer(mixed_space(self.capabilities), LOSS)
         replayed.replay(recorded.events, recorded.versions)

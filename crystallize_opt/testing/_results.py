@@ -1,4 +1,4 @@
-"""What comes out: the best, the Pareto front, and a whole experiment."""
+"""Tests of results: the best treatment, the Pareto front, and a whole experiment."""
 
 # ruff: noqa: S101  (asserts are what tests are made of)
 
@@ -31,7 +31,7 @@ COST_AND_GAIN = (Objective("cost", "minimize"), Objective("gain", "maximize"))
 
 
 class Results(ContractPart):
-    """The best is the best of what was told."""
+    """The best treatment is the best of all observations."""
 
     def test_there_is_no_best_before_a_result(self) -> None:
         """Without a completed trial there is no best treatment."""
@@ -48,7 +48,7 @@ class Results(ContractPart):
 
     @pytest.mark.parametrize("direction", ["minimize", "maximize"])
     def test_the_best_is_the_best_told(self, direction: Any) -> None:
-        """The best is over all that was told or attached, in the objective's direction."""
+        """The best is chosen from all told and attached trials, in the objective's direction."""
         objective = Objective("loss", direction)
         optimizer = self.make_optimizer(mixed_space(self.capabilities), objective)
         search(optimizer, self.asks_per_test)
@@ -64,7 +64,7 @@ class Results(ContractPart):
         )
 
     def test_maximizing_is_minimizing_the_negative(self) -> None:
-        """To maximize a metric and to minimize its negative gives the same search."""
+        """Maximizing a metric and minimizing its negative give the same search."""
         found = []
         for direction, sign in (("minimize", 1.0), ("maximize", -1.0)):
             optimizer = self.make_optimizer(SQUARE, Objective("loss", direction))  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ class Results(ContractPart):
         assert found[0] == found[1], f"{who(optimizer)} has another best to {direction}."
 
     def test_the_pareto_front(self) -> None:
-        """With several objectives: the completed trials that no other one dominates."""
+        """The front has the completed trials that no other one dominates."""
         if not self.capabilities.several_objectives:
             pytest.skip("takes one objective")
         optimizer = self.make_optimizer(SQUARE, COST_AND_GAIN)
@@ -150,7 +150,7 @@ class Results(ContractPart):
 
     @pytest.mark.parametrize("replicates", [1, 3])
     def test_it_is_driven_by_an_experiment(self, replicates: int) -> None:
-        """`Experiment.optimize` runs it: failures, replicates and all."""
+        """`Experiment.optimize` can drive the optimizer, with failures and replicates."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         experiment = Experiment(_nothing(), Pipeline([_loss_of_the_square()]), seed=0)
         trials = max(6, self.asks_per_test)

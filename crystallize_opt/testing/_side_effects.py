@@ -1,4 +1,4 @@
-"""What is left as it was: global state, arguments, files, the screen."""
+"""Tests that nothing else changes: global state, arguments, files, the screen."""
 
 # ruff: noqa: S101  (asserts are what tests are made of)
 
@@ -26,11 +26,11 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class SideEffects(ContractPart):
-    """Global state and the caller's arguments stay as they were."""
+    """An optimizer does not change global state or the caller's arguments."""
 
     def test_global_state_stays_as_it_was(self, capfd: pytest.CaptureFixture[str]) -> None:
         """No call changes random state, warnings, logging, environment or directory, or prints."""
-        # Once without a look: what it imports, and what that does, is the next test's business.
+        # Run once without checks: the next test covers the effects of imports.
         self._go_through_all_operations(lambda *_: nullcontext(), asks=2)
         capfd.readouterr()
         optimizer = self._go_through_all_operations(
@@ -40,7 +40,7 @@ class SideEffects(ContractPart):
         assert out == err == "", f"{who(optimizer)} prints {out + err!r}."
 
     def test_a_fresh_process_stays_as_it_was(self) -> None:
-        """So it is where its libraries are not yet imported; and no file is left behind."""
+        """No global state changes in a process that must first import libraries; no files stay."""
         elsewhere = run_in_another_process(type(self))
         name = type(self).__name__
         assert elsewhere.changed == [], f"{name} changes {elsewhere.changed}."
@@ -48,7 +48,7 @@ class SideEffects(ContractPart):
         assert elsewhere.files == [], f"{name} leaves the files {elsewhere.files}."
 
     def test_arguments_stay_as_they_were(self) -> None:
-        """Nothing the caller has handed over is changed."""
+        """No argument of the caller is changed."""
         choices: list[Any] = [[3], {"k": 1}, (1, 2), "a"]
         takes_choices = self.takes({"choice": Categorical(choices)})
         space: dict[str, Any] = {"x": (0.0, 1.0), "y": Float(0.0, 1.0, default=0.5)}
@@ -105,7 +105,7 @@ class SideEffects(ContractPart):
         )
 
     def test_lists_are_the_callers_own(self) -> None:
-        """What `pending`, `observations` and `events` return may be changed by the caller."""
+        """The caller may change the lists that `pending`, `observations` and `events` return."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         search(optimizer, 2)
         optimizer.ask()

@@ -19,14 +19,14 @@ SQUARE: Mapping[str, Any] = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
 
 
 class Thing:
-    """A user's own object: without equality, and no data. The same text in every process."""
+    """A user's object without equality and data, whose text is the same in every process."""
 
     def __repr__(self) -> str:
         return "Thing()"
 
 
 class UnhashableThing:
-    """A user's own object that cannot be hashed."""
+    """A user's object that cannot be hashed."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -50,7 +50,7 @@ ANYTHING: tuple[Any, ...] = (
     UnhashableThing(),
     Thing,
 )
-"""Choices of any kind, some of which are equal to each other, and some cannot be hashed."""
+"""Choices of any kind: some are equal to each other, and some cannot be hashed."""
 
 KINDS: Mapping[str, Parameter] = {
     "float": Float(-5.0, 5.0),
@@ -78,7 +78,7 @@ KINDS: Mapping[str, Parameter] = {
 """Every kind of parameter."""
 
 NAMES = ("E", "S", "lambda", "val-loss", "学习率", "größe", "a b", "1st", "None", "__x", "x.y", "|")
-"""Names that some library takes for something else, or not at all."""
+"""Names that some library misreads or refuses."""
 
 CONDITIONAL: Mapping[str, Mapping[str, Any]] = {
     "one child": {"kind": ["a", "b"], "x": Float(0, 1).when(kind="a")},
@@ -157,7 +157,7 @@ def finite_space(name: str) -> SearchSpace:
 
 
 def mixed_space(capabilities: Capabilities) -> SearchSpace:
-    """Return a space with a bit of everything that an optimizer takes."""
+    """Return a space with each kind of feature that an optimizer takes."""
     kinds = ("float", "log float", "step float", "log int", "anything", "ordinal", "constant")
     space: dict[str, Any] = {
         name: KINDS[name] for name in kinds if isinstance(KINDS[name], capabilities.parameters)

@@ -1,4 +1,4 @@
-"""What is told: pending trials in any order, attached ones, and what is refused."""
+"""Tests of tells: pending trials in any order, attached trials, and refused tells."""
 
 # ruff: noqa: S101  (asserts are what tests are made of)
 
@@ -32,7 +32,7 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Tells(ContractPart):
-    """Every tell finds its treatment, or changes nothing."""
+    """Every tell finds its treatment, or is refused and changes nothing."""
 
     # Pending -----------------------------------------------------------------------------------
 
@@ -61,8 +61,8 @@ class Tells(ContractPart):
 
     @pytest.mark.parametrize("space", ["continuous", "finite"])
     def test_pending_points_differ(self, space: str) -> None:
-        """What is pending is not suggested again."""
-        # Few enough points that a search which forgets what is pending meets one of them again.
+        """A pending point is not suggested again."""
+        # With so few points, a search that forgets pending points suggests one of them again.
         given = SQUARE if space == "continuous" else {"a": (1, 5), "b": (1, 4)}
         if not self.takes(given):
             pytest.skip("takes no such parameters")
@@ -84,7 +84,7 @@ class Tells(ContractPart):
     # Refused -----------------------------------------------------------------------------------
 
     def test_what_matches_no_pending_treatment_is_refused(self) -> None:
-        """Told twice, never asked for, ambiguous: a TellError that changes nothing."""
+        """A repeated, unknown or ambiguous tell raises TellError and changes nothing."""
         optimizer, twin = (self.make_optimizer(SQUARE, LOSS) for _ in range(2))
         for each in (optimizer, twin):
             search(each, 2)
@@ -118,7 +118,7 @@ class Tells(ContractPart):
         assert {first.name, second.name} <= {o.treatment.name for o in optimizer.observations}
 
     def test_a_plain_mapping_without_the_metric_is_refused(self) -> None:
-        """A plain mapping must have every objective, else nothing happens."""
+        """A plain mapping without every objective is refused and changes nothing."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         ask_one(optimizer)
         before = state_of(optimizer)
@@ -144,7 +144,7 @@ class Tells(ContractPart):
 
     @pytest.mark.parametrize("status", Status)
     def test_trials_of_others_are_attached(self, status: Status) -> None:
-        """Trials that were not asked for are recorded, and the search goes on."""
+        """Trials that were not asked for are recorded, and the search continues."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         ask_one(optimizer)
         own = optimizer.pending[0]
@@ -164,7 +164,7 @@ class Tells(ContractPart):
         search(optimizer, 3)
 
     def test_points_outside_of_the_space_are_not_attached(self) -> None:
-        """An invalid point is refused by name, and then none of its company is attached."""
+        """An invalid point is refused by name, and none of the other observations is attached."""
         optimizer, twin = (self.make_optimizer(SQUARE, LOSS) for _ in range(2))
         good = completed(Treatment("good", {"x": 0.5, "y": 0.5}))
         outside: dict[str, dict[str, Any]] = {
@@ -189,7 +189,7 @@ class Tells(ContractPart):
         )
 
     def test_inactive_parameters_are_not_attached(self) -> None:
-        """A point with a parameter that is inactive there is refused; without it, it is taken."""
+        """A point with an inactive parameter is refused; without the parameter, it is accepted."""
         space = CONDITIONAL["one child"]
         if not self.capabilities.conditions or not self.takes(space):
             pytest.skip("takes no conditions")

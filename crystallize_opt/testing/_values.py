@@ -1,4 +1,4 @@
-"""What is suggested: every kind of parameter, conditions, constraints, names."""
+"""Tests of suggestions: every kind of parameter, conditions, constraints, names."""
 
 # ruff: noqa: S101  (asserts are what tests are made of)
 
@@ -35,11 +35,11 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Values(ContractPart):
-    """What is suggested is a point of the space, in the user's own values."""
+    """Every suggestion is a point of the space, in the user's values."""
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_every_kind_of_parameter(self, kind: str) -> None:
-        """Values are in range and on the grid, plain Python or the user's own object."""
+        """Values are in range and on the grid, as plain Python values or the user's objects."""
         space = {"other": (0.0, 1.0), kind: KINDS[kind]}
         if not self.takes(space):
             self.must_refuse(UnsupportedSpaceError, kind, space)
@@ -58,8 +58,8 @@ class Values(ContractPart):
             pytest.skip(f"takes no {type(KINDS[kind]).__name__}")
         optimizer = self.make_optimizer(space, LOSS)
         treatments = search(optimizer, 10, lambda treatment: completed(treatment, 0.0))
-        # The geometric middle of both ranges is between 0.03 and 3e4. Were they searched evenly,
-        # one value of 30 000 would be less.
+        # The geometric middles of the ranges are 0.03 and 3e4. On a linear scale, only one value
+        # in 30 000 would be smaller.
         small = [t for t in treatments if t.params[kind] < (0.1 if kind == "log float" else 4e4)]
         assert 0 < len(small) < 10, (
             f"{who(optimizer)}: of 10 suggestions for {KINDS[kind]!r}, {len(small)} are in the "
@@ -68,7 +68,7 @@ class Values(ContractPart):
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_parameter_may_have_any_name(self, name: str) -> None:
-        """A name is any string; it comes out as it went in."""
+        """A name may be any string, and is kept unchanged."""
         optimizer = self.make_optimizer({name: (0.0, 1.0), "other": (0.0, 1.0)}, LOSS)
         for treatment in search(optimizer, min(3, self.asks_per_test)):
             assert list(treatment.params) == [name, "other"], (
@@ -110,7 +110,7 @@ class Values(ContractPart):
         if not self.capabilities.linear_constraints:
             self.must_refuse(UnsupportedSpaceError, "width", space)
             return
-        # The loss pulls towards where the constraints do not hold.
+        # The loss is lowest where the constraints do not hold.
         optimizer = self.make_optimizer(space, LOSS)
         checked_search(optimizer, self.asks_per_test, is_pulled_to_the_largest_width)
 
@@ -123,7 +123,7 @@ class Values(ContractPart):
         checked_search(optimizer, self.asks_per_test, is_pulled_to_the_largest_width)
 
     def test_several_objectives_are_taken_or_refused(self) -> None:
-        """Where several objectives are not declared, they are refused."""
+        """Several objectives are refused if the optimizer does not declare them."""
         objectives = [Objective("cost", "minimize"), Objective("gain", "maximize")]
         if self.capabilities.several_objectives:
             ask_one(self.make_optimizer(SQUARE, objectives))
@@ -136,7 +136,7 @@ class Values(ContractPart):
         checked_search(optimizer, self.asks_per_test)
 
     def test_a_default_does_not_narrow_the_search(self) -> None:
-        """A default is what is used without a search: it is no bound, and stays what it is."""
+        """A default is not a bound of the search, and the search does not change it."""
         space = SearchSpace({name: Float(0.0, 1.0, default=0.25) for name in ("x", "y")})
         optimizer = self.make_optimizer(space, LOSS)
         treatments = search(optimizer, max(6, self.asks_per_test))
@@ -160,7 +160,7 @@ class Values(ContractPart):
         )
 
     def test_a_batch(self) -> None:
-        """`ask(n)` gives n different treatments, all of them pending."""
+        """`ask(n)` returns n distinct treatments, all of them pending."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         size = min(4, self.most_pending)
         for _ in range(2):
@@ -186,7 +186,7 @@ def checked_search(
     trials: int,
     outcome: Callable[[Treatment], Observation] = completed,
 ) -> list[Treatment]:
-    """Search, and check that every suggestion is a point of the space in the user's own values."""
+    """Search, and check that every suggestion is a point of the space, in the user's values."""
 
     def checked_outcome(treatment: Treatment) -> Observation:
         must_be_in_space(optimizer, treatment)

@@ -1,4 +1,4 @@
-"""What must stay as it was: the state that a process has only once."""
+"""The global state of a process, which an optimizer must not change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def world() -> dict[str, Any]:
-    """Return the global state. Of numpy and torch only where they are loaded."""
+    """Return the global state, including that of numpy and torch if they are loaded."""
     root = logging.getLogger()
     state: dict[str, Any] = {
         "the state of random": random.getstate(),
@@ -34,12 +34,12 @@ def world() -> dict[str, Any]:
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return what is in both, and different."""
+    """Return the names of the states that are in both mappings and differ."""
     return [name for name in before if name in after and before[name] != after[name]]
 
 
 def disturb_random_state(seed: int) -> None:
-    """Give all global random generators that are loaded another state."""
+    """Change the state of all loaded global random generators."""
     random.seed(seed)
     if (numpy := _loaded("numpy")) is not None:
         numpy.random.seed(seed)
@@ -48,7 +48,7 @@ def disturb_random_state(seed: int) -> None:
 
 
 class RandomStateKept:
-    """Puts the global random generators back at the end of a `with` block."""
+    """Restores the global random generators at the end of a `with` block."""
 
     def __enter__(self) -> None:
         self._random = random.getstate()
@@ -77,7 +77,7 @@ def _world_of_numpy() -> dict[str, Any]:
 
 
 def _plain(state: Any) -> Any:
-    """Return the state of a bit generator, in which arrays are bytes, to be compared."""
+    """Return the state of a bit generator with arrays as bytes, so that it can be compared."""
     if isinstance(state, dict):
         return {name: _plain(value) for name, value in state.items()}
     return state.tobytes() if hasattr(state, "tobytes") else state

@@ -1,7 +1,7 @@
-"""A native Ax client that leaves no trace in the process: all contact with Ax at run time.
+"""A native Ax client without side effects; all calls of Ax during a search are made here.
 
-Besides `ax.api` and the documented classes of a generation strategy, these parts of Ax are used,
-for which Ax gives no guarantee: `UNGUARANTEED`. A test looks each of them up.
+Besides `ax.api` and the documented classes of a generation strategy, the module uses parts of Ax
+that may change without notice, listed in `UNGUARANTEED`. A test checks that each of them exists.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class QuietClient:
     """The part of `ax.api.client.Client` that an optimizer needs, without its side effects.
 
     Args:
-        space: What Ax searches.
-        metrics: What Ax optimizes and constrains.
+        space: The space in the form that Ax searches.
+        metrics: The metrics that Ax optimizes and constrains.
         seed: The seed of all random choices.
         generation_strategy: A fresh strategy, which is copied; None for Sobol, then a Gaussian
             process with noisy expected improvement.
 
     Attributes:
-        native: The client itself.
+        native: The Ax client.
 
     Raises:
-        UsageError: The generation strategy is none, or has been used.
+        UsageError: The object is not a generation strategy, or has been used.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class QuietClient:
     ) -> None:
         with _no_trace():
             if generation_strategy is None:
-                # Without the centre first, which puts Ax' count of initial trials out, and with as
-                # many initial trials as are asked for before any is told.
+                # Do not begin with the centre, after which Ax miscounts the initial trials; and
+                # allow any number of initial trials before the first outcome.
                 generation_strategy = choose_generation_strategy(
                     GenerationStrategyDispatchStruct(
                         initialization_random_seed=seed,
@@ -92,10 +92,10 @@ class QuietClient:
             self.native.set_generation_strategy(_learning_from_abandoned(generation_strategy))
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the index and the parameters of a new trial; None where Ax has none to give.
+        """Return the index and the parameters of a new trial; None if Ax has no suggestion.
 
         Raises:
-            SpaceExhausted: The generation strategy has come to its end.
+            SpaceExhausted: The generation strategy has generated all of its trials.
         """
         with _no_trace():
             try:
@@ -117,30 +117,30 @@ class QuietClient:
     def attach(self, stored: dict[str, Stored]) -> int:
         """Return the index of a new trial with these parameters."""
         with _no_trace():
-            return self.native.attach_trial(stored)  # keeps the dict, and adds to it
+            return self.native.attach_trial(stored)  # Ax keeps the dict, and adds to it.
 
     def complete(self, index: int, outcome: Outcome) -> None:
-        """Tell a trial's outcome, and that it completed."""
+        """Report the outcome of a completed trial."""
         with _no_trace():
             self.native.complete_trial(index, _raw(outcome))
 
     def stop_early(self, index: int, outcome: Outcome) -> None:
-        """Tell a trial's outcome so far, and that it was ended because it was not promising."""
+        """Report the outcome so far of a trial that was pruned."""
         with _no_trace():
             self.native.attach_data(index, _raw(outcome))
             self.native.mark_trial_early_stopped(index)
 
     def abandon(self, index: int) -> None:
-        """Tell that a trial will have no outcome.
+        """Report that a trial will have no outcome.
 
-        Not by `mark_trial_failed`: Ax then may suggest the same point again, and with a seed it
-        does so for ever. https://github.com/facebook/Ax/issues/329
+        After `mark_trial_failed`, Ax may suggest the same point again, with a seed for ever:
+        https://github.com/facebook/Ax/issues/329
         """
         with _no_trace():
             self.native.mark_trial_abandoned(index)
 
     def add_data(self, index: int, outcome: Outcome) -> None:
-        """Tell an outcome, in place of an earlier one, without changing the trial's status."""
+        """Report an outcome that replaces an earlier one, and keep the trial's status."""
         with _no_trace():
             self.native.attach_data(index, _raw(outcome))
 
@@ -150,7 +150,7 @@ def _raw(outcome: Outcome) -> dict[str, float | tuple[float, float]]:
 
 
 def _learning_from_abandoned(strategy: GenerationStrategy) -> GenerationStrategy:
-    """Return a copy of a strategy, whose models are fitted to data of abandoned trials, too."""
+    """Return a copy of a strategy whose models are also fitted to data of abandoned trials."""
     if not isinstance(strategy, GenerationStrategy):
         raise UsageError(
             f"generation_strategy= takes a GenerationStrategy of Ax, not {strategy!r}."
@@ -172,10 +172,10 @@ def _learning_from_abandoned(strategy: GenerationStrategy) -> GenerationStrategy
 
 @contextmanager
 def _no_trace() -> Iterator[None]:
-    """Run Ax without messages on stderr, in one thread of torch, and put all back.
+    """Run Ax without messages on stderr and with one torch thread; restore everything afterwards.
 
-    The number of threads changes the suggestions. Random states are the client's own care: with a
-    seed it forks and restores those of `random`, numpy and torch.
+    The number of threads changes the suggestions. The client itself restores the random states: if
+    it has a seed, it forks those of `random`, numpy and torch.
     """
     this_thread = threading.get_ident()
 
@@ -186,7 +186,7 @@ def _no_trace() -> Iterator[None]:
         warnings.simplefilter("ignore")
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        # Ax' loggers have levels and a handler of their own, which is all there is to filter.
+        # Filter this handler, because all loggers of Ax write to it.
         ROOT_STREAM_HANDLER.addFilter(is_of_other_thread)
         try:
             yield

@@ -1,4 +1,4 @@
-"""An Ax client, read into a `History`."""
+"""Reads an Ax client into a `History`."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ _STATUSES = {
 def history_from_ax(client: Any) -> History:
     """Read an Ax client (extra `ax`).
 
-    Ax writes numbers to its JSON file with ten decimals only, so of a file they are rounded. The
-    space is left out where parameters depend on each other. Each trial of one arm is read; batch
-    trials are not.
+    Numbers from a JSON file are rounded, because Ax writes only ten decimals. The history has no
+    space if parameters depend on each other. Trials with one arm are read, batch trials are not.
 
     Args:
-        client: An `ax.api.client.Client`, or the path of the JSON file of its
+        client: An `ax.api.client.Client`, or the path of a JSON file written by
             `save_to_json_file`.
 
     Raises:
         MissingExtraError: Ax is not installed.
     """
     ax_client = _import_ax()
-    # Ax warns of its own use of pandas.
+    # Ax causes warnings by its own use of pandas.
     with ax_client._no_trace():  # noqa: SLF001
         if isinstance(client, (str, os.PathLike)):
             client = ax_client.Client.load_from_json_file(os.fspath(client))

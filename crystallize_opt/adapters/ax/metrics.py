@@ -1,4 +1,4 @@
-"""Objectives, outcome constraints and outcomes in Ax' words."""
+"""Converts objectives, outcome constraints and outcomes to the form that Ax takes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from crystallize_opt.optimizers.ledger import Measured
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, as_number
 
-# Metric to its mean, and its standard error where that is told.
+# Metric -> its mean, and its standard error or None.
 Outcome = Mapping[str, tuple[float, float | None]]
 
 
 class AxMetrics:
-    """The metrics that Ax models, by private names: `m0`, `m1` and so on.
+    """The metrics that Ax models, under private names: `m0`, `m1` and so on.
 
-    Ax models metrics in alphabetical order, so the private names are in that of the user's names.
+    Ax models metrics in alphabetical order, so the private names keep that order of the user's.
 
     Args:
         objectives: The objectives.
         constraints: The outcome constraints.
 
     Attributes:
-        objective: What `Client.configure_optimization` takes as `objective`.
-        outcome_constraints: What it takes as `outcome_constraints`.
+        objective: The argument `objective` of `Client.configure_optimization`.
+        outcome_constraints: Its argument `outcome_constraints`.
     """
 
     def __init__(self, objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> None:
@@ -40,7 +40,7 @@ class AxMetrics:
         for constraint in constraints:
             name = private[constraint.metric]
             if name in self._objectives and constraint not in thresholds:
-                name += "_constrained"  # a copy, because Ax refuses this on an objective
+                name += "_constrained"  # A copy: Ax refuses this constraint on an objective.
                 self._metrics[name] = constraint.metric
             constrained.setdefault(name, []).append(constraint)
         self.objective = ", ".join(
@@ -54,7 +54,7 @@ class AxMetrics:
         ]
 
     def outcome_of(self, observation: Observation) -> Outcome | None:
-        """Return what is told of an observation; None where a metric is not a finite number."""
+        """Return the outcome that Ax gets; None if a metric is not a finite number."""
         outcome: dict[str, tuple[float, float | None]] = {}
         for name, metric in self._metrics.items():
             mean = as_number(observation.get(metric))
@@ -64,9 +64,10 @@ class AxMetrics:
         return outcome
 
     def stand_in(self, measured: Measured) -> Outcome | None:
-        """Return the outcome that is told for a failed trial; None before a trial completed.
+        """Return the outcome that Ax gets for a failed trial; None until a trial completes.
 
-        Of each metric it is the worst: of a constrained one, what violates most.
+        It has the worst value of each objective, and for other constrained metrics the value that
+        violates the constraints most.
         """
         if not measured.costs:
             return None
@@ -85,17 +86,17 @@ def _told(observation: Observation, metric: str) -> tuple[float, float | None]:
 
 
 def without_sems(outcome: Outcome) -> Outcome:
-    """Return the means only."""
+    """Return the outcome without standard errors."""
     return {name: (mean, None) for name, (mean, _) in outcome.items()}
 
 
 def _thresholds(
     objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> list[Constraint]:
-    """Return the constraints that Ax takes on objectives: of several, on the side of the worse.
+    """Return the constraints that Ax takes on objectives: with several, those on the worse side.
 
-    Beside other constraints only where every objective has one: else Ax computes the others, which
-    ends in a ValueError while no point is feasible.
+    If there are other constraints, every objective must have one: otherwise Ax computes the missing
+    thresholds, which raises a ValueError while no point is feasible.
     """
     if len(objectives) == 1:
         return []
@@ -106,7 +107,7 @@ def _thresholds(
 
 
 def _tightest(constraints: Sequence[Constraint]) -> dict[str, float]:
-    """Return the bound for each comparison: two constraints of a kind are an error to Ax."""
+    """Return one bound for each comparison, because Ax refuses two constraints of the same kind."""
     bounds: dict[str, float] = {}
     for each in constraints:
         bound, known = float(each.bound), bounds.get(each.comparison)

@@ -1,34 +1,34 @@
 """Ax's generation strategies, driven by its `Client`: `get_next_trials(1)` and `complete_trial`.
 
 For a seed, the suggestions are bit for bit those of a loop over `Client(random_seed=seed)` with the
-same strategy. What differs from a loop written by hand:
+same strategy. The differences from a loop written by hand are:
 
-- Ax has private names: `p0`, `p1`, … for parameters and `m0`, `m1`, … for metrics (in alphabetical
+- Ax gets private names: `p0`, `p1`, … for parameters and `m0`, `m1`, … for metrics (in alphabetical
   order of yours, which is the order in which Ax models them). `E`, `lambda` and `val-loss` work.
-- What Ax cannot hold is stored in another form: choices as their index; numbers with a step as the
-  index of the value, not with `step_size`; integers of more than 100 000 values as floats that are
-  rounded; ranges that are too narrow, too wide or too far from zero for Ax as a position from 0 to
-  1. More than 1000 choices are stored as if they were ordered. Parameters with one value are not
-  stored.
-- Conditions on one value of one categorical or ordinal parent are Ax's own. Other conditional
-  parameters are always suggested, and dropped where they are inactive.
-- A linear constraint is Ax's own, unless it is on a log scale or on a parameter with a condition:
-  then a suggestion that violates it is told as a failure, and Ax asked again, up to three times;
-  then comes a random point that satisfies it. What violates a constraint of Ax's own by a rounding
-  is moved inside.
-- A trial that failed is abandoned, and the worst value so far is told for it as data, also later
-  for those that failed before any value was known, and again when a worse one comes. To Ax alone an
-  abandoned trial is pending for ever, and the search stays where everything fails:
-  https://github.com/facebook/Ax/issues/1392. Your strategy is copied, and the copy told to fit such
-  data (`DataLoaderConfig(fit_abandoned=True)`). A trial of status ABANDONED is told without data.
-- A pruned trial is told as stopped early, with its means so far.
-- Standard errors are told while every trial has them. From the first one without, Ax gets means
-  only: it cannot fit a mixture, https://github.com/facebook/Ax/issues/491.
-- An outcome constraint on the single objective, which Ax refuses, is on a copy of its metric.
-- Every point of a finite space is suggested once. Where Ax repeats one, or has none to give, also
-  because it wants data or fewer pending trials first, comes a random new point.
-- Warnings and messages of Ax are dropped; it runs in one thread of torch, whose number changes the
-  suggestions; all random states are put back.
+- Values that Ax cannot store get another form: choices are stored as their index; numbers with a
+  step as the index of the value, not with `step_size`; integers of more than 100 000 values as
+  floats that are rounded; ranges that are too narrow, too wide or too far from zero for Ax as a
+  position from 0 to 1. More than 1000 choices are stored as if they were ordered. Parameters with
+  one value are not stored.
+- A condition on one value of one categorical or ordinal parent is passed to Ax. A parameter with
+  any other condition is always suggested, and discarded if it is inactive.
+- A linear constraint is passed to Ax, unless it is on a log scale or on a parameter with a
+  condition: then a suggestion that violates it is reported as a failure, and Ax is asked again;
+  after three such suggestions comes a random point that satisfies the constraint. A suggestion
+  that violates a constraint of Ax only by a rounding is moved inside.
+- A failed trial is abandoned, with the worst value so far as its data. The data are reported once a
+  value is known, and again when a worse one comes. To Ax itself, an abandoned trial stays pending
+  for ever, and the search stays where everything fails:
+  https://github.com/facebook/Ax/issues/1392. Your strategy is copied, and the copy fits such data
+  (`DataLoaderConfig(fit_abandoned=True)`). A trial of status ABANDONED is reported without data.
+- A pruned trial is reported as stopped early, with its means so far.
+- Standard errors are reported while every trial has them. From the first trial without them, Ax
+  gets means only: it cannot fit a mixture, https://github.com/facebook/Ax/issues/491.
+- An outcome constraint on the single objective, which Ax refuses, is put on a copy of its metric.
+- Every point of a finite space is suggested once. If Ax repeats a point or has no suggestion (also
+  because it needs data or fewer pending trials first), a random new point takes its place.
+- Ax's warnings and messages are suppressed; it runs in one torch thread, because the number of
+  threads changes the suggestions; all random states are restored.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ax.api.client import Client
     from ax.generation_strategy.generation_strategy import GenerationStrategy
 
-# Ax is imported when it is needed, because that takes seconds; that it is missing shows at once.
+# Ax is imported on first use, because that takes seconds; a missing Ax is reported at once.
 if importlib.util.find_spec("ax") is None:
     raise ModuleNotFoundError("No module named 'ax'", name="ax")
 
@@ -61,10 +61,10 @@ importing_ax = partial(
     quiet_import,
     "Ax",
     "ax.api.client",
-    # It says on stderr that SQLAlchemy is installed, by a handler that the import sets up.
+    # This message, that SQLAlchemy is installed, would go to stderr by a handler of the import.
     drop_messages_of=("ax.storage.sqa_store.with_db_settings_base",),
 )
-"""Around an import of Ax: a context manager."""
+"""A context manager for an import of Ax."""
 
 
 class AxOptimizer(SpaceOptimizer[int]):
@@ -75,14 +75,14 @@ class AxOptimizer(SpaceOptimizer[int]):
         objective: One objective, or several.
         constraints: Outcome constraints, which Ax models.
         seed: The seed of the client and, by default, of Sobol.
-        generation_strategy: A fresh `GenerationStrategy` of Ax's, which is copied. Default: five
-            Sobol points, then a Gaussian process with log noisy expected improvement, that is
+        generation_strategy: A fresh Ax `GenerationStrategy`, which is copied. Default: five Sobol
+            points, then a Gaussian process with log noisy expected improvement, as configured by
             `configure_generation_strategy(initialization_random_seed=seed,
             initialize_with_center=False, allow_exceeding_initialization_budget=True)`.
 
     Raises:
         UnsupportedSpaceError: Ax cannot take the space.
-        UsageError: The generation strategy is none, or has been used.
+        UsageError: The object is not a generation strategy, or has been used.
 
     Example:
         >>> optimizer = AxOptimizer({"x": (-10.0, 10.0)}, Objective("loss", "minimize"), seed=0)
@@ -128,7 +128,7 @@ class AxOptimizer(SpaceOptimizer[int]):
 
     @property
     def client(self) -> Client:
-        """The native client, with all trials and what was told of them."""
+        """The native Ax client, with all trials and their reported outcomes."""
         return self._client.native
 
     # Ask ---------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class AxOptimizer(SpaceOptimizer[int]):
             self._fail(handle)
 
     def _remember(self, index: int, outcome: Outcome) -> Outcome:
-        """Return what is told of a trial: with standard errors while every trial has them."""
+        """Return the outcome to report, with standard errors while every trial has them."""
         if self._tells_sems and any(sem is None for _, sem in outcome.values()):
             self._tells_sems = False
             for earlier, known in self._outcomes.items():
@@ -175,7 +175,7 @@ class AxOptimizer(SpaceOptimizer[int]):
         return self._outcomes[index]
 
     def _fail(self, index: int) -> None:
-        """Tell a failed trial as the worst so far. It is told again when there is a worse one."""
+        """Report a failed trial as the worst value so far, and again when a worse one comes."""
         if index not in self._failed:
             self._failed[index] = None
             self.measured.when_changed(partial(self._fail, index))

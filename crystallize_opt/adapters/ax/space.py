@@ -1,8 +1,8 @@
-"""A search space as the parameters of an Ax experiment, and points to and from it.
+"""Converts a search space to the parameters of an Ax experiment, and points to and from it.
 
 Ax gets private names, `p0`, `p1`, …, because it reads constraints with sympy, to which `E`,
-`lambda` or `val-loss` mean something else: https://github.com/facebook/Ax/issues/4549. It gets a
-parameter as it is where it can hold it, and else in a form from which every value comes back exact.
+`lambda` or `val-loss` mean something else: https://github.com/facebook/Ax/issues/4549. A parameter
+that Ax cannot store gets another form, from which every value comes back exact.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Stored = str | int | float
 Config = RangeParameterConfig | ChoiceParameterConfig
 Dependents = Mapping[Stored, Sequence[str]]
 
-# Ax lists all values of a range of integers for every suggestion: 10**9 of them take all memory.
+# Ax lists all values of an integer range for every suggestion: 10**9 values exhaust the memory.
 _MOST_INTEGERS = 100_000
 _MOST_CHOICES = 1000  # More are an error: https://github.com/facebook/Ax/issues/5108.
 _MOST_EXACT = 2**53  # Ax computes with integers as floats.
 # Ax refuses ranges below 1.5e-5, also of logarithms: https://github.com/facebook/Ax/issues/2183. Of
 # ranges to 1e50, or with an offset of 1e9 times their width, its models cannot be fitted.
 _NARROWEST, _WIDEST, _LEAST_WIDTH_TO_OFFSET = 2e-5, 1e15, 1e-6
-# What a suggestion violates a constraint by, if it is only a rounding of Ax' solver (1e-8).
+# A suggestion may violate a constraint by a rounding of Ax's solver, which is 1e-8.
 _ROUNDING = 1e-6
 
 
@@ -42,8 +42,8 @@ class _Stored(ABC):
     """How one parameter is stored in Ax.
 
     Attributes:
-        line: Offset and slope, where the user's number is `offset + slope * stored`.
-        middle: What Ax is given where the parameter is inactive.
+        line: Offset and slope, if the user's number is `offset + slope * stored`; else None.
+        middle: The value that Ax gets if the parameter is inactive.
     """
 
     line: tuple[float, float] | None = None
@@ -51,7 +51,7 @@ class _Stored(ABC):
 
     @abstractmethod
     def config(self, name: str, dependents: Dependents | None) -> Config:
-        """Return what Ax has in the parameter's place."""
+        """Return Ax's counterpart of the parameter."""
 
     @abstractmethod
     def decode(self, stored: Any) -> Any:
@@ -59,11 +59,11 @@ class _Stored(ABC):
 
     @abstractmethod
     def encode(self, value: Any) -> Stored:
-        """Return what Ax stores, of the very type that Ax' own suggestions have."""
+        """Return the value that Ax stores, with the same type as in Ax's suggestions."""
 
 
 class _Number(Number, _Stored):
-    """A number as it is. Integers of very many values are floats in Ax, and rounded."""
+    """A number, stored unchanged. Integers of very many values are floats in Ax, and rounded."""
 
     def __init__(self, parameter: Float | Integer) -> None:
         super().__init__(parameter)
@@ -89,7 +89,7 @@ class _Number(Number, _Stored):
 
 
 class _Position(Position, _Stored):
-    """A float by its position in the range."""
+    """A float, stored as its position in the range."""
 
     def __init__(self, parameter: Float) -> None:
         super().__init__(parameter)
@@ -102,7 +102,7 @@ class _Position(Position, _Stored):
 
 
 class _Choice(_Stored):
-    """A choice by its index, as text, because Ax coerces values of mixed types without a word."""
+    """A choice, stored as its index in text form, because Ax silently coerces mixed types."""
 
     def __init__(self, parameter: Categorical | Ordinal) -> None:
         self._parameter = parameter
@@ -129,10 +129,10 @@ class _Choice(_Stored):
 
 
 class _Index(_Stored):
-    """One of equally spaced values by its index; of very many by its position, from 0 to 1.
+    """One of equally spaced values, stored as its index; if there are very many, as its position.
 
-    Not by Ax' own `step_size`: it gives 0.30000000000000004 on a grid of 0.1, and violates linear
-    constraints, https://github.com/facebook/Ax/issues/5256.
+    Ax's `step_size` would give 0.30000000000000004 on a grid of 0.1, and violate linear
+    constraints: https://github.com/facebook/Ax/issues/5256.
     """
 
     def __init__(self, parameter: Float | Integer | Categorical | Ordinal) -> None:
@@ -164,21 +164,21 @@ class _Index(_Stored):
 
 
 class AxSpace:
-    """What Ax searches in place of a `SearchSpace`.
+    """A `SearchSpace` in the form that Ax searches.
 
-    A condition is native where Ax has a word for it: one parent that is a choice, and one value of
-    it. To Ax, a child of two parents, or of two values of one, is "a cycle"; such a child is always
-    suggested, and dropped where it is inactive.
+    Ax supports conditions on one value of one parent that is a choice. It refuses a child of two
+    parents, or of two values of one, as "a cycle"; such a child is always suggested, and discarded
+    if it is inactive.
 
     Args:
         space: The search space.
 
     Attributes:
-        parameters: What `Client.configure_experiment` takes.
-        parameter_constraints: Those linear constraints that Ax can keep.
+        parameters: The parameters for `Client.configure_experiment`.
+        parameter_constraints: The linear constraints that Ax can take.
 
     Raises:
-        UnsupportedSpaceError: Ax cannot hold a parameter.
+        UnsupportedSpaceError: Ax cannot store a parameter.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -196,10 +196,7 @@ class AxSpace:
         ]
 
     def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the point of the space that a suggestion of Ax stands for.
-
-        It may violate linear constraints.
-        """
+        """Return the point of a suggestion of Ax; it may violate linear constraints."""
         params: dict[str, Any] = {}
         for name in self._space.names:
             if not self._space.is_active(name, params):
@@ -213,7 +210,7 @@ class AxSpace:
         return params
 
     def encode(self, params: Mapping[str, Any]) -> dict[str, Stored]:
-        """Return what Ax stores for a point of the space."""
+        """Return the values that Ax stores for a point of the space."""
         stored: dict[str, Stored] = {}
         for name, code in self._codes.items():
             if name in self._parents:
@@ -246,9 +243,9 @@ class AxSpace:
         ]
 
     def _native_constraint(self, constraint: LinearConstraint) -> str | None:
-        """Return a constraint in Ax' words, or None where it has none.
+        """Return a constraint in Ax's form, or None if Ax cannot take it.
 
-        It has none for log scales, and crashes on parameters that may be inactive.
+        Ax takes none on log scales, and crashes on parameters that may be inactive.
         """
         bound = constraint.bound
         factors: dict[str, float] = {}
@@ -308,7 +305,7 @@ def _code_of(name: str, parameter: Parameter) -> _Stored:
 
 
 def _fits(parameter: Float | Integer) -> bool:
-    """Whether Ax can hold a range as it is, and fit a model on it."""
+    """Whether Ax can store a range unchanged, and fit a model on it."""
     low, high = parameter.low, parameter.high
     if parameter.log:
         if high - low < _NARROWEST:
@@ -324,7 +321,7 @@ def _fits(parameter: Float | Integer) -> bool:
 
 
 def _in_the_order_of_ax(parameter: Categorical | Ordinal) -> Sequence[Any]:
-    """Return the choices in the order in which Ax would have them itself."""
+    """Return the choices in the order in which Ax itself would store them."""
     kinds = {type(choice) for choice in parameter.choices}
     if isinstance(parameter, Ordinal) or kinds not in ({bool}, {int}, {float}):
         return parameter.choices

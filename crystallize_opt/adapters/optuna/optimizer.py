@@ -1,19 +1,19 @@
 """Optuna's samplers and pruners, driven by `study.ask` and `study.tell`.
 
 For a seed, the suggestions are bit for bit those of `study.optimize` with `suggest_*` in the
-space's order. What differs from a loop written by hand:
+space's order. The differences from a loop written by hand are:
 
-- Choices that Optuna cannot hold apart or hold at all (`True` beside `1`, tuples, objects) are
-  stored in the study as their index; so is every `Ordinal`. `Constant` is not stored.
-- A trial that failed is told as the sampler learns from it. Optuna's samplers do not see the state
-  FAIL, and then suggest the failing region again: https://github.com/optuna/optuna/issues/566.
-  TPE is told PRUNED; samplers that learn from completed trials only are told the worst value so
-  far, as COMPLETE; samplers that do not learn are told FAIL. The trial's user attribute `status`
-  says what it really was.
+- Choices that Optuna cannot store or distinguish (tuples, objects, `True` beside `1`) are stored in
+  the study as their index; so is every `Ordinal`. A `Constant` is not stored.
+- A failed trial is reported in the form that the sampler learns from. Optuna's samplers ignore the
+  state FAIL, and suggest the failing region again: https://github.com/optuna/optuna/issues/566. TPE
+  gets PRUNED; samplers that learn from completed trials only get COMPLETE with the worst value so
+  far; samplers that do not learn get FAIL. The trial's user attribute `status` has its true status.
 - A point that is pending is not suggested again; in a space of at most 24 points, no point is. The
-  sampler is asked again, and the dropped trial told FAIL. `duplicates=True` turns this off.
-- Points that violate a linear constraint are told to the sampler in the same way, and it is asked
-  again. After 20 of them in a row it gets a random point that satisfies the constraints.
+  discarded trial is reported as FAIL, and the sampler is asked again. `duplicates=True` turns this
+  off.
+- A point that violates a linear constraint is reported like a failed trial, and the sampler is
+  asked again. After 20 such points in a row, a random point that satisfies the constraints is used.
 """
 
 from __future__ import annotations
@@ -44,21 +44,22 @@ _SMALL_SPACE = 24
 
 
 class OptunaOptimizer(SpaceOptimizer[Trial]):
-    """Optuna behind the common interface: TPE, or any sampler and pruner of Optuna's.
+    """Optuna behind the common interface: TPE, or any Optuna sampler and pruner.
 
     Args:
         space: A `SearchSpace`, or the mapping that builds one.
         objective: One objective, or several.
-        constraints: Outcome constraints, told to samplers that use them (TPE, GP, NSGA-II and III).
-        seed: The default sampler's seed. A sampler you give has a seed of its own.
+        constraints: Outcome constraints, passed to samplers that use them (TPE, GP, NSGA-II and
+            III).
+        seed: The seed of the default sampler. If you pass a sampler, seed it yourself.
         sampler: A fresh Optuna sampler. Default: `TPESampler(seed=seed)`, with the defaults of
             Optuna 5 pinned (multivariate for one objective, constant liar).
         pruner: An Optuna pruner, which can end a trial between its replicates. It sees the running
             mean of the objective; `WilcoxonPruner` sees each replicate's value.
-        duplicates: True: suggestions are always those of a loop by hand. False: every point of a
-            finite space is suggested once. None: a point that is pending is not suggested again,
-            and in a space of at most 24 points no point is. Unless True, a finite space ends with
-            `SpaceExhausted` when all of its points have been suggested.
+        duplicates: True: the suggestions are always those of a loop written by hand. False: every
+            point of a finite space is suggested once. None: a point that is pending is not
+            suggested again; in a space of at most 24 points, no point is. Unless True, a finite
+            space ends with `SpaceExhausted` when all of its points have been suggested.
 
     Attributes:
         study: The `optuna.Study`, in memory.
@@ -66,7 +67,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     Raises:
         UnsupportedSpaceError: The sampler cannot take the space.
         MissingExtraError: The sampler needs a library that is not installed.
-        UsageError: The sampler serves another optimizer already.
+        UsageError: Another optimizer already uses the sampler.
 
     Example:
         >>> space = {"x": (-10.0, 10.0), "kind": ["a", "b"]}
@@ -119,7 +120,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             self.constraints or self.space.constraints
         )
         self._exhausted = False
-        # Whether the study has trials that were not suggested to the user.
+        # Whether the study has trials that were not returned by `ask`.
         self._has_others = False
         self._inserted: set[int] = set()
         with _without_new_study_message():
@@ -156,7 +157,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             raise
 
     def _close_trials_from(self, known: int) -> None:
-        """Do not leave the trial running whose `ask` raised; there is no other handle to it."""
+        """Close the trial whose `ask` raised: it would stay running, as nobody has its handle."""
         self._has_others = True
         last = self.study.get_trials(deepcopy=False)[known:][-1:]
         pending = {each.handle.number for each in self.ledger.pending.values()}
@@ -175,7 +176,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     @contextmanager
     def _in_place_of_sampler(self, params: Mapping[str, Any]) -> Iterator[None]:
-        """Keep a trial that the sampler did not suggest from the sampler's own books."""
+        """Replace the sampler by given values, so that its state does not change meanwhile."""
         sampler = self.study.sampler
         self.study.sampler = replay.GivenValues(self._optuna_space.encode(params))
         try:
@@ -186,7 +187,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     def _drop(self, handle: Trial, why: Dropped) -> None:
         self._has_others = True
         if why is Dropped.INFEASIBLE:
-            # Constraints name numbers only, which the study holds as they are.
+            # Linear constraints name numbers only, and the study stores numbers unchanged.
             self._finish_failed(handle, _params_of(handle), str(why))
         else:
             handle.set_user_attr("status", str(why))
@@ -195,11 +196,11 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     # Replay ------------------------------------------------------------------------------------
 
     def saved_state(self) -> str | None:
-        """Return the state of TPE, which depends on nothing else; None for other samplers."""
+        """Return the state of TPE; None for other samplers, or if the study has other trials."""
         return None if self._has_others else replay.state_of(self.study.sampler)
 
     def restore_state(self, state: str) -> None:
-        """Put back what `saved_state` returned."""
+        """Restore a state that `saved_state` returned."""
         replay.restore(self.study.sampler, state)
 
     # Tell --------------------------------------------------------------------------------------
@@ -237,10 +238,10 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         if not math.isfinite(value):
             return False
         reported = self._reported(handle)
-        if replicate in reported:  # by an earlier attempt; Optuna keeps the first, with a warning
+        if replicate in reported:  # By an earlier attempt: Optuna would warn, and keep the first.
             return bool(handle.should_prune())
         if not self._pairs_replicates:
-            # Pruners compare trials at the same step: there the mean so far is what is known.
+            # Pruners compare trials at the same step: report the mean up to this replicate.
             means = list(reported.values())
             value = means[-1] + (value - means[-1]) / (len(means) + 1) if means else value
         handle.report(value, step=replicate)
@@ -255,7 +256,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _finish_pruned(self, trial: Trial, observation: Observation) -> None:
         if self._pairs_replicates:
-            # As Optuna's tutorial on WilcoxonPruner does: PRUNED would store a single replicate.
+            # Follow Optuna's tutorial on WilcoxonPruner: PRUNED would store a single replicate.
             trial.set_user_attr("status", observation.status.value)
             self._tell_values(trial, observation)
         else:
@@ -264,12 +265,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     def _finish_failed(
         self, trial: Trial, params: Mapping[str, Any], status: str, *, teach: bool = True
     ) -> None:
-        """Tell a trial that has no value."""
+        """Report a trial that has no value."""
         state, values = self._learning.failure if teach else TrialState.FAIL, None
         if state is TrialState.COMPLETE:
             values = self.measured.worst_values or None
             if values is None:
-                # Before any value is known the sampler still draws at random: nothing to teach.
+                # Before the first value, the sampler draws at random and would learn nothing.
                 state = TrialState.FAIL
         trial.set_user_attr("status", status)
         if state is not TrialState.FAIL:
@@ -283,7 +284,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         return outcome | self._linear_values(observation.treatment.params)
 
     def _failure_constraints(self, params: Mapping[str, Any]) -> dict[str, float]:
-        # GPSampler wants every constraint on every completed trial, in the same order.
+        # GPSampler needs every constraint on every completed trial, in the same order.
         if not self._sets_constraints:
             return {}
         return {each.text: 1.0 for each in self.constraints} | self._linear_values(params)
@@ -304,16 +305,16 @@ def _repeats(space: SearchSpace, duplicates: bool | None) -> Repeats:
 
 
 def _params_of(trial: Trial) -> dict[str, Any]:
-    """Return the parameters of a trial, to be read only.
+    """Return the parameters of a trial; do not change them.
 
-    `trial.params` is a deep copy, which takes about as long as this whole layer.
+    `trial.params` would make a deep copy, which takes about as long as the rest of this adapter.
     """
     return trial._cached_frozen_trial.params  # noqa: SLF001
 
 
 @contextmanager
 def _without_new_study_message() -> Iterator[None]:
-    """Keep "A new study created in memory" off the user's stderr, and nothing else."""
+    """Suppress Optuna's message "A new study created in memory", and no other message."""
     logger = logging.getLogger("optuna.storages._in_memory")
 
     def drop(_: logging.LogRecord) -> bool:

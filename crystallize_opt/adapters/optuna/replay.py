@@ -1,4 +1,4 @@
-"""What a resumed search needs of Optuna: trials with given values, and the state of TPE."""
+"""Support for resumed searches: Optuna trials with given values, and the state of TPE."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from optuna.samplers import BaseSampler, TPESampler
 
 
 class GivenValues(BaseSampler):
-    """Takes the place of a study's sampler while a trial with given values is asked or told.
+    """Replaces a study's sampler while a trial with given values is asked or told.
 
     Args:
-        stored: The values, as the study holds them.
+        stored: The values, as the study stores them.
     """
 
     def __init__(self, stored: Mapping[str, Any]) -> None:
@@ -31,9 +31,10 @@ class GivenValues(BaseSampler):
 
 
 def state_of(sampler: BaseSampler) -> str | None:
-    """Return what a sampler's next suggestion depends on besides the trials; None if unknown.
+    """Return the state on which a sampler's next suggestion depends besides the trials, or None.
 
-    It is known of TPE: its generators. Not of grouped TPE, which also notes what it leaves out.
+    For TPE the state is that of its random generators. It is not known for other samplers, nor for
+    grouped TPE, which keeps more state than that.
     """
     if type(sampler) is not TPESampler or sampler._group:  # noqa: SLF001
         return None
@@ -41,13 +42,13 @@ def state_of(sampler: BaseSampler) -> str | None:
 
 
 def restore(sampler: BaseSampler, state: str) -> None:
-    """Put back what `state_of` returned."""
+    """Restore a state that `state_of` returned."""
     for generator, written in zip(generators_of(sampler), json.loads(state), strict=True):
         _restore(generator, written)
 
 
 def generators_of(sampler: Any) -> list[Any]:
-    """Return numpy's generators of a TPE sampler."""
+    """Return the numpy generators of a TPE sampler."""
     return [sampler._rng.rng, sampler._random_sampler._rng.rng]  # noqa: SLF001
 
 
@@ -58,7 +59,7 @@ def _written(generator: Any) -> dict[str, Any]:
 
 
 def _restore(generator: Any, written: dict[str, Any]) -> None:
-    import numpy as np  # Not at the top: where Optuna is missing, Optuna is to be named.
+    import numpy as np  # Not at the top: if Optuna is missing, the error must name Optuna.
 
     key = np.frombuffer(bytes.fromhex(written["state"]["key"]), "<u4")
     generator.set_state({**written, "state": {**written["state"], "key": key}})

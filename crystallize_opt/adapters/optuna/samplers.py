@@ -1,4 +1,4 @@
-"""What differs between Optuna's samplers: how each learns, what it can do, what it needs."""
+"""The differences between Optuna's samplers: how each learns, its capabilities and libraries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from crystallize_opt.space.space import SearchSpace
 
 @dataclass(frozen=True)
 class Learning:
-    """What teaches a sampler a failure, and whether it sees constraints and pending trials."""
+    """The state that teaches a sampler a failure, and whether it knows constraints and pending."""
 
     failure: TrialState
     constraints: bool = False
     pending: bool = False
 
 
-# Measured for each sampler; see docs/optuna.md. The first class that matches counts.
+# Measured for each sampler, see docs/optuna.md. The first class that matches is used.
 _LEARNING: tuple[tuple[type, Learning], ...] = (
     (TPESampler, Learning(TrialState.PRUNED, constraints=True, pending=True)),
     (GPSampler, Learning(TrialState.COMPLETE, constraints=True, pending=True)),
@@ -51,7 +51,7 @@ _LEARNING: tuple[tuple[type, Learning], ...] = (
     (object, Learning(TrialState.COMPLETE)),
 )
 
-# Optuna finds these missing only in the middle of a study, where it leaves a trial running.
+# Optuna notices that these are missing only in the middle of a study, and leaves a trial running.
 _NEEDED_LIBRARIES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (GPSampler, ("scipy.optimize", "scipy.stats", "torch")),
     (CmaEsSampler, ("cmaes",)),
@@ -59,12 +59,12 @@ _NEEDED_LIBRARIES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (WilcoxonPruner, ("scipy.stats",)),
 )
 
-# A sampler that serves two studies silently loses its joint search space.
+# A sampler that is used by two studies silently loses its joint search space.
 _samplers_in_use: weakref.WeakSet[BaseSampler] = weakref.WeakSet()
 
 
 def learning_of(sampler: BaseSampler) -> Learning:
-    """Return how a sampler learns; of one that wraps another, how that one does."""
+    """Return how a sampler, or the sampler that it wraps, learns."""
     sampler = _base_of(sampler)
     return next(how for kind, how in _LEARNING if isinstance(sampler, kind))
 
@@ -84,10 +84,10 @@ def check_sampler(sampler: Any, space: SearchSpace, *, several: bool) -> None:
     """Refuse a sampler that cannot be used, and mark it as used.
 
     Raises:
-        UsageError: It is no sampler, or serves another optimizer.
-        MissingExtraError: It needs a library that is not installed.
-        ObjectiveError: It takes one objective, and there are several.
-        UnsupportedSpaceError: It cannot take a parameter of the space.
+        UsageError: The object is not a sampler, or another optimizer uses it.
+        MissingExtraError: The sampler needs a library that is not installed.
+        ObjectiveError: The sampler takes one objective, and there are several.
+        UnsupportedSpaceError: The sampler cannot take a parameter of the space.
     """
     if not isinstance(sampler, BaseSampler):
         raise UsageError(f"sampler= takes an Optuna sampler, not {sampler!r}.{_hint(sampler)}")
@@ -116,9 +116,9 @@ def check_pruner(pruner: Any, *, several: bool) -> None:
     """Refuse a pruner that cannot be used.
 
     Raises:
-        UsageError: It is no pruner.
+        UsageError: The object is not a pruner.
         ObjectiveError: There are several objectives.
-        MissingExtraError: It needs a library that is not installed.
+        MissingExtraError: The pruner needs a library that is not installed.
     """
     if not isinstance(pruner, BasePruner):
         raise UsageError(f"pruner= takes an Optuna pruner, not {pruner!r}.{_hint(pruner)}")
@@ -144,6 +144,7 @@ def _check_libraries(user: object) -> None:
             library = module.partition(".")[0]
             if not is_installed(library):
                 raise missing(f"{type(user).__name__} needs", library)
-            # Optuna imports it at the first ask. It adds warnings filters, which stay.
+            # Optuna imports the module at the first ask, where the warnings filters that it adds
+            # would stay.
             with warnings.catch_warnings():
                 importlib.import_module(module)

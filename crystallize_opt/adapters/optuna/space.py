@@ -1,4 +1,4 @@
-"""A search space as Optuna's distributions, and points to and from a study."""
+"""Converts a search space to Optuna's distributions, and points to and from a study."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from crystallize_opt.space.space import SearchSpace
 
 
 class OptunaSpace:
-    """What Optuna searches in place of a `SearchSpace`.
+    """A `SearchSpace` in the form that Optuna searches.
 
     Args:
         space: The search space.
@@ -34,7 +34,7 @@ class OptunaSpace:
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self.distributions: dict[str, BaseDistribution] = {}
-        # Parameters whose value in the study is not the user's value.
+        # The parameters whose values in the study differ from the user's values.
         self._codes: dict[str, Code] = {}
         for name, parameter in space.items():
             if isinstance(parameter, Constant):
@@ -46,13 +46,13 @@ class OptunaSpace:
                 self._codes[name] = ChoiceIndex(parameter)
 
     def decode(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Return the point of a space without conditions that a trial holds."""
+        """Return the point that a trial stores, for a space without conditions."""
         if not self._codes:
             return stored
         return {name: self._decode_one(name, stored.get(name)) for name in self._space.names}
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        """Return a point of a space with conditions, whose active parameters are suggested."""
+        """Suggest the active parameters of a space with conditions, and return the point."""
         chosen: dict[str, Any] = {}
         for name in self._space.names:
             if self._space.is_active(name, chosen):
@@ -62,7 +62,7 @@ class OptunaSpace:
         return chosen
 
     def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the study stores for some or all parameters of a point."""
+        """Return the values that the study stores for some or all parameters of a point."""
         return {
             name: self._codes[name].encode(value) if name in self._codes else value
             for name, value in params.items()
@@ -78,11 +78,11 @@ def distribution_of(parameter: Parameter, choices: Any = None) -> BaseDistributi
 
     Args:
         parameter: The parameter.
-        choices: What a study is to hold instead of the choices. Default: the choices themselves
-            where Optuna can hold them, else their indices.
+        choices: What the study stores instead of the choices. Default: the choices themselves if
+            Optuna can store them, otherwise their indices.
 
     Raises:
-        UnsupportedSpaceError: There is none.
+        UnsupportedSpaceError: Optuna has no counterpart.
     """
     match parameter:
         case Float():
@@ -106,7 +106,7 @@ def distribution_of(parameter: Parameter, choices: Any = None) -> BaseDistributi
 
 
 def fits_optuna(parameter: Categorical | Ordinal) -> bool:
-    """Whether Optuna can hold the choices themselves: JSON values of which no two are equal."""
+    """Whether Optuna can store the choices themselves: JSON values, no two of which are equal."""
     choices = parameter.choices
     storable = all(choice is None or type(choice) in (bool, int, float, str) for choice in choices)
     return storable and len(set(choices)) == len(choices) and all(c == c for c in choices)

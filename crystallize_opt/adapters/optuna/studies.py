@@ -1,4 +1,4 @@
-"""Optuna studies, read into a `History`, and made from one."""
+"""Reads Optuna studies into a `History`, and makes studies from one."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def history_from_optuna(
 ) -> History:
     """Read an Optuna study (extra `optuna`).
 
-    A pruned trial has its last intermediate value. The space is left out where trials have
+    A pruned trial gets its last intermediate value. The history has no space if trials have
     different parameters or ranges.
 
     Args:
-        study: The study; or the URL of its storage, `"sqlite:///studies.db"`.
-        study_name: Its name; may be left out where the storage holds just one.
-        metrics: What to call the objectives. Default: the study's metric names, else `"value"`, or
-            `"value_0"`, `"value_1"`, … of several.
+        study: The study, or the URL of its storage, such as `"sqlite:///studies.db"`.
+        study_name: The study's name; not needed if the storage has only one study.
+        metrics: Names for the objectives. Default: the study's metric names, or else `"value"`, or
+            for several objectives `"value_0"`, `"value_1"`, and so on.
 
     Raises:
-        UsageError: The number of metrics is not that of the study's objectives.
+        UsageError: The number of metrics differs from the number of the study's objectives.
         MissingExtraError: Optuna is not installed.
     """
     if isinstance(study, str):
@@ -82,7 +82,8 @@ def _observation(trial: FrozenTrial, treatment: Treatment, names: Sequence[str])
     values = trial.values
     if status is Status.PRUNED and values is None and trial.last_step is not None:
         values = [trial.intermediate_values[trial.last_step]]
-    # OptunaOptimizer tells a failed trial as the sampler learns from it, and notes what it was.
+    # OptunaOptimizer reports a failed trial in the form the sampler learns from, and stores the
+    # true status as a user attribute.
     noted = trial.user_attrs.get("status")
     if noted in [str(each) for each in Status] and noted not in ("completed", str(status)):
         status, values = Status(noted), None
@@ -118,16 +119,16 @@ def _parameter(distribution: Any) -> Parameter:
 def study_of(
     history: History, *, storage: Any = None, study_name: str | None = None
 ) -> optuna.Study:
-    """Return a history of any backend as an Optuna study, for its plots and its dashboard.
+    """Return a history of any backend as an Optuna study, for Optuna's plots and dashboard.
 
-    Failed trials are in state FAIL. Status, error, standard errors and further metrics are user
-    attributes, the replicates' values of a single objective intermediate values. Choices that
-    Optuna cannot hold are shown as text, and numbers that are off Optuna's grid are refused.
+    Failed trials have the state FAIL. Status, error, standard errors and further metrics are user
+    attributes. With a single objective, the replicates' values are intermediate values. Choices
+    that Optuna cannot store become text; numbers that are off Optuna's grid are refused.
 
     Args:
         history: `optimizer.history`, `History.load(...)`, or a part of one.
-        storage: A storage of Optuna's, or its URL. Default: in memory.
-        study_name: Default: the history's name.
+        storage: An Optuna storage, or its URL. Default: in memory.
+        study_name: The study's name. Default: the history's name.
 
     Raises:
         UsageError: The history has no objectives.
@@ -155,10 +156,10 @@ def study_of(
 
 
 class _Shown:
-    """A parameter as a study shows it: choices as themselves, or as text where Optuna has none.
+    """A parameter as a study shows it: choices as themselves, or as text if Optuna needs it.
 
     Attributes:
-        distribution: Optuna's counterpart; None of a constant, which a study does not hold.
+        distribution: Optuna's counterpart; None for a constant, which a study does not store.
     """
 
     def __init__(self, parameter: Parameter) -> None:
@@ -246,7 +247,7 @@ def _create(treatment: Treatment, shown: Mapping[str, _Shown], **fields: Any) ->
 
 
 def _guessed_space(history: History) -> SearchSpace:
-    """Return ranges that hold what was tried, of a history without a space."""
+    """Return a space of ranges that cover the tried values, for a history without a space."""
     values: dict[str, list[Any]] = {}
     for treatment in [*(o.treatment for o in history), *history.pending]:
         for name, value in treatment.params.items():

@@ -1,7 +1,7 @@
 """SMAC's facades, made quiet, repeatable and aware of pending trials.
 
-Everything here that is not SMAC's public interface is listed in `PRIVATE_NAMES`; a test says which
-of them an upgrade of SMAC has removed.
+`PRIVATE_NAMES` lists everything used here that is not SMAC's public interface; a test fails if an
+upgrade of SMAC has removed one of these names.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COMPONENTS = (
     "runhistory_encoder",
     "config_selector",
 )
-"""What a facade is made of. Each has a method `get_<name>(scenario, **keywords)`."""
+"""The components of a facade. It has a method `get_<name>(scenario, **keywords)` for each."""
 
 PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
     (AbstractFacade, "_get_optimizer"),
@@ -54,18 +54,17 @@ PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
     (RandomForest, "_train"),
     (ConfigSelector, "_previous_entries"),
 )
-"""The private names of SMAC in use: of the class, or of its instances."""
+"""The private names of SMAC that this module uses: those of a class, or of its instances."""
 
 HIDDEN = "hidden from the model"
 """Key in `TrialValue.additional_info`: the surrogate model does not learn from the trial."""
 
-# SMAC's warnings reach stderr where nobody has configured logging, like those of any library that
-# lacks this handler.
+# Without this handler, SMAC's warnings reach stderr if nobody has configured logging.
 logging.getLogger("smac").addHandler(logging.NullHandler())
 
 
 class _QuietSMBO(SMBO):
-    """Writes no files, and does not ask on the terminal what to do about those of another run."""
+    """Writes no files, and does not ask on the terminal what to do with files of another run."""
 
     def _initialize_state(self) -> None:
         pass
@@ -86,7 +85,7 @@ class _QuietFacade(AbstractFacade):
 
 
 class _StableLocalSearch(LocalSearch):
-    """Starts in the same order in every process.
+    """Local search that starts in the same order in every process.
 
     SMAC takes the start points from a set, whose order depends on PYTHONHASHSEED:
     https://github.com/automl/SMAC3/pull/1244
@@ -102,15 +101,16 @@ class _StableLocalSearch(LocalSearch):
         alone = not any(map(_has_neighbour, start_points))
         with _without_runtime_warnings() if alone else nullcontext():
             found = super()._search(start_points)
-        # On plateaus it walks over neighbours that may be forbidden, where a child became active.
+        # On plateaus, local search also visits neighbours that are forbidden, because a child
+        # became active: leave them out.
         return [(value, point) for value, point in found if _is_allowed(point)]
 
 
 @contextmanager
 def _without_runtime_warnings() -> Iterator[None]:
-    """For a moment only: other threads may change the filters, too.
+    """Suppress warnings that local search causes if no point has a neighbour (a mean of nothing).
 
-    Where no point has a neighbour, local search warns of the mean of no numbers.
+    Use it for a moment only, because other threads may change the warnings filters, too.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -128,10 +128,10 @@ def _is_allowed(point: Configuration) -> bool:
 
 
 class _LeanForest(RandomForest):
-    """The same forest in a fraction of the time.
+    """The same forest as SMAC's, trained in a fraction of the time.
 
-    SMAC lets each of the ten trees allocate the memory for a million leaves, and hands them to
-    threads, which both takes longer than to grow them. A tree has no more leaves than it has rows.
+    SMAC allocates memory for a million leaves in each of the ten trees, and trains them in threads;
+    both take longer than the training itself. A tree has no more leaves than rows.
     """
 
     def _train(self, X: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:  # noqa: N803
@@ -144,11 +144,11 @@ class _LeanForest(RandomForest):
 
 
 class _Encoder(AbstractRunHistoryEncoder):
-    """Leaves out trials that say nothing, and where it `knows_pending`, adds the pending ones.
+    """Hides trials from which the model must not learn; adds pending ones if it `knows_pending`.
 
-    SMAC's surrogate model knows of finished trials only, and so suggests nearly the same point
-    again while one is pending. Here it believes that a pending trial will be average ("constant
-    liar"): https://github.com/automl/SMAC3/issues/1131
+    SMAC's surrogate model knows of finished trials only, so it suggests nearly the same point again
+    while a trial is pending. This encoder gives pending trials the average cost ("constant liar"):
+    https://github.com/automl/SMAC3/issues/1131
     """
 
     knows_pending = True
@@ -188,19 +188,19 @@ def build_facade(
     """Build a facade that is driven by `ask` and `tell`.
 
     Args:
-        kind: Its class; None for the facade for hyperparameter optimization.
-        configspace: What to search. It belongs to this facade from now on.
+        kind: The facade's class; None for the facade for hyperparameter optimization.
+        configspace: The space to search. Share it with no other facade.
         metrics: The objectives.
         seed: The seed of all random choices.
         n_trials: The planned number of trials, by which SMAC sizes the initial design.
-        n_init: The size of the initial design, where SMAC is not to choose it.
+        n_init: The size of the initial design; None: SMAC chooses it.
         budgets: The lowest and the highest budget of a multi-fidelity facade.
-        options: Name of a component to keywords of its `get_<name>`, or to a function that makes
-            it for a scenario.
-        smac_defaults: Whether to keep SMAC's own defaults where this layer has others.
+        options: The name of a component to keywords of its `get_<name>`, or to a function that
+            makes it for a scenario.
+        smac_defaults: Whether to keep SMAC's own defaults where this package has others.
 
     Raises:
-        UsageError: An option is none, or does not go with this kind of facade.
+        UsageError: An option is unknown, or does not fit this kind of facade.
     """
     kind = kind or HyperparameterOptimizationFacade
     if not (isinstance(kind, type) and issubclass(kind, AbstractFacade)):
@@ -244,19 +244,19 @@ def build_facade(
 def expect_training(facade: AbstractFacade) -> None:
     """Let the next suggestion come from a newly trained model.
 
-    SMAC trains only where the number of trials in the model has changed. It has not where a pending
-    trial has become a finished one.
+    SMAC trains only if the number of trials in the model has changed. The number stays the same
+    when a pending trial becomes a finished one.
     """
     facade.intensifier.config_selector._previous_entries = -1  # noqa: SLF001
 
 
 def target_seed(facade: AbstractFacade) -> int:
-    """Return the seed that all trials carry. One with another seed is never compared with them.
+    """Return the seed of all trials. SMAC never compares trials with different seeds.
 
     https://github.com/automl/SMAC3/issues/1149
     """
     intensifier = facade.intensifier
-    intensifier.__post_init__()  # what the first `ask` would do; it does no harm to do it twice
+    intensifier.__post_init__()  # The first `ask` does this; doing it twice does no harm.
     seed = intensifier.get_instance_seed_keys_of_interest()[0].seed
     assert seed is not None  # noqa: S101  (for the type checker: this scenario uses seeds)
     return seed
@@ -269,7 +269,7 @@ def _with_defaults(
     n_init: int | None,
     smac_defaults: bool,
 ) -> dict[str, Component]:
-    """Add this layer's own defaults, and the components that it changes."""
+    """Add this package's defaults, and the components that it changes."""
     chosen: dict[str, Component] = {
         "model": {},
         "acquisition_maximizer": {},
@@ -278,8 +278,8 @@ def _with_defaults(
     }
     if not smac_defaults:
         _prefer(kind, chosen, "config_selector", retrain_after=1)
-        # All trials have the same seed, so more than one call of a configuration never happens;
-        # SMAC then keeps a shorter queue. The suggestions are the same.
+        # All trials have the same seed, so a configuration is called only once. With this limit
+        # SMAC keeps a shorter queue, and makes the same suggestions.
         _prefer(kind, chosen, "intensifier", max_config_calls=1)
     if n_init is not None and not _prefer(
         kind, chosen, "initial_design", n_configs=n_init, max_ratio=1.0
@@ -294,7 +294,7 @@ def _with_defaults(
 def _prefer(
     kind: type[AbstractFacade], chosen: dict[str, Component], name: str, **keywords: Any
 ) -> bool:
-    """Add keywords for a component unless given; return whether it takes them."""
+    """Add keywords that the user did not give for a component; return whether it takes them."""
     given = chosen.get(name, {})
     accepted = inspect.signature(getattr(kind, f"get_{name}")).parameters
     if callable(given) or not keywords.keys() <= accepted.keys():
@@ -319,6 +319,6 @@ def _make_repeatable(maximizer: Any) -> None:
 
 
 def _derive(component: Any, kind: type) -> None:
-    """Put the methods of `kind` before those that a finished component has."""
+    """Change the component's class to a subclass that mixes `kind` in first."""
     own = type(component)
     component.__class__ = type(own.__name__, (kind, own), {})

@@ -1,4 +1,4 @@
-"""A run directory of SMAC's, read into a `History`. It is JSON: SMAC itself is not needed."""
+"""Reads a SMAC run directory into a `History`. SMAC is not needed, because the files are JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crystallize_opt.trials.objective import Objective
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 
-# By the numbers of `smac.runhistory.StatusType`; 0 is a trial that runs.
+# The numbers of `smac.runhistory.StatusType` -> statuses; 0, a running trial, is left out.
 _STATUSES = {
     1: Status.COMPLETED,
     2: Status.FAILED,
@@ -26,17 +26,17 @@ _STATUSES = {
 
 
 def history_from_smac(directory: str | os.PathLike[str]) -> History:
-    """Read a run directory of SMAC's: `<output_directory>/<name>/<seed>`.
+    """Read a SMAC run directory: `<output_directory>/<name>/<seed>`.
 
-    A configuration that SMAC ran with several seeds is one trial of several replicates; one that it
-    ran with several budgets is a trial for each, with the budget as its metric `budget`. Objectives
-    are minimized, as SMAC does. The space is read where ConfigSpace is installed.
+    A configuration that SMAC ran with several seeds becomes one trial with several replicates. One
+    that it ran with several budgets becomes a trial for each budget, with the metric `budget`. All
+    objectives are minimized, as in SMAC. The space is read if ConfigSpace is installed.
 
     Args:
         directory: The directory that holds `runhistory.json` and `scenario.json`.
 
     Raises:
-        StorageError: It holds no run of SMAC's.
+        StorageError: The directory does not contain a SMAC run.
     """
     folder = Path(directory)
     try:

@@ -1,33 +1,33 @@
 """SMAC's facades, driven by `facade.ask` and `facade.tell`.
 
-For a seed, the suggestions are bit for bit those of a hand-written loop over the same facade, with
-`smac_defaults=True` of one with SMAC's defaults. What differs from such a loop:
+For a seed, the suggestions are bit for bit those of a loop written by hand over the same facade
+(with `smac_defaults=True`, over a facade with SMAC's defaults). The differences from such a loop
+are:
 
-- No files are written, nothing is asked on the terminal, and no logger is configured.
-- Local search starts in the same order in every process. SMAC takes its start points from a set,
-  so each process, by its PYTHONHASHSEED, makes other suggestions:
-  https://github.com/automl/SMAC3/pull/1244
-- The model is trained before every suggestion, not before every eighth, and takes pending trials to
-  be average, so that it suggests something else (`smac_defaults=True` leaves both out).
+- SMAC writes no files, asks nothing on the terminal, and configures no logger.
+- Local search starts in the same order in every process. SMAC takes its start points from a set, so
+  its suggestions depend on PYTHONHASHSEED: https://github.com/automl/SMAC3/pull/1244
+- The model is trained before every suggestion, not before every eighth, and assumes that pending
+  trials will be average, so it suggests other points (`smac_defaults=True` turns both off).
 - The random forest allocates as many leaves as it can need, not a million for each tree, and uses
-  no threads. It is the same forest, but a suggestion takes a fifth of the time.
-- Choices and grids (`step`) are stored as their index, a constant as 0, and floats for which the 13
-  decimals of ConfigSpace are too few as their position in the range.
-- Linear constraints are forbidden clauses: ConfigSpace's own where it has one (`"a <= b"`). What
-  local search suggests against them, which happens on plateaus, is dropped.
-- A child has the conditions of its parents, too, but none on a parent with one value. Without the
-  former ConfigSpace also suggests children of inactive parents; with the latter SMAC's initial
-  design fails. A parameter that can never be active is left out.
-- SMAC takes finite costs only: https://github.com/automl/SMAC3/pull/1312. A trial that failed is
-  told as CRASHED, with the worst cost so far plus a tenth of the range, and told again whenever
-  those change. While no trial has completed, the model does not see it. Costs beyond 1e100 are told
+  no threads. The forest is the same, but a suggestion takes a fifth of the time.
+- Choices and grids (`step`) are stored as their index, a constant as 0, and floats that need more
+  than ConfigSpace's 13 decimals as their position in the range.
+- Linear constraints are forbidden clauses, ConfigSpace's own if it has one (`"a <= b"`).
+  Suggestions of local search that violate them, which happens on plateaus, are discarded.
+- A child also has the conditions of its parents, because ConfigSpace would suggest children of
+  inactive parents. It has no condition on a parent with one value, because SMAC's initial design
+  would fail. A parameter that can never be active is left out.
+- SMAC takes finite costs only: https://github.com/automl/SMAC3/pull/1312. A failed trial is
+  reported as CRASHED with the worst cost so far plus a tenth of the range, and again whenever those
+  change. While no trial has completed, the model does not see it. Costs beyond 1e100 are reported
   as 1e100.
-- An abandoned trial is told as CRASHED, too, but the model never sees it.
+- An abandoned trial is also reported as CRASHED, but the model never sees it.
 - SMAC gives up a finite space when 16 draws in a row were suggested before:
-  https://github.com/automl/SMAC3/issues/1160. The points that are left then come in random order.
-- A trial has one seed (`deterministic=True`): what is told is the mean over the replicates.
-- After an exception inside `ask`, SMAC would suggest nothing more. The next `ask` repeats the
-  search up to there first, which takes as long as it took.
+  https://github.com/automl/SMAC3/issues/1160. The remaining points then come in random order.
+- A trial has one seed (`deterministic=True`): SMAC gets the mean over the replicates.
+- After an exception inside `ask`, SMAC would suggest nothing more. The next `ask` first repeats the
+  search on a new facade, which takes as long as the search did.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ if TYPE_CHECKING:
 
     from crystallize_opt.adapters.smac.run import Trial
 
-# SMAC itself is imported when the first optimizer is built, because that takes seconds.
+# SMAC is imported when the first optimizer is built, because the import takes seconds.
 for _library in ("smac", "ConfigSpace"):
     if importlib.util.find_spec(_library) is None:
         raise ModuleNotFoundError(f"No module named {_library!r}", name=_library)
 
 importing_smac = partial(quiet_import, "SMAC", "smac", undo_logging=True)
-"""Around an import of SMAC, dask and what they bring: a context manager."""
+"""A context manager for an import of SMAC, dask and the libraries they import."""
 
-_LARGEST_COST = 1e100  # The squares of costs must not overflow.
+_LARGEST_COST = 1e100  # SMAC's models square costs, which must not overflow.
 
 
 class SMACOptimizer(SpaceOptimizer["Trial"]):
@@ -77,25 +77,25 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         seed: The seed of all random choices.
         facade: The class of one of SMAC's facades. Default:
             `smac.HyperparameterOptimizationFacade`.
-        n_trials: How many trials are planned. SMAC sizes its initial design by it (at most a
-            quarter); the search does not end with it.
+        n_trials: How many trials you plan. SMAC chooses the size of its initial design by it (at
+            most a quarter); the search does not end after this many trials.
         n_init: The size of the initial design, instead of SMAC's choice.
-        fidelity: With `smac.MultiFidelityFacade`: the `Float` or `Integer` of the space that is the
-            budget of a trial, such as a number of epochs. SMAC does not search it but raises it
+        fidelity: With `smac.MultiFidelityFacade`: the name of the `Float` or `Integer` that is the
+            budget of a trial, such as a number of epochs. SMAC does not search it, but raises it
             from its low to its high value for trials that do well. The best trial is one of the
             highest budget so far.
-        facade_options: Components of the facade: their name to the keywords of the facade's
-            `get_<name>` (`{"acquisition_maximizer": {"challengers": 1000}}`), or to a function that
-            makes one for a `smac.Scenario`.
-        smac_defaults: Keep SMAC's own defaults: train the model before every eighth suggestion
-            only, and let it know nothing of pending trials.
+        facade_options: Options for components of the facade: the component's name to the keywords
+            of the facade's `get_<name>` (`{"acquisition_maximizer": {"challengers": 1000}}`), or to
+            a function that makes the component for a `smac.Scenario`.
+        smac_defaults: Whether to keep SMAC's own defaults: train the model before every eighth
+            suggestion only, and ignore pending trials.
 
     Attributes:
-        facade: The facade. (After an interrupted `ask` a new one takes its place.)
+        facade: The SMAC facade. After an interrupted `ask`, a new one replaces it.
 
     Raises:
         UnsupportedSpaceError: SMAC cannot search the space.
-        UsageError: An option does not go with the facade.
+        UsageError: An option does not fit the facade.
 
     Example:
         >>> space = {"x": (-10.0, 10.0), "kind": ["a", "b"]}
@@ -173,11 +173,11 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
         self._run = Run(build, knows_pending=not smac_defaults)
         self._gave_up = False
-        self._asked_budgets: dict[float, float] = {}  # the user's value -> SMAC's
+        self._asked_budgets: dict[float, float] = {}  # The user's value -> SMAC's value.
 
     @property
     def facade(self) -> AbstractFacade:
-        """SMAC's facade. After an interrupted `ask` a new one takes its place."""
+        """The SMAC facade. After an interrupted `ask`, a new one replaces it."""
         return self._run.facade
 
     # Ask ---------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         self.measured.when_changed(tell)
 
     def _tell_failed(self, handle: Trial, observation: Observation) -> None:
-        """Tell a trial without a value as a little worse than the worst, or as nothing at all."""
+        """Report a trial without a value as a little worse than the worst, or hide it from SMAC."""
         costs = [
             _bounded(high + 0.1 * ((high - low) or abs(high) or 1.0))
             for low, high in self.measured.costs
@@ -239,7 +239,7 @@ def _bounded(cost: float) -> float:
 
 
 def _budget(space: SearchSpace, fidelity: str) -> Float | Integer:
-    """Return the parameter that is the budget of a trial, which nothing else may depend on."""
+    """Return the parameter that is the budget of a trial; nothing else may depend on it."""
     parameter = space.get(fidelity)
     if not isinstance(parameter, (Float, Integer)) or not 0 < parameter.low < parameter.high:
         raise UsageError(

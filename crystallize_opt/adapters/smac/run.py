@@ -1,4 +1,4 @@
-"""A facade of SMAC's, driven by `ask` and `tell`, that survives an interrupted `ask`."""
+"""Drives a SMAC facade by `ask` and `tell`, and recovers from an interrupted `ask`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Trial:
     """A trial as SMAC knows it.
 
     Attributes:
-        info: Its configuration, seed and budget. SMAC is told with this very object: it does not
-            recognise a configuration that has been built again from its values.
+        info: The trial's configuration, seed and budget. Tell SMAC with this very object: SMAC does
+            not recognise a configuration that was rebuilt from its values.
     """
 
     info: TrialInfo
 
 
 class _Event(NamedTuple):
-    """What was done with a trial: it was asked for, started, or told where there is a value."""
+    """A step of a trial: it was asked for, started, or (if there is a value) told."""
 
     trial: Trial
     value: TrialValue | None = None
@@ -42,15 +42,15 @@ class _Event(NamedTuple):
 
 
 class Run:
-    """A facade, and everything that was asked of it and told to it.
+    """A facade, with a record of its asks and tells.
 
-    An exception inside `facade.ask()`, also a KeyboardInterrupt, ends SMAC's generators: from then
-    on it suggests nothing more. Here the next `ask` builds a new facade and repeats on it what
-    happened before, which gives the same suggestions, and takes as long.
+    An exception inside `facade.ask()`, also a KeyboardInterrupt, ends SMAC's generators: SMAC then
+    suggests nothing more. The next `ask` of this class therefore builds a new facade and repeats
+    the record on it, which gives the same suggestions and takes as long as before.
 
     Args:
-        build: Builds a facade, always an equal one.
-        knows_pending: Whether its surrogate model knows of pending trials.
+        build: Builds a facade; every call must return an equal one.
+        knows_pending: Whether the facade's surrogate model knows of pending trials.
 
     Attributes:
         facade: The facade.
@@ -64,12 +64,12 @@ class Run:
         self._broken = False
 
     def ask(self) -> Trial | None:
-        """Return a suggestion; None where SMAC finds no other configuration."""
+        """Return a suggestion, or None if SMAC finds no other configuration."""
         if self._broken:
             self._rebuild()
         try:
             with warnings.catch_warnings():
-                # Of statistics for its debug log, over a local search that took no step.
+                # SMAC warns when it computes statistics of a local search that took no step.
                 warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
                 warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)
                 trial = Trial(self.facade.ask())
@@ -82,8 +82,8 @@ class Run:
         return trial
 
     def start(self, configuration: Configuration, budget: float | None = None) -> Trial:
-        """Return a trial that SMAC did not suggest, and let SMAC know that it runs."""
-        # All have the same seed, so that they are compared.
+        """Return a trial that SMAC did not suggest, and register it as running."""
+        # All trials get the same seed, because SMAC compares only trials with equal seeds.
         known = self._events[0].trial.info.seed if self._events else target_seed(self.facade)
         trial = Trial(TrialInfo(configuration, seed=known, budget=budget))
         self.facade.runhistory.add_running_trial(trial.info)
@@ -99,19 +99,19 @@ class Run:
         *,
         hidden: bool = False,
     ) -> None:
-        """Tell what came of a trial, or correct what was told.
+        """Report the outcome of a trial, or correct an earlier report.
 
         Args:
             trial: The trial.
             costs: One finite number for each objective.
-            status: How it ended.
-            seconds: How long it took.
-            hidden: Whether the surrogate model is not to learn from it.
+            status: How the trial ended.
+            seconds: How long the trial took.
+            hidden: Whether to hide the trial from the surrogate model.
         """
         value = TrialValue(
             cost=costs if len(costs) > 1 else costs[0],
             time=seconds,
-            # Others, TIMEOUT above all, SMAC treats in ways that end in nan.
+            # Use no other status: SMAC turns some of them, such as TIMEOUT, into nan.
             status=StatusType.SUCCESS if status is Status.COMPLETED else StatusType.CRASHED,
             additional_info={"status": status.value, HIDDEN: hidden},
         )

@@ -1,10 +1,10 @@
-"""A search space as the `ConfigurationSpace` that SMAC searches, and points to and from it.
+"""Converts a search space to the `ConfigurationSpace` that SMAC searches, and points both ways.
 
-SMAC searches what it can hold as it is: floats, integers, log scales, conditions. The rest is
-stored in another form, and comes back exact: see `_stored`.
+Most floats, integers, log scales and conditions are passed to SMAC unchanged. Other values are
+stored in another form, and come back exact: see `_stored`.
 
-It is not the ConfigurationSpace of `crystallize_opt.adapters.configspace`. That one is made to be
-read by people and other programs, with the values themselves; this one is made to be searched.
+`crystallize_opt.adapters.configspace` makes another ConfigurationSpace, which has the values
+themselves, for people and other programs to read. This one is for SMAC to search.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 
-_DECIMALS = 13  # of ConfigSpace's floats: ConfigSpace.hyperparameters.hp_components.ROUND_PLACES
-_SMALLEST = 1e-8  # With 13 decimals, five significant digits are left of it.
+_DECIMALS = 13  # Of floats: `ConfigSpace.hyperparameters.hp_components.ROUND_PLACES`.
+_SMALLEST = 1e-8  # Rounded to 13 decimals, this number has only five significant digits.
 _LARGEST = 1e290  # numpy rounds to 13 decimals by multiplying with 1e13, which must not overflow.
 _MOST_INTEGERS = 2**53  # ConfigSpace computes with integers as floats.
-# A share of the slack of `LinearConstraint.holds`, so that what passes here surely holds there.
+# Less than the slack of `LinearConstraint.holds`: a point that is allowed here also holds there.
 _SLACK = 1e-10
 _ATTEMPTS = 20
 
@@ -59,24 +59,24 @@ class Stored:
     """How one parameter is stored in SMAC.
 
     Args:
-        code: The form of its values.
-        hyperparameter: What SMAC has in the parameter's place.
+        code: The form of the values.
+        hyperparameter: SMAC's counterpart of the parameter.
     """
 
     def __init__(self, code: Code, hyperparameter: Any) -> None:
         self.code = code
         self.hyperparameter = hyperparameter
-        self.is_native = isinstance(code, Number)  # Then SMAC stores the user's own number.
+        self.is_native = isinstance(code, Number)  # Whether SMAC stores the user's number itself.
         self.decode = code.decode
 
     def encode(self, value: Any) -> Any:
-        """Return what SMAC stores, of the very type that SMAC's own suggestions have.
+        """Return the value that SMAC stores, with the same type as in SMAC's suggestions.
 
-        The type matters: SMAC finds a configuration again by a hash of its text.
+        The type matters, because SMAC recognizes a configuration by a hash of its text.
         """
         stored = self.code.encode(value)
         match self.code:
-            case Number():  # Rounded to 13 decimals, a bound may be outside of the range.
+            case Number():  # ConfigSpace's rounded bounds may exclude a bound of the parameter.
                 return min(max(stored, self.hyperparameter.lower), self.hyperparameter.upper)
             case Position():
                 return round(stored, _DECIMALS)
@@ -85,7 +85,7 @@ class Stored:
         return stored
 
     def numbers(self, vector: Any) -> Any:
-        """Return the user's numbers for SMAC's internal ones: a float or an array of floats."""
+        """Return the user's numbers for SMAC's internal numbers, a float or an array of floats."""
         parameter = self.code.parameter
         match self.code:
             case Number():
@@ -107,7 +107,7 @@ def _stored(name: str, parameter: Parameter) -> Stored:
     """Choose how to store a parameter.
 
     Raises:
-        UnsupportedSpaceError: There is no exact way.
+        UnsupportedSpaceError: SMAC cannot store the parameter exactly.
     """
     code: Code
     given: Any = parameter.default if parameter.has_default else None
@@ -147,7 +147,7 @@ def _stored(name: str, parameter: Parameter) -> Stored:
 
 
 def _fits(parameter: Float | Integer) -> bool:
-    """Whether ConfigSpace holds the range as it is: its floats have 13 decimals."""
+    """Whether ConfigSpace, whose floats have 13 decimals, can store the range unchanged."""
     largest = max(abs(parameter.low), abs(parameter.high))
     if isinstance(parameter, Integer):
         return largest <= _MOST_INTEGERS
@@ -159,11 +159,11 @@ class SearchedSpace:
     """A search space in the form that SMAC searches.
 
     Args:
-        space: The space.
+        space: The search space.
 
     Attributes:
-        space: The same.
-        configspace: The ConfigurationSpace. SMAC seeds it and draws from it: share it with nobody.
+        space: The search space.
+        configspace: The ConfigurationSpace. Do not share it: SMAC seeds it and draws from it.
 
     Raises:
         UnsupportedSpaceError: SMAC cannot search a parameter.
@@ -176,7 +176,7 @@ class SearchedSpace:
         self.configspace = self._built()
 
     def params(self, configuration: Configuration) -> dict[str, Any]:
-        """Return the point that a configuration stands for: plain values or the user's objects."""
+        """Return the point of a configuration: plain values or the user's objects."""
         stored = dict(configuration)
         return {
             name: storage.decode(stored[name])
@@ -190,7 +190,7 @@ class SearchedSpace:
         try:
             return Configuration(self.configspace, values=values)
         except ForbiddenValueError:
-            # It satisfies the constraints, but ConfigSpace's rounding of it does not.
+            # The point satisfies the constraints, but ConfigSpace's rounding of it does not.
             vector = np.full(len(self.configspace), np.nan)
             for name, value in values.items():
                 vector[self.configspace.index_of[name]] = self.configspace[name].to_vector(value)
@@ -201,7 +201,7 @@ class SearchedSpace:
             try:
                 return self._with_defaults()
             except ForbiddenValueError:
-                # ConfigSpace insists on a default configuration that is not forbidden.
+                # ConfigSpace requires an allowed default configuration: try one at random.
                 for name, value in self.space.sample(seed).items():
                     self._storages[name] = _stored(name, self.space[name].with_default(value))
         return self._with_defaults()
@@ -211,10 +211,10 @@ class SearchedSpace:
         hyperparameters = [
             storage.hyperparameter
             for name, storage in self._storages.items()
-            if all(conditions[name].values())  # else it is never active
+            if all(conditions[name].values())  # Otherwise the parameter is never active.
         ]
         configspace = ConfigurationSpace(name="crystallize-opt")
-        # The surrogate models want at least one parameter.
+        # The surrogate models need at least one parameter.
         configspace.add(hyperparameters or [Constant("nothing", 0)])
         for hyperparameter in hyperparameters:
             components = [
@@ -235,10 +235,10 @@ class SearchedSpace:
         return configspace
 
     def _conditions(self) -> dict[str, dict[str, list[Any]]]:
-        """Return, for each parameter, which values of its parents and of their parents it needs.
+        """Return, for each parameter, the values of its ancestors under which it is active.
 
-        Without the conditions of the parents, ConfigSpace 1.2 also suggests children of parents
-        that are inactive, where a child has several.
+        Without the conditions of the parents, ConfigSpace 1.2 also suggests children of inactive
+        parents if a child has several parents.
         """
         conditions: dict[str, dict[str, list[Any]]] = {}
         for name, parameter in self.space.items():
@@ -248,7 +248,7 @@ class SearchedSpace:
                 inherited = conditions[condition.parent]
                 if not isinstance(
                     storage.code, OnlyValue
-                ):  # SMAC's initial design mistakes its value
+                ):  # SMAC's initial design fails with such a parent.
                     values = [storage.code.parameter.canonical(value) for value in condition.values]
                     inherited = {condition.parent: [*map(storage.encode, values)]} | inherited
                 for parent, allowed in inherited.items():
@@ -258,7 +258,7 @@ class SearchedSpace:
         return conditions
 
     def _forbidden(self, constraint: LinearConstraint) -> ForbiddenLike:
-        """Return a constraint as ConfigSpace's own relation where it has one, else as ours."""
+        """Return a constraint as ConfigSpace's relation if it has one, else as our own clause."""
         factors = sorted(constraint.coefficients.items(), key=lambda item: -item[1])
         if constraint.bound == 0.0 and len(factors) == 2 and factors[0][1] == -factors[1][1]:
             smaller, larger = (self._storages[name] for name, _ in factors)
@@ -273,7 +273,7 @@ class _ForbiddenLinear(ForbiddenConjunction):
     """Forbids the configurations that violate a linear constraint.
 
     ConfigSpace asks a forbidden clause whether it forbids a value, a vector or many vectors, and
-    finds the hyperparameters that it is about through its components. These forbid nothing.
+    finds the clause's hyperparameters through its components. The components forbid nothing.
     """
 
     def __init__(self, constraint: LinearConstraint, storages: Mapping[str, Stored]) -> None:
