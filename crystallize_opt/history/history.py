@@ -33,7 +33,7 @@ class History(Sequence[Observation]):
         name: The name of the run.
 
     Attributes:
-        criterion: What makes a trial the best: the objectives, constraints and fidelity.
+        criterion: The rule for the best: objectives, constraints and fidelity.
 
     Example:
         >>> trials = [Observation(Treatment(f"t_{x}", {"x": x}), {"loss": x}) for x in (3, 1, 2)]
