@@ -13,7 +13,7 @@ class CrystallizeOptError(Exception):
 
 
 class UsageError(CrystallizeOptError, ValueError):
-    """An argument is out of its range: zero trials, no replicate, two treatments of one name."""
+    """An argument is out of range: zero trials, no replicate, two treatments with one name."""
 
 
 class SpaceError(CrystallizeOptError, ValueError):
@@ -37,7 +37,7 @@ class UnknownMetricError(CrystallizeOptError, LookupError):
 
 
 class MissingParameterError(CrystallizeOptError, TypeError):
-    """A step needs a named parameter that neither its caller nor the context gives."""
+    """A step needs a parameter that neither its factory, the context nor a default provides."""
 
 
 class ContextMutationError(CrystallizeOptError, TypeError):
@@ -45,7 +45,7 @@ class ContextMutationError(CrystallizeOptError, TypeError):
 
 
 class TellError(CrystallizeOptError, ValueError):
-    """A result cannot be matched to a pending treatment: told twice, never asked, ambiguous."""
+    """A result matches no single pending treatment: told twice, never asked for, or ambiguous."""
 
 
 class NoCompletedTrialError(CrystallizeOptError, RuntimeError):
@@ -61,7 +61,7 @@ class SpaceExhausted(CrystallizeOptError):  # noqa: N818  (a normal end of a sea
 
 
 class ReplayDiverged(CrystallizeOptError):  # noqa: N818  (the name in the design)
-    """A replayed optimizer suggests something else than was recorded."""
+    """A replayed optimizer suggests another point than the recorded one."""
 
 
 class StorageError(CrystallizeOptError, RuntimeError):
@@ -73,7 +73,7 @@ class RunLocked(StorageError):  # noqa: N818  (like ReplayDiverged: what happene
 
 
 class RunChanged(StorageError):  # noqa: N818
-    """A stored run was to be resumed with another space, objective, seed, optimizer or pipeline."""
+    """A stored run cannot be resumed with another space, objective, seed, optimizer or pipeline."""
 
 
 class MissingExtraError(CrystallizeOptError, ImportError):
@@ -81,7 +81,7 @@ class MissingExtraError(CrystallizeOptError, ImportError):
 
 
 class ExecutorBrokenError(CrystallizeOptError, RuntimeError):
-    """An executor given as an object broke, so that the search ended. Every trial has been told.
+    """An executor given as an object broke, so the search ended after reporting every trial.
 
     Attributes:
         best: The best treatment so far, or None.

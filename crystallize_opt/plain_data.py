@@ -1,9 +1,9 @@
-"""Any value as plain data and back, and its identity: the same in every process.
+"""Values as plain data and back, and an identity of each value that all processes agree on.
 
-Plain data are what JSON keeps: None, bool, int, float, str, lists, and dicts of strings. `encode`
-writes everything else with a tag, a dict of one key: `{"tuple": [1, 2]}`. A dict is tagged too, so
-that no value is mistaken for a tag. Objects of the user are never serialised, only described by a
-text, and `decode` never imports or runs anything of theirs.
+Plain data are the values JSON keeps: None, bool, int, float, str, lists, and dicts of strings.
+`encode` writes everything else with a tag, a dict with one key: `{"tuple": [1, 2]}`. Dicts are
+tagged too, so that no value looks like a tag. User objects are never serialised, only described by
+a text, and `decode` imports and runs no user code.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from typing import Any, ParamSpec, TypeVar
 
 from crystallize_opt.errors import UsageError
 
-_DEEPEST = 100  # Levels of containers: three times as many of JSON, which gives up near 1000.
-_SHOWN_DEPTH = 20  # Levels of containers in a text.
-_OBJECT_DEPTH = 2  # Levels of objects within objects whose attributes are looked at.
-_SHOWN = 200  # Characters of a text.
-_BITS = 14_000  # Python reads and writes whole numbers of up to 4300 digits.
+_DEEPEST = 100  # Levels of containers. Each takes up to three in JSON, which fails near 1000.
+_SHOWN_DEPTH = 20  # Levels of containers in a description.
+_OBJECT_DEPTH = 2  # Levels of objects within objects whose attributes are described.
+_SHOWN = 200  # Characters of a description.
+_BITS = 14_000  # Python converts integers of up to 4300 digits from and to text.
 _SCALARS = (bool, int, float, str)
 
 Other = Callable[[Any], Any]
-"""Returns what is written for a value that has no exact form."""
+"""Encodes a value that has no exact form."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def _bounded(function: Callable[P, R]) -> Callable[P, R]:
-    """Name the error of a function that follows a value which contains itself."""
+    """Turn the recursion error for a value that contains itself into a `UsageError`."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -67,24 +67,24 @@ class StoredObject:
 
 
 def as_description(value: Any) -> dict[str, str]:
-    """Return what `encode` writes for an object: its description, with the tag of one."""
+    """Return the description of an object, tagged as `encode` writes it."""
     return {"object": described(value)}
 
 
-# Written and read -------------------------------------------------------------------------------
+# Encoding and decoding ----------------------------------------------------------------------------
 
 
 def encode(value: Any, *, other: Other = as_description) -> Any:
-    """Return a value as plain data, from which `decode` gives back the value with all its types.
+    """Return a value as plain data, from which `decode` restores the value with all its types.
 
-    Exact are None, bool, int, float, complex, str, bytes, Decimal, Fraction, range, UUID, paths,
-    dates, times and durations of the standard library, and lists, tuples, dicts, sets and
-    frozensets of these. Subclasses are objects, an `enum.StrEnum` for example. The members of a set
-    are written in one order, whatever PYTHONHASHSEED is.
+    None, bool, int, float, complex, str, bytes, Decimal, Fraction, range, UUID, paths, dates, times
+    and durations of the standard library are exact, and so are lists, tuples, dicts, sets and
+    frozensets of these. Instances of subclasses, such as an `enum.StrEnum`, are other objects. The
+    members of a set are written in one order, whatever PYTHONHASHSEED is.
 
     Args:
         value: The value.
-        other: Returns what is written for every other object.
+        other: Encodes every other object.
 
     Raises:
         UsageError: The value contains itself, or is nested more than 100 levels deep.
@@ -97,7 +97,7 @@ def encode(value: Any, *, other: Other = as_description) -> Any:
         >>> decode(encode(len))
         <builtins.len>
     """
-    try:  # Not `_bounded`, which would take as long as the rest of a short value.
+    try:  # `_bounded` would double the time for a short value.
         return _encode(value, other, 0)
     except RecursionError:
         raise _too_deep() from None
@@ -136,7 +136,7 @@ def _encode_container(value: Any, kind: type, other: Other, level: int) -> Any:
 
 
 def _encode_standard(value: Any, kind: type) -> dict[str, Any] | None:
-    """Return a value of the standard library with its tag; None where it has no exact form."""
+    """Return a tagged value of the standard library, or None if it has no exact form."""
     module = kind.__module__.partition(".")[0]  # `pathlib._local` in Python 3.13
     tag, write = _WRITERS.get((module, kind.__qualname__), ("", None))
     if write is None:
@@ -146,14 +146,14 @@ def _encode_standard(value: Any, kind: type) -> dict[str, Any] | None:
 
 
 def _moment(value: Any) -> str | None:
-    """Return a time or datetime as text; None where the text would lose a part of it."""
+    """Return a time or datetime as text, or None if the text would lose a part."""
     zone = value.tzinfo
     is_offset = zone is None or (type(zone).__module__, type(zone).__name__) == _OFFSET
     return value.isoformat() if is_offset and not value.fold else None
 
 
 _OFFSET = ("datetime", "timezone")
-# By name, because importing all these modules takes longer than importing this package.
+# Name the classes, because importing their modules takes longer than importing this package.
 _WRITERS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("builtins", "bytes"): ("bytes", bytes.hex),
     ("builtins", "complex"): ("complex", lambda z: [encode(z.real), encode(z.imag)]),
@@ -173,10 +173,10 @@ _WRITERS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
 
 
 def decode(data: Any) -> Any:
-    """Return the value that `encode` was given; a `StoredObject` for what was only described.
+    """Return the value that `encode` wrote; a `StoredObject` if it was only described.
 
-    What is no plain data is returned as it is. A path of another operating system comes back as a
-    pure path.
+    A value that is not plain data is returned unchanged. A path of another operating system is
+    returned as a pure path.
 
     Raises:
         UsageError: The data are not what `encode` writes.
@@ -199,10 +199,10 @@ _NOT_PLAIN = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 
 
 def as_described_before(data: Any) -> Any:
-    """Return written data in the form of earlier versions, which only described some values.
+    """Return encoded data in the form of earlier versions, which described more values.
 
-    They wrote None, bool, int, float, str, lists, tuples and dicts. Two records of different
-    versions are compared in this form.
+    They encoded None, bool, int, float, str, lists, tuples and dicts, and described all others.
+    Records of two versions are compared in this form.
     """
     if type(data) is list:
         return [as_described_before(item) for item in data]
@@ -211,7 +211,7 @@ def as_described_before(data: Any) -> Any:
     if len(data) == 1 and not data.keys() <= _FIRST_TAGS:
         try:
             return as_description(decode(data))
-        except UsageError:  # Not a tag, but the only key of a dict.
+        except UsageError:  # The key is not a tag, but the only key of a dict.
             pass
     return {key: as_described_before(item) for key, item in data.items()}
 
@@ -237,7 +237,7 @@ def _path(content: Any) -> Any:
 
 
 def _of_module(module: str, name: str, method: str = "") -> Callable[[Any], Any]:
-    """Return a function that makes a value of a class of the standard library."""
+    """Return a function that builds a value of a class of the standard library."""
 
     def make(content: Any) -> Any:
         maker = getattr(import_module(module), name)
@@ -269,16 +269,16 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-# Described --------------------------------------------------------------------------------------
+# Describing ---------------------------------------------------------------------------------------
 
 
 @_bounded
 def described(value: Any) -> str:
-    """Return a text for an object: no addresses, and the same whatever PYTHONHASHSEED is.
+    """Return a description of an object: without addresses, and the same in every process.
 
     Functions and classes are described by name; enums by class and name; dataclasses and named
     tuples by class and fields; numpy arrays by type, shape and a digest of their content; other
-    objects by their `repr`, or where they have none of their own by class and attributes.
+    objects by their `repr`, or by class and attributes if their class defines no `repr`.
 
     Example:
         >>> described(len), described(2), described({"b", "a"})
@@ -303,8 +303,8 @@ def _text(value: Any, levels: int, depth: int) -> str:
 
     Args:
         value: The value.
-        levels: How many levels of containers are shown.
-        depth: How many levels of objects within objects are shown.
+        levels: How many levels of containers to show.
+        depth: How many levels of objects within objects to show.
     """
     kind = type(value)
     if kind is int and value.bit_length() >= _BITS:
@@ -339,7 +339,7 @@ def _object_text(value: Any, levels: int, depth: int) -> str:
     if kind.__repr__ is not object.__repr__:
         try:
             return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-        except ValueError:  # A fraction or a range of whole numbers with too many digits.
+        except ValueError:  # A fraction or range of integers with too many digits for `repr`.
             return str(_encode_standard(value, kind))
     shown = _fields_text(_attributes(value), levels, depth - 1) if depth else ""
     return f"<{_qualified(kind)} object{' ' if shown else ''}{shown}>"
@@ -372,7 +372,7 @@ def _is_of_numpy(kind: type, name: str) -> bool:
 
 
 def _array(array: Any) -> dict[str, Any]:
-    if array.dtype.hasobject or array.dtype.kind == "T":  # whose memory holds addresses
+    if array.dtype.hasobject or array.dtype.kind == "T":  # their memory holds addresses
         content = _text(array.tolist(), _SHOWN_DEPTH, _OBJECT_DEPTH).encode("utf-8", "replace")
     else:
         content = array.tobytes()
@@ -381,7 +381,7 @@ def _array(array: Any) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    """Return the fields of a named tuple or a dataclass; None for other objects."""
+    """Return the fields of a named tuple or dataclass; None for other objects."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return dict(zip(value._fields, value, strict=True))
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
@@ -394,7 +394,7 @@ def _has_generated_repr(value: Any) -> bool:
     written = type(value).__repr__
     if isinstance(value, tuple):
         return written.__module__ == "collections"
-    return hasattr(written, "__wrapped__")  # by which a dataclass handles recursion
+    return hasattr(written, "__wrapped__")  # the recursion guard of a dataclass' `repr`
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -410,21 +410,21 @@ def _attributes(value: Any) -> dict[str, Any]:
     return found
 
 
-# Told apart -------------------------------------------------------------------------------------
+# Comparing ----------------------------------------------------------------------------------------
 
 
 @_bounded
 def describe(value: Any, depth: int = _OBJECT_DEPTH) -> Any:
-    """Return what tells one argument of an optimizer, a step or a plugin from another.
+    """Return plain data by which to compare arguments of optimizers, steps and plugins.
 
-    Of a function: its name and a digest of its code. Of a class: its name. Of an object: its class
-    and its attributes that are None, bool, int, float or str; of a dataclass or a named tuple, all
-    fields. Of an array: type, shape and a digest. All else is as `encode` writes it, only that
-    lists, tuples and dicts are written as plain lists and dicts.
+    Functions are described by name and a digest of their code; classes by name; dataclasses and
+    named tuples by class and all fields; other objects by class and the attributes that are None,
+    bool, int, float or str; arrays by type, shape and a digest. All else is encoded as by `encode`,
+    except that lists, tuples and dicts become plain lists and dicts.
 
     Args:
         value: The argument.
-        depth: How many levels of objects within objects are looked at.
+        depth: How many levels of objects within objects to describe.
 
     Raises:
         UsageError: The value contains itself, or is nested more than 100 levels deep.
@@ -441,12 +441,12 @@ def describe(value: Any, depth: int = _OBJECT_DEPTH) -> Any:
 
 @_bounded
 def identity(value: Any) -> str:
-    """Return a text that tells a value from others, and is the same in every process.
+    """Return a text that identifies a value, and is the same in every process.
 
-    Equal for equal values, whatever PYTHONHASHSEED is and whatever the order of a dict or set;
-    different for values of different types, as 1, 1.0 and True are. What `encode` only describes is
-    told apart as by `describe`, with all attributes. Values that are written differently count as
-    different, as `Decimal("1.0")` and `Decimal("1.00")` do.
+    Equal values have equal texts, whatever PYTHONHASHSEED and the order of a dict or set are.
+    Values of different types, as 1, 1.0 and True, are distinct, and so are values that `encode`
+    writes differently, as `Decimal("1.0")` and `Decimal("1.00")`. Objects that `encode` only
+    describes are compared as by `describe`, but by all attributes.
 
     Raises:
         UsageError: The value contains itself, or is nested more than 100 levels deep.
@@ -466,7 +466,7 @@ def _identity(value: Any, depth: int) -> Any:
 
 
 def _in_order(written: Any) -> Any:
-    """Return written data in the one order, with the one zero."""
+    """Return encoded data with dicts and sets sorted, and without negative zeros."""
     kind = type(written)
     if kind is list:
         return [_in_order(item) for item in written]
@@ -488,13 +488,13 @@ def _to_text(written: Any) -> str:
 def _describe_object(
     value: Any, depth: int, part: Callable[[Any, int], Any], kinds: tuple[type, ...] | None
 ) -> dict[str, Any]:
-    """Describe what has no exact form.
+    """Describe an object that has no exact form.
 
     Args:
         value: The object.
-        depth: How many levels of objects are looked at.
+        depth: How many levels of objects to describe.
         part: Describes a part of the object.
-        kinds: The types of the attributes that count, besides None; None for all attributes.
+        kinds: The types of the attributes to describe, besides None; None for all attributes.
     """
     if isinstance(value, type):
         return {"class": described(value)}
@@ -506,7 +506,7 @@ def _describe_object(
         return found | _array(value)
     if _is_of_numpy(kind, "generic"):
         return found | {"dtype": str(value.dtype), "value": _text(value, _SHOWN_DEPTH, depth)}
-    # Enums and, where each value has to be told from each other one, data do not count as a level.
+    # Enums do not count as a level; nor do dataclasses and named tuples in an identity.
     if isinstance(value, enum.Enum) or (kinds is None and _fields(value)):
         depth += 1
     if not depth:
@@ -518,7 +518,7 @@ def _describe_object(
 
 
 def _parts(value: Any, kinds: tuple[type, ...] | None) -> dict[str, Any]:
-    """Return the parts by which an object is described."""
+    """Return the parts of an object that its description contains."""
     if isinstance(value, functools.partial):
         return {"function": value.func, "args": value.args, "keywords": value.keywords}
     fields = _fields(value) or {}
@@ -537,10 +537,10 @@ _BASES: tuple[type[Any], ...] = (dict, list, tuple, set, frozenset, int, float, 
 
 
 def source_digest(code: Any) -> str | None:
-    """Return a digest of the code of a function or class: the same where only comments differ.
+    """Return a digest of the code of a function or class, without its comments and layout.
 
     Returns:
-        None where the source is not known: code typed into a prompt, compiled, or a part of a line.
+        None if the source is unknown: code typed at a prompt, compiled code, a part of a line.
     """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(code)))

@@ -1,4 +1,4 @@
-"""The trials of a run, as a sequence and as a table."""
+"""The trials of a run, as a sequence and as a table: `History`."""
 
 from crystallize_opt.history.history import History
 

@@ -20,20 +20,20 @@ _ROWS_SHOWN = 10
 
 
 class History(Sequence[Observation]):
-    """The observations of a run, in the order in which they were told. A read-only sequence.
+    """The observations of a run in the order of their reports: a read-only sequence.
 
     Args:
-        observations: In order.
-        objectives: What `best` and `pareto_front` go by.
-        constraints: A trial that violates one is never the best.
+        observations: The observations, in order.
+        objectives: The objectives by which `best` and `pareto_front` compare trials.
+        constraints: Outcome constraints; a trial that violates one is never the best.
         fidelity: The name of the parameter that is the fidelity of a trial, a number of epochs for
             example. Only trials of the highest fidelity so far may be the best.
-        space: The search space; None where it is not known.
-        pending: The treatments that were asked for and not told.
+        space: The search space, or None if it is not known.
+        pending: The treatments that were asked for and not yet told.
         name: The name of the run.
 
     Attributes:
-        criterion: What makes a trial the best: the objectives, constraints and fidelity.
+        criterion: The rule for the best: objectives, constraints and fidelity.
 
     Example:
         >>> trials = [Observation(Treatment(f"t_{x}", {"x": x}), {"loss": x}) for x in (3, 1, 2)]
@@ -91,17 +91,16 @@ class History(Sequence[Observation]):
 
         Args:
             path: The file given to `optimize(storage=...)`.
-            run: The run's name; may be left out where the file holds just one.
-            space: The run's search space. Only needed where choices or constants are objects of
-                classes of your own, functions or the like: these are not stored, and read as a
-                description. Values of the standard library are stored, such as numbers, texts,
-                tuples, sets, dates and paths.
+            run: The run's name; may be left out if the file holds one run.
+            space: The run's search space. Only needed if choices or constants are functions or
+                objects of your own classes: the file holds only their descriptions. Values of the
+                standard library are stored, such as numbers, texts, tuples, sets, dates and paths.
 
         Raises:
-            StorageError: There is no such file or run, or it is damaged.
-            RunChanged: `space` is not the run's.
+            StorageError: There is no such file or run, or the file is damaged.
+            RunChanged: `space` differs from the run's space.
         """
-        # Imported here, because it brings sqlite3, which takes long.
+        # Imported here, because this module imports sqlite3, which takes long.
         from crystallize_opt.storage.reading import read_observations
 
         stored = read_observations(path, run, space)
@@ -120,7 +119,7 @@ class History(Sequence[Observation]):
         """Return the names of the runs in a file, the oldest first.
 
         Raises:
-            StorageError: There is no such file, or it is damaged.
+            StorageError: There is no such file, or the file is damaged.
         """
         from crystallize_opt.storage.journal import run_names
 
@@ -128,7 +127,7 @@ class History(Sequence[Observation]):
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What `best` and `pareto_front` go by."""
+        """The objectives by which `best` and `pareto_front` compare trials."""
         return self.criterion.objectives
 
     @property
@@ -143,9 +142,9 @@ class History(Sequence[Observation]):
 
     @property
     def best(self) -> Observation | None:
-        """The best observation: completed, within the constraints, of the highest fidelity.
+        """The best completed observation within the constraints, at the highest fidelity.
 
-        With several objectives, the one of the Pareto front that is closest to the best value of
+        With several objectives, the point of the Pareto front that is closest to the best value of
         every objective, each scaled to its range over the front.
 
         Raises:
@@ -155,9 +154,9 @@ class History(Sequence[Observation]):
 
     @property
     def pareto_front(self) -> list[Observation]:
-        """The observations that may be the best and that no other one dominates, in order.
+        """The candidates for the best that no other candidate dominates, in order.
 
-        With one objective: the best one, and those equal to it.
+        With one objective: the best observation and all equal ones.
 
         Raises:
             UnknownMetricError: There are no objectives.
@@ -170,17 +169,17 @@ class History(Sequence[Observation]):
         return self.criterion
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table of one row per trial (extra `analysis`), which `attach` reads again.
+        """Return a table with one row per trial, which `attach` can read (extra `analysis`).
 
-        The columns: `trial`; `params.<name>`; `metrics.<name>`; `sem.<name>` where there are
-        standard errors; `status`, `error`, `started_at`, `duration`.
+        The columns are `trial`, `params.<name>`, `metrics.<name>`, `sem.<name>` for metrics with
+        standard errors, `status`, `error`, `started_at` and `duration`.
         """
         from crystallize_opt.history.tables import frame_of
 
         return frame_of(self, self.space)
 
     def _repr_html_(self) -> str:
-        """Show the best and the last trials, in a notebook."""
+        """Show the best and the last trials in a notebook."""
         import html  # Seldom needed, and slow to import.
 
         parts = [f"<p>{html.escape(repr(self)[1:-1])}</p>"]

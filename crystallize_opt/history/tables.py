@@ -1,4 +1,4 @@
-"""Trials as tables: DataFrames and CSV files, written and read (extra `analysis`)."""
+"""Trials as tables: write DataFrames, read DataFrames and CSV files (extra `analysis`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.DataFrame:
-    """Return a table of one row per trial: see `History.to_frame`."""
+    """Return a table with one row per trial: see `History.to_frame`."""
     metrics = list(dict.fromkeys(metric for o in history for metric in o))
     sems = [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
     names = list(space or dict.fromkeys(n for o in history for n in o.treatment.params))
@@ -28,7 +28,7 @@ def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.Da
     library = _pandas()
     for name in names:
         values = [o.treatment.params.get(name) for o in history]
-        exact = space is None or hasattr(space[name], "choices")  # 1 is not to become 1.0
+        exact = space is None or hasattr(space[name], "choices")  # keep 1 from becoming 1.0
         columns[f"params.{name}"] = library.Series(values, dtype=object) if exact else values
     for metric in metrics:
         columns[f"metrics.{metric}"] = [o.metrics.get(metric) for o in history]
@@ -42,23 +42,23 @@ def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.Da
 
 
 def observations_in(table: Any, space: SearchSpace, required: Collection[str]) -> list[Observation]:
-    """Read a table as `frame_of` makes it.
+    """Read a table in the format of `frame_of`.
 
-    An empty cell is a parameter that is inactive (or the choice None), or a metric that was not
-    recorded. A value that cannot be one of its parameter's is left as it is. Without a column
-    `status`, a trial has completed where it has all required metrics, and else failed.
+    An empty cell is an inactive parameter (or the choice None), or a metric that was not recorded.
+    A cell that is no value of its parameter is returned unchanged, for `validate` to refuse.
+    Without a column `status`, a trial has completed if it has all required metrics, else failed.
 
     Args:
         table: A DataFrame, or the path of a CSV file.
         space: The search space.
-        required: The metrics to read; besides, those of columns `metrics.<name>` are read.
+        required: Metrics that must have a column; columns `metrics.<name>` are read as well.
 
     Raises:
-        UsageError: A parameter or a required metric has no column; or in a file, two choices of a
-            parameter look the same.
+        UsageError: A parameter or a required metric has no column, or two choices of a parameter
+            look the same in a CSV file.
     """
     if isinstance(table, (str, os.PathLike)):
-        # As text: only the parameter knows whether "1" is a number or a choice.
+        # Read text, because only the parameter knows whether "1" is a number or a choice.
         _refuse_equal_texts(space)
         table = _pandas().read_csv(table, dtype=str, keep_default_na=False, na_values=[""])
     params = {
@@ -127,12 +127,12 @@ def _point(space: SearchSpace, cells: Mapping[str, Any]) -> dict[str, Any]:
 def _is_active(space: SearchSpace, name: str, point: Mapping[str, Any]) -> bool:
     try:
         return space.is_active(name, point)
-    except InvalidParametersError:  # A parent is outside of its range, as `validate` will tell.
+    except InvalidParametersError:  # A parent is out of range; `validate` will refuse it.
         return False
 
 
 def _value(parameter: Parameter, cell: Any) -> Any:
-    """Return the value of a parameter that a cell stands for; the cell where it is none."""
+    """Return the parameter's value for a cell, or the cell if it is no value of the parameter."""
     candidates: list[Any] = [cell]
     if isinstance(cell, str):
         choices: list[Any] = list(getattr(parameter, "choices", ()))
@@ -143,7 +143,7 @@ def _value(parameter: Parameter, cell: Any) -> Any:
             except ValueError:
                 continue
     elif isinstance(cell, float) and cell.is_integer():
-        candidates.append(int(cell))  # pandas makes floats of a column of ints with gaps
+        candidates.append(int(cell))  # pandas turns an int column with gaps into floats
     return next((parameter.canonical(c) for c in candidates if _holds(parameter, c)), cell)
 
 
@@ -188,7 +188,7 @@ def _status(text: str) -> Status:
         return Status(text)
     except ValueError:
         raise UsageError(
-            f"{text!r} in the table is no status. Those are: {', '.join(map(str, Status))}."
+            f"{text!r} in the table is no status. The statuses are: {', '.join(map(str, Status))}."
         ) from None
 
 

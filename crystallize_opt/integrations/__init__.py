@@ -1,4 +1,4 @@
-"""Other tools: experiment trackers."""
+"""Connections to other tools: experiment trackers."""
 
 from typing import TYPE_CHECKING
 

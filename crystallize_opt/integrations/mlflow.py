@@ -22,14 +22,14 @@ with needs("MLflowCallback needs", "mlflow", extra="mlflow"):
 
 
 class MLflowCallback:
-    """Makes one MLflow run for the search, and one nested in it for each trial.
+    """Creates one MLflow run for the search, and in it a nested run for each trial.
 
-    It uses a client of its own: MLflow's active run and its global tracking URI stay as they are.
+    The callback uses its own client; MLflow's active run and global tracking URI stay unchanged.
 
     Args:
-        experiment: The name of the MLflow experiment, which is made where it does not exist.
+        experiment: The name of the MLflow experiment, created if it does not exist.
         tracking_uri: Where MLflow keeps its records, `"sqlite:///runs.db"` for example; None for
-            MLflow's own default.
+            MLflow's default.
         run_name: The name of the search's run; None for the optimizer's name.
     """
 

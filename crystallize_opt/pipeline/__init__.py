@@ -1,4 +1,4 @@
-"""What is run: data sources, steps, plugins, and one run of them."""
+"""Data sources, steps and plugins, and the run of an experiment."""
 
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.hypothesis import Hypothesis

@@ -1,4 +1,4 @@
-"""Search spaces written as `Annotated[...]` types on the parameters of step functions."""
+"""Search spaces from the `Annotated[...]` types of step functions' parameters."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
 
     Args:
         function: A step function.
-        name: One of its parameters.
+        name: The name of a parameter of the function.
 
     Raises:
-        SpaceError: The annotation is a string that mentions `Annotated` and cannot be evaluated,
-            or holds two ranges.
+        SpaceError: The annotation holds two ranges, or is a string that mentions `Annotated` and
+            cannot be evaluated.
     """
     annotation = inspect.signature(function).parameters[name].annotation
     if isinstance(annotation, str):  # `from __future__ import annotations`
-        # Each annotation on its own: others may name types that exist only for a type checker.
+        # Evaluate only this annotation; others may name types that only a type checker imports.
         written = inspect.unwrap(function)
         closure = inspect.getclosurevars(written).nonlocals
         try:
@@ -58,8 +58,8 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
 def merge_parameters(found: Iterable[tuple[str, str, Parameter, Any]]) -> SearchSpace:
     """Build a space from (step name, parameter name, range, function default) in step order.
 
-    The function's default becomes the range's default where it lies in the range. One outside it
-    is a legitimate baseline (no dropout at all, say), which a search never suggests.
+    The function's default becomes the range's default if it lies in the range. A default outside
+    the range is a valid baseline (no dropout at all, say), which a search never suggests.
 
     Raises:
         SpaceError: The same name has two different ranges.

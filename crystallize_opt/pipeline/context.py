@@ -1,4 +1,4 @@
-"""What steps read their parameters from, and record their metrics on."""
+"""The context of a replicate, in which steps read parameters and record metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IMMUTABLE = frozenset({bool, int, float, complex, str, bytes, type(None)})
 
 
 class Metrics:
-    """The metrics recorded during one replicate: for each name the values in order.
+    """The metrics of one replicate: for each name, the recorded values in order.
 
     Example:
         >>> metrics = Metrics()
@@ -61,11 +61,10 @@ class Metrics:
 
 
 class FrozenContext:
-    """The parameters of one replicate. A key once set cannot be changed.
+    """The parameters of one replicate. A key can be set only once.
 
-    Mutable values are copied (`copy.deepcopy`) when they are read, so a step that fits an estimator
-    or sorts a list it got from the context cannot change it for another step, replicate or
-    treatment.
+    Mutable values are copied (`copy.deepcopy`) when they are read. So a step that fits an estimator
+    or sorts a list from the context does not change it for another step, replicate or treatment.
 
     Args:
         initial: The first keys and values.
@@ -121,7 +120,7 @@ class FrozenContext:
         return value if type(value) in _IMMUTABLE else copy.deepcopy(value)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the value of `key`, or `default` where it is not set."""
+        """Return the value of `key`, or `default` if it is not set."""
         return self[key] if key in self._data else default
 
     def __contains__(self, key: object) -> bool:

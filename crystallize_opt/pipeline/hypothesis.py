@@ -1,4 +1,4 @@
-"""A statistical claim about treatments, checked on the metrics of a run."""
+"""Hypotheses: statistical claims about treatments, checked on the metrics of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MetricValues = Mapping[str, Sequence[Any]]
 
 
 def rank_by_p_value(result: Mapping[str, Any]) -> float:
-    """The default ranker: the `p_value` of a verifier's result, or 1.0 where it has none."""
+    """The default ranker: return the `p_value` of a verifier's result, or 1.0 without one."""
     return float(result.get("p_value", 1.0))
 
 
@@ -21,14 +21,14 @@ class Hypothesis:
     Args:
         verifier: Called as `verifier(baseline, treatment)` with two mappings of metric name to the
             values over the replicates; returns a mapping, for example with a `p_value`.
-        metrics: The metric, or metrics, the verifier sees. Several groups (a list of lists) call it
-            once per group and give a list of results. None: all metrics.
-        ranker: Maps a verifier's result (with several groups: the list) to a score; the lowest is
-            the best treatment. Default: the result's `p_value`.
-        name: How `Result.get_hypothesis` finds it. Default: the ranker's own name.
+        metrics: The metric or metrics that the verifier gets. With several groups (a list of lists)
+            the verifier is called once per group, and there is a list of results. None: all.
+        ranker: Maps a verifier's result (with several groups: the list) to a score; the treatment
+            with the lowest score is the best. Default: the result's `p_value`.
+        name: The name for `Result.get_hypothesis`. Default: the name of the given ranker.
 
     Raises:
-        UsageError: There are several groups of metrics, and no ranker for the list of results.
+        UsageError: There are several groups of metrics, but no ranker for the list of results.
 
     Example:
         >>> def lower_mean(baseline, treatment):
@@ -58,7 +58,7 @@ class Hypothesis:
         """Run the verifier on the selected metrics.
 
         Returns:
-            The verifier's result; a list of them for several groups of metrics.
+            The verifier's result; for several groups of metrics, a list of results.
 
         Raises:
             UnknownMetricError: A selected metric is missing on either side.

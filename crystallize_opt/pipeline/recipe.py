@@ -1,4 +1,4 @@
-"""What is run: the part of an experiment that everything below `Experiment` knows."""
+"""The part of an experiment that its runs need: all modules below `Experiment` use a `Recipe`."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin, SeedPlugin
 from crystallize_opt.pipeline.steps import DataSource, Pipeline
 
 REPLICATE_KEYS = ("replicate", "condition", SEED_KEY)
-"""The context keys every replicate has, so that no treatment can set them."""
+"""The context keys that every replicate has; no treatment can set them."""
 
 
 class Recipe:
-    """A data source, a pipeline, and plugins around them.
+    """A data source, a pipeline, and the plugins of their runs.
 
     Args:
         datasource: Provides the input of every replicate.
-        pipeline: What is run on it.
-        plugins: Called around the run. A `SeedPlugin` is added where there is none.
-        name: The name people read; also the default name of a stored run.
-        initial_ctx: Context keys that every replicate starts with.
-        seed: The seed the replicates' seeds come from; short for `plugins=[SeedPlugin(seed)]`.
+        pipeline: The steps that are run on this input.
+        plugins: Hooks around the run. If there is no `SeedPlugin`, one is added.
+        name: The experiment's name; also the default name of a stored run.
+        initial_ctx: The context keys and values with which every replicate starts.
+        seed: The seed of the replicates' seeds; short for `plugins=[SeedPlugin(seed)]`.
 
     Attributes:
         initial_context: The context with the keys of `initial_ctx`.
 
     Raises:
-        TypeError: An argument has another type.
-        UsageError: `initial_ctx` sets a key of the replicates, or there are two seeds.
+        TypeError: An argument has the wrong type.
+        UsageError: `initial_ctx` sets a key that every replicate has, or there are two seeds.
     """
 
     def __init__(
@@ -70,5 +70,5 @@ class Recipe:
 
     @property
     def seed_plugin(self) -> SeedPlugin:
-        """The plugin that seeds the replicates: of several, the first."""
+        """The first plugin that seeds the replicates."""
         return next(plugin for plugin in self.plugins if isinstance(plugin, SeedPlugin))

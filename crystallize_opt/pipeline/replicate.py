@@ -1,4 +1,4 @@
-"""What came of running the pipeline once."""
+"""One run of the pipeline, and its record for an optimizer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from crystallize_opt.trials.observation import Replicate, Status, as_number, mea
 
 @dataclass(slots=True)
 class ReplicateRun:
-    """What came of running the pipeline once.
+    """The outcome of one run of the pipeline.
 
     Attributes:
-        index: Which replicate, from 0.
-        seed: The seed it ran with, or None without a `SeedPlugin`.
-        metrics: Every metric recorded, also before an error, each with all of its values.
-        data: What the last step returned.
-        error: The exception that ended it, or None.
-        started_at: In seconds since the epoch.
-        duration: In seconds.
+        index: The number of the replicate, from 0.
+        seed: The seed of the replicate, or None without a `SeedPlugin`.
+        metrics: Every recorded metric with all its values, also those from before an error.
+        data: The data that the last step returned.
+        error: The exception that ended the replicate, or None.
+        started_at: When the replicate began, in seconds since the epoch.
+        duration: How long the replicate took, in seconds.
     """
 
     index: int
@@ -35,7 +35,7 @@ class ReplicateRun:
     def summary(self) -> Replicate:
         """Return the record for an optimizer: numbers only, and the error as text.
 
-        Text, because an exception keeps every frame it went through alive, data included.
+        An exception would keep every frame it passed through alive, with all data.
         """
         metrics: dict[str, float] = {}
         for name, values in self.metrics.items():
@@ -54,7 +54,7 @@ class ReplicateRun:
 
 
 def run_of(replicate: Replicate) -> ReplicateRun:
-    """Return the record of a stored replicate: of each metric the (mean) value."""
+    """Return the run that a stored replicate describes; each metric has its one (mean) value."""
     error = None
     if replicate.status is not Status.COMPLETED:
         error = RuntimeError(replicate.error or str(replicate.status))

@@ -1,4 +1,4 @@
-"""What `Experiment.run` returns, and how it is gathered."""
+"""The result of `Experiment.run`, and its collection from replicates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TreatmentMetrics:
 
 @dataclass
 class HypothesisResult:
-    """What one hypothesis says of each treatment.
+    """The results of one hypothesis for each treatment.
 
     Attributes:
         name: The hypothesis' name.
@@ -41,7 +41,7 @@ class HypothesisResult:
 
 @dataclass
 class ExperimentMetrics:
-    """All metrics of a run: of the baseline, of each treatment by name, and the hypotheses."""
+    """The metrics of the baseline and of each treatment by name, and the hypotheses' results."""
 
     baseline: TreatmentMetrics
     treatments: dict[str, TreatmentMetrics]
@@ -50,25 +50,25 @@ class ExperimentMetrics:
 
 @dataclass
 class Result:
-    """What `Experiment.run` returns.
+    """The result of `Experiment.run`.
 
     Attributes:
         metrics: `metrics.baseline.metrics["m"]` and `metrics.treatments[name].metrics["m"]` are
             lists over the replicates; `metrics.hypotheses` lists the hypotheses' results.
-        errors: The exceptions of failed replicates, by `"<treatment>_rep_<replicate>"`; the
-            baseline's are under `"baseline_rep_<replicate>"`. Empty when all went well.
+        errors: The exceptions of failed replicates, by `"<treatment>_rep_<replicate>"`; those of
+            the baseline by `"baseline_rep_<replicate>"`. Empty if every replicate completed.
     """
 
     metrics: ExperimentMetrics
     errors: Mapping[str, BaseException] = field(default_factory=dict)
 
     def get_hypothesis(self, name: str) -> HypothesisResult | None:
-        """Return the result of the hypothesis called `name`, or None where there is none."""
+        """Return the result of the hypothesis with this name, or None if there is none."""
         return next((result for result in self.metrics.hypotheses if result.name == name), None)
 
 
 class Results:
-    """The replicates of a run so far, gathered for its `Result`."""
+    """Collects the replicates of a run for its `Result`."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, dict[str, list[Any]]] = {BASELINE: {}}
@@ -86,7 +86,7 @@ class Results:
             metrics.setdefault(name, []).extend(values)
 
     def result(self, hypotheses: Iterable[Hypothesis] = ()) -> Result:
-        """Return all metrics and errors, and what the hypotheses say of them.
+        """Return all metrics and errors, and the results of the hypotheses.
 
         Raises:
             UnknownMetricError: A hypothesis names a metric that was not recorded.
@@ -95,7 +95,7 @@ class Results:
         treatments = {name: m for name, m in self._metrics.items() if name != BASELINE}
         checked = []
         for hypothesis in hypotheses:
-            # What failed in every replicate cannot be compared; the errors are in the result.
+            # A treatment whose every replicate failed cannot be compared; `errors` shows why.
             comparable = self._completed if BASELINE in self._completed else ()
             outcomes = {
                 name: hypothesis.verify(baseline, metrics)

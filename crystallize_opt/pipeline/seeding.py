@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from crystallize_opt.pipeline.steps import PipelineStep
 
 SEED_KEY = "seed_used"
-# Neighbouring replicates get seeds far apart; the same ones as in crystallize 0.27.
+# Neighbouring replicates get distant seeds, the same as in crystallize 0.27.
 _SEED_STRIDE = 31337
 
 
 class BasePlugin:
-    """Observes or changes a run. Override the hooks you need.
+    """The base of plugins, which observe or change a run. Override the hooks you need.
 
     The order is: `init_hook` when the experiment is built; `before_run` when a `run`, `apply` or
     `optimize` begins; for each replicate of each treatment `before_replicate` and, around each
     step, `before_step` and `after_step`; `after_run` at the end. One `optimize` is one run.
 
-    Every hook gets the `Experiment` itself. It is annotated as `Any` here, so that a hook of yours
-    may annotate it as `Experiment`.
+    Every hook gets the `Experiment`. The argument is annotated as `Any` here, so that your hook may
+    annotate it as `Experiment`.
     """
 
     def init_hook(self, experiment: Any) -> None:
@@ -50,28 +50,27 @@ class BasePlugin:
     def after_run(self, experiment: Any, result: Result) -> None:
         """Called after the steps are torn down, with all metrics and errors.
 
-        Also where the run ends in an error; then an exception of this hook is only logged.
+        Called even if the run ends in an error; an exception of this hook is then only logged.
         """
 
 
 class SeedPlugin(BasePlugin):
     """Seeds every replicate; replicate r gets the same seed under every treatment.
 
-    The seed is in the context as `seed_used`. `random`, and numpy's global generator where numpy
-    is loaded, are seeded with it for the replicate's duration and put back afterwards; seed
-    everything else (torch, a `numpy.random.default_rng`) from `ctx["seed_used"]`, or in `seed_fn`.
-    The set-up of the steps has the plugin's own seed. (numpy that is first imported by a step is
-    not seeded for that replicate: import it where the step is defined.)
+    The seed is in the context as `seed_used`. For each replicate, it seeds `random` and, if numpy
+    is imported, numpy's global generator; both are restored afterwards. Seed everything else
+    (torch, a `numpy.random.default_rng`) from `ctx["seed_used"]`, or in `seed_fn`. The set-up of
+    the steps uses the plugin's `seed`. (If a step is the first to import numpy, that replicate's
+    numpy is not seeded: import numpy in the module that defines the step.)
 
     Args:
-        seed: The seed all others come from, at least 0 and less than 2**32. None: a random one,
-            which `.seed` tells.
+        seed: The seed of all other seeds, in [0, 2**32). None: a random seed, which is in `.seed`.
         auto_seed: True: replicate r gets `(seed + 31337 * r) % 2**32`. False: every replicate gets
             `seed` itself.
         seed_fn: Called with the replicate's seed instead of seeding `random` and numpy.
 
     Attributes:
-        is_drawn: Whether the seed was drawn, so that a stored run that is resumed keeps its own.
+        is_drawn: Whether the seed was drawn; a resumed run then uses its stored seed instead.
 
     Example:
         >>> SeedPlugin(seed=1).seed_of(2)
@@ -86,7 +85,7 @@ class SeedPlugin(BasePlugin):
     ) -> None:
         self.is_drawn = seed is None
         if seed is None:
-            # Not the global generator: that would change the caller's own random numbers.
+            # The global generator would change the caller's random numbers.
             seed = random.SystemRandom().randrange(SEED_LIMIT)
         self.seed = checked_seed(seed)
         self.auto_seed = auto_seed
@@ -97,12 +96,12 @@ class SeedPlugin(BasePlugin):
         return (self.seed + _SEED_STRIDE * replicate) % SEED_LIMIT if self.auto_seed else self.seed
 
     def before_run(self, experiment: Any) -> None:
-        # What a step draws in its `setup` repeats with the seed, too.
+        # Seed the steps' `setup`, too.
         if self.seed_fn is None:
             seed_global_random_state(self.seed)
 
     def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
-        seed = ctx.get(SEED_KEY)  # `apply(seed=...)` gives the seed itself.
+        seed = ctx.get(SEED_KEY)  # `apply(seed=...)` has set it.
         if seed is None:
             seed = self.seed_of(ctx.get("replicate", 0))
             ctx.add(SEED_KEY, seed)

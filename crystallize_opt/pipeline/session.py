@@ -1,6 +1,6 @@
-"""One run of an experiment: its hooks, the set-up steps, and the way to run a replicate.
+"""One run of an experiment: calls the hooks, sets the steps up, and runs replicates.
 
-`Experiment.run`, `apply` and `optimize` all go through here, and so does every worker process.
+`Experiment.run`, `apply` and `optimize` use sessions, and so does every worker process.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from crystallize_opt.pipeline.steps import PipelineStep
 
 FETCH: Any = object()
-"""Stands for the data source's own data."""
+"""Means that the input is fetched from the data source."""
 
 
 class Session:
     """One run in progress, between the set-up and the tear-down of the steps.
 
     Attributes:
-        experiment: What is run.
-        results: The replicates of the run so far; whoever runs them adds them.
-        result: What `after_run` gets; None for what `results` has at the end.
-        context: The experiment's initial context, and what the steps' `setup` added to it.
-        callers_random_state: Put away by every replicate; whoever hands control to other code than
-            this package's between replicates puts it back first.
+        experiment: The experiment.
+        results: The replicates of the run so far; code that runs a replicate adds it.
+        result: The result that `after_run` gets; None for the final content of `results`.
+        context: The experiment's initial context, with the keys that the steps' `setup` added.
+        callers_random_state: The caller's global generators. Every replicate puts them away; code
+            that calls foreign code between replicates puts them back first.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Session:
         """Run data source and pipeline once, with hooks, a seed and private global generators.
 
         An exception of a step, the data source, a plugin or the treatment is caught and returned,
-        as is `SystemExit`; `KeyboardInterrupt` and cancellation are not.
+        as is `SystemExit`; `KeyboardInterrupt` and cancellation are raised.
 
         Args:
-            treatment: Applied to the context first; None for the plain baseline.
-            index: The replicate, from 0.
-            condition: The treatment's name, or "baseline": `ctx["condition"]`.
-            data: The pipeline's input, instead of the data source's.
-            seed: The replicate's seed, instead of the `SeedPlugin`'s.
+            treatment: Applied to the context first; None for the baseline.
+            index: The number of the replicate, from 0.
+            condition: The treatment's name, or "baseline"; the steps read `ctx["condition"]`.
+            data: The pipeline's input, instead of the data source's data.
+            seed: The replicate's seed, instead of the seed from the `SeedPlugin`.
         """
         experiment = self.experiment
         ctx = self.context.child(replicate=index, condition=condition)
@@ -120,11 +120,11 @@ class Session:
 
 @asynccontextmanager
 async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIterator[Session]:
-    """Open a session between `before_run` and `after_run`, whatever happens.
+    """Open a session, with `before_run` before it and `after_run` after it.
 
-    With `set_up_steps=False` the steps are left alone: they run in other processes.
+    With `set_up_steps=False` the steps are not set up, because they run in other processes.
 
-    A plugin whose `before_run` returned gets its `after_run`, also where the run ends in an error.
+    If a plugin's `before_run` returned, its `after_run` is called even if the run ends in an error.
     The hooks run with private global generators, like the replicates.
     """
     with CallersRandomState() as callers_random_state:
@@ -147,7 +147,7 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
 
 
 def _end_after_error(experiment: Recipe, plugins: Sequence[BasePlugin], result: Result) -> None:
-    """Call `after_run`, and log its errors, so that the one that ended the run is seen."""
+    """Call `after_run`; log its errors, because the error that ended the run is raised."""
     for plugin in plugins:
         try:
             plugin.after_run(experiment, result)
@@ -157,7 +157,7 @@ def _end_after_error(experiment: Recipe, plugins: Sequence[BasePlugin], result: 
 
 @asynccontextmanager
 async def open_session(experiment: Recipe) -> AsyncIterator[Session]:
-    """Open a session in a worker process, which runs one part of a run: without `after_run`."""
+    """Open a session in a worker process, without `after_run`: it runs only a part of a run."""
     with CallersRandomState() as callers_random_state:
         for plugin in experiment.plugins:
             plugin.before_run(experiment)
@@ -168,10 +168,10 @@ async def open_session(experiment: Recipe) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def _set_up(session: Session, steps: Sequence[PipelineStep]) -> AsyncIterator[None]:
-    """Set steps up, and tear them down at the end whatever happens.
+    """Set the steps up, and tear them down at the end, even after an exception.
 
-    A step whose `setup` was called gets its `teardown`, also when that `setup` raised. All of it
-    runs with private global generators, like the replicates.
+    If a step's `setup` was called, its `teardown` is called, too, even if `setup` raised. Both run
+    with private global generators, like the replicates.
     """
     begun: list[PipelineStep] = []
     try:
@@ -185,7 +185,7 @@ async def _set_up(session: Session, steps: Sequence[PipelineStep]) -> AsyncItera
 
 
 async def _tear_down(steps: Sequence[PipelineStep], context: FrozenContext) -> None:
-    """Tear all steps down, the last one first. Of several exceptions, each has the one before."""
+    """Tear all steps down, the last one first. Several exceptions are chained."""
     if steps:
         try:
             await resolve(steps[-1].teardown(context))
@@ -194,7 +194,7 @@ async def _tear_down(steps: Sequence[PipelineStep], context: FrozenContext) -> N
 
 
 def _overriding(plugins: Sequence[BasePlugin], hook: str) -> list[Callable[..., None]]:
-    """Return the hook of the plugins that have one of their own."""
+    """Return the hook of each plugin that overrides it."""
     inherited = getattr(BasePlugin, hook)
     return [
         getattr(plugin, hook) for plugin in plugins if getattr(type(plugin), hook) is not inherited

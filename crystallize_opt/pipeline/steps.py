@@ -1,4 +1,4 @@
-"""Data sources, steps and pipelines: what is run for every treatment and replicate."""
+"""Data sources, steps and pipelines, which run for every treatment and replicate."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class PipelineStep(ABC):
         """
 
     def setup(self, ctx: FrozenContext) -> Any:  # noqa: B027  (a hook: empty by default)
-        """Called once before the first replicate of a run, with the experiment's context.
+        """Prepare the step: called once before the first replicate of a run.
 
-        May be a coroutine function, as `teardown` may.
+        `ctx` is the experiment's context. May be a coroutine function, as may `teardown`.
         """
 
     def teardown(self, ctx: FrozenContext) -> Any:  # noqa: B027
-        """Called once after the last replicate of a run, also when something raised."""
+        """Clean up: called once after the last replicate of a run, even after an exception."""
 
     @property
     def name(self) -> str:
-        """How the step is called in error messages."""
+        """The name of the step in error messages."""
         return type(self).__name__
 
     @property
@@ -57,10 +57,10 @@ class PipelineStep(ABC):
 
 @dataclass(frozen=True)
 class _NamedParameters:
-    """The parameters of a function that are filled by name, and how they are filled.
+    """The parameters of a function that are filled by name.
 
-    A named parameter is the one given when the step was built, else the context's, else the
-    default of the function.
+    Each takes the value given when the step was built, else the context's, else the function's
+    default.
     """
 
     function: Callable[..., Any]
@@ -70,7 +70,7 @@ class _NamedParameters:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *, first: Sequence[str]) -> _NamedParameters:
-        """Read a signature whose leading positional parameters are `first`, for example data, ctx.
+        """Read a signature whose leading positional parameters are `first`, such as data and ctx.
 
         The last of `first`, the context, may be left out.
         """
@@ -154,7 +154,7 @@ class _FunctionStep(PipelineStep):
         return dict(self._given)
 
     def searchable(self) -> Iterable[tuple[str, Any, Any]]:
-        """Yield name, annotation and default of the parameters a search may still choose."""
+        """Yield name, range and default of the parameters that are not given in the step."""
         function = self._parameters.function
         for name in self._parameters.names:
             if name not in self._given:
@@ -165,7 +165,7 @@ class _FunctionStep(PipelineStep):
                 )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The decorated name holds the factory, so the function itself cannot be pickled by name.
+        # The function cannot be pickled by name, because its name now refers to the factory.
         return _rebuild, (self._factory, self._given)
 
     def __repr__(self) -> str:
@@ -223,8 +223,8 @@ def data_source(function: Callable[..., Any]) -> Callable[..., DataSource]:
 def pipeline_step() -> Callable[[Callable[..., Any]], Callable[..., PipelineStep]]:
     """Turn a function `step(data, ctx, *, named parameters)` into a factory of pipeline steps.
 
-    A named parameter is the one given to the factory, else the context's (so a treatment can set
-    it), else the function's default. Annotate it with a range to make it searchable.
+    A named parameter takes the value given to the factory, else the context's (so a treatment can
+    set it), else the function's default. Annotate the parameter with a range to search it.
 
     Example:
         >>> from typing import Annotated
@@ -251,7 +251,7 @@ def pipeline_step() -> Callable[[Callable[..., Any]], Callable[..., PipelineStep
 
 
 class Pipeline:
-    """A sequence of steps; each gets the data the one before returned.
+    """A sequence of steps; each step gets the data that the step before returned.
 
     Args:
         steps: At least one step.
@@ -276,7 +276,7 @@ class Pipeline:
                 raise TypeError(f"Each step of a Pipeline is a PipelineStep, not {step!r}.{hint}")
 
     def run(self, data: Any, ctx: FrozenContext) -> Any:
-        """Run all steps once, without an experiment, and return the last one's data."""
+        """Run all steps once, without an experiment, and return the last step's data."""
         return run_sync(self.execute(data, ctx))
 
     async def execute(
@@ -298,7 +298,7 @@ class Pipeline:
                 result = await resolve(step(data, ctx))
             except (Exception, SystemExit) as error:
                 error.add_note(f"In step {step.name!r}.")
-                if isinstance(error, StopIteration):  # Python lets none out of a coroutine.
+                if isinstance(error, StopIteration):  # A coroutine cannot raise it.
                     raise RuntimeError(
                         f"Step {step.name!r} raised StopIteration: next() on an iterator that "
                         "has ended?"
@@ -317,7 +317,7 @@ class Pipeline:
     def search_space(self) -> SearchSpace:
         """Collect the search space from the steps' `Annotated[...]` parameters, in step order.
 
-        A parameter that was given when its step was built is fixed, so it is not searched.
+        A parameter that was given when its step was built is fixed, and so not in the space.
 
         Raises:
             SpaceError: The same name is annotated with two different ranges.

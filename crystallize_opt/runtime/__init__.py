@@ -1,1 +1,1 @@
-"""This process: event loops, signals, random state, arguments, optional libraries. Not public."""
+"""Tools for this process: event loops, signals, random state, optional libraries. Not public."""

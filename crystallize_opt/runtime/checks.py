@@ -1,4 +1,4 @@
-"""Checks of arguments: what was given, what is allowed."""
+"""Checks of arguments; an error states the allowed and the given value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from crystallize_opt.errors import UsageError
 
 SEED_LIMIT = 2**32
-"""Seeds are less than this: numpy takes no others."""
+"""Seeds are less than this, because numpy takes no others."""
 
 
 def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -> int:
@@ -17,12 +17,12 @@ def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -
 
     Args:
         what: The name of the argument, for the message.
-        value: The argument. A bool is no whole number; one of numpy's integers is.
-        low: The lowest value that is allowed.
-        high: The highest; None where there is none.
+        value: The argument. A numpy integer is a whole number; a bool is not.
+        low: The lowest allowed value.
+        high: The highest allowed value, or None.
 
     Raises:
-        UsageError: It is no whole number, or out of its range.
+        UsageError: The argument is not a whole number, or out of range.
 
     Example:
         >>> whole_number("replicates", 3)
@@ -40,15 +40,15 @@ def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -
 
 
 def finite_number(what: str, value: Any, above: float = -math.inf) -> float:
-    """Return a finite number as it was given.
+    """Check that an argument is a finite number, and return it unchanged.
 
     Args:
         what: The name of the argument, for the message.
-        value: The argument. A bool is no number.
+        value: The argument. A bool is not a number.
         above: The number must be greater than this.
 
     Raises:
-        UsageError: It is no number, not finite, or not greater than `above`.
+        UsageError: The argument is not a number, not finite, or not greater than `above`.
     """
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not above < value < math.inf:
@@ -61,7 +61,7 @@ def checked_seed(seed: Any) -> int:
     """Return a seed as a plain `int`.
 
     Raises:
-        UsageError: It is no whole number in [0, 2**32).
+        UsageError: The seed is not a whole number in [0, 2**32).
     """
     number = _whole(seed)
     if number is None or not 0 <= number < SEED_LIMIT:

@@ -18,22 +18,22 @@ def install_command(extra: str) -> str:
 
 
 def is_installed(library: str) -> bool:
-    """Whether a library can be found. It may still be broken: only its import shows that."""
+    """Whether a library is installed; only importing it shows whether it works."""
     try:
         return importlib.util.find_spec(library) is not None
-    except (ImportError, ValueError):  # ValueError: it was put into sys.modules by hand
+    except (ImportError, ValueError):  # ValueError: a module without a spec in sys.modules
         return False
 
 
 @contextmanager
 def needs(who: str, *libraries: str, extra: str | None = None) -> Iterator[None]:
-    """Around the import of optional libraries: say who needs which, and how to install it.
+    """Wrap the import of optional libraries: an error says who needs which, and how to install it.
 
     Args:
         who: The subject of the message, in the plural or with its verb: "OptunaOptimizer needs".
-        libraries: The top-level modules whose absence is explained. That of any other module is a
-            broken installation, which shows its own cause.
-        extra: The extra that brings them in; None where `pip install <library>` does.
+        libraries: The top-level modules whose absence is explained. If another module is missing,
+            an installation is broken, and its error is raised unchanged.
+        extra: The extra that installs the libraries; None for `pip install <library>`.
 
     Raises:
         MissingExtraError: One of the libraries is not installed.
@@ -63,13 +63,13 @@ def missing(who: str, library: str, extra: str | None = None) -> MissingExtraErr
 
 def versions_of(libraries: Iterable[str]) -> dict[str, str]:
     """Return the versions of Python, of this package and of some distributions."""
-    # Imported when needed: it takes longer than all of this package.
+    # Imported when needed, because this import takes longer than importing this package.
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in (PACKAGE, *libraries):
         try:
             versions[name] = version(name)
-        except PackageNotFoundError:  # It runs from its source, say.
+        except PackageNotFoundError:  # It runs from source without being installed, say.
             versions[name] = "unknown"
     return versions

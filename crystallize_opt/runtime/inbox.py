@@ -1,4 +1,4 @@
-"""A queue by which other threads and signal handlers hand items to a search."""
+"""A queue through which other threads and signal handlers pass items to a search."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from crystallize_opt.runtime.sync import SIGNAL_SECONDS, is_loopless
 
 
 class Inbox:
-    """A queue whose reader waits on an event loop, or blocks where there is none."""
+    """A queue whose reader awaits items on an event loop, or blocks if there is no loop."""
 
     def __init__(self) -> None:
         self._items: SimpleQueue[Any] = SimpleQueue()
         self._waiting: tuple[Any, Any] | None = None
 
     def put(self, item: Any) -> None:
-        """Hand an item over. May be called from any thread and from a signal handler."""
+        """Add an item. May be called from any thread and from a signal handler."""
         self._items.put(item)
         waiting = self._waiting
         if waiting is not None:
-            with suppress(RuntimeError):  # That event loop is closed.
+            with suppress(RuntimeError):  # The reader's event loop is closed.
                 waiting[0].call_soon_threadsafe(waiting[1].set)
 
     async def get(self) -> list[Any]:
-        """Wait for at least one item, and return all there are."""
+        """Wait for at least one item, and return all items in the queue."""
         if is_loopless():
             items = [self._get_blocking()]
         else:
@@ -44,7 +44,7 @@ class Inbox:
 
     def _get_blocking(self) -> Any:
         while True:
-            # Python runs signal handlers in the main thread only, but the system may interrupt any
-            # thread for a signal: without an end to the wait, Ctrl-C might never be seen.
+            # Python runs signal handlers in the main thread only, but the system may deliver a
+            # signal to any thread. Without a timeout, this thread might never notice Ctrl-C.
             with suppress(Empty):
                 return self._items.get(timeout=SIGNAL_SECONDS)

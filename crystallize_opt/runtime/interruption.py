@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM during a search.
 
-The first signal ends the search in good order: no trial starts, running trials are settled, and the
-search returns the best so far. The second does not wait for anything. Outside the main thread, and
-where a program handles these signals itself, nothing is changed.
+After the first signal, no trial starts, the search settles the running trials and returns the best
+so far. After the second, the search waits for nothing. Outside the main thread, and if the program
+handles these signals itself, the handlers stay unchanged.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from crystallize_opt.runtime.sync import SIGNAL_SECONDS
 
 
 class Interruption:
-    """A context manager that handles both signals and restores the handlers at its end.
+    """A context manager that handles both signals, and restores the handlers on exit.
 
     Attributes:
         count: How many signals have come.
         cause: The name of the first signal.
-        error: The exception with which a trial in the search's own thread was interrupted.
-        in_trial: Whether a trial runs in the search's own thread, which a signal may interrupt.
-        in_optimizer: Whether the optimizer is at work, which the second signal interrupts.
-        wake: Called in the handler to end the search's wait.
+        error: The exception that interrupted a trial in the search's own thread.
+        in_trial: Whether a trial runs in the search's own thread; the first signal interrupts it.
+        in_optimizer: Whether the optimizer is at work; the second signal interrupts it.
+        wake: Called by the signal handler to end the search's wait.
     """
 
     def __init__(self) -> None:
@@ -55,13 +55,13 @@ class Interruption:
             signal.signal(number, handler)
 
     def on_event_loop(self, event_loop: Any, task: Any) -> None:
-        """Take note that the search has become a task of an event loop."""
+        """Note that the search now runs as a task of an event loop."""
         self._event_loop, self._task = event_loop, task
         if self._before:
             self._look()
 
     def _look(self) -> None:
-        """Wake the event loop now and then: the signal may have interrupted another thread."""
+        """Wake the event loop regularly, because a signal may have interrupted another thread."""
         self._event_loop.call_later(SIGNAL_SECONDS, self._look)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -72,7 +72,7 @@ class Interruption:
         if self._task is not None and self.count == 1:
             self._event_loop.call_soon_threadsafe(self._cancel_trial)
         elif (self.in_trial and (self._task is None or self.count > 1)) or (
-            # Elsewhere the search soon reads the count, and gives up the running trials.
+            # Elsewhere the search reads the count soon, and gives up the running trials itself.
             self.count > (1 if self.in_optimizer else 2)
         ):
             raise KeyboardInterrupt
@@ -90,7 +90,7 @@ class Interruption:
             return True
         if not self.count or self._task is None:
             return False
-        # Not imported at the top: asyncio takes longer than all of this package.
+        # Not imported here: there is a task, so asyncio is imported; its import is slow.
         if isinstance(error, sys.modules["asyncio"].CancelledError):
             self._task.uncancel()
             return True

@@ -1,4 +1,4 @@
-"""Names of a package whose modules are imported when a name is first used."""
+"""Import the modules of a package when their public names are first used."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def lazy_names(
 
     Args:
         package: The name of the package.
-        modules: Each public name and the module that defines it.
-        extra: The extra that brings in what the modules need.
+        modules: Public name to the module that defines the name.
+        extra: The extra that installs the libraries.
         libraries: The libraries that the modules need.
     """
 

@@ -1,4 +1,4 @@
-"""The import of a library without what it does to the process."""
+"""Import a library without its side effects on the process."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _State = tuple[int, bool, tuple[logging.Handler, ...]]
 def quiet_import(
     name: str, module: str, *, undo_logging: bool = False, drop_messages_of: tuple[str, ...] = ()
 ) -> Iterator[None]:
-    """Say that an import takes seconds, and undo its side effects.
+    """Log that an import takes seconds, and undo its side effects.
 
-    Warnings are dropped during the import; the filters of warnings and the environment variables
-    are as before it.
+    During the import, warnings are dropped. Afterwards, the warning filters are restored, and new
+    environment variables are removed.
 
     Args:
-        name: The name of the library, for the message, which is logged once in a process.
+        name: The name of the library in the message, which is logged once in a process.
         module: The module whose import takes long.
-        undo_logging: Whether to undo what the import does to levels and handlers of loggers.
+        undo_logging: Whether to undo changes of logger levels and handlers.
         drop_messages_of: The names of loggers whose messages are dropped during the import.
     """
     if module not in sys.modules:
@@ -45,8 +45,8 @@ def quiet_import(
 
 def _remove_variables(before: frozenset[str]) -> None:
     for name in os.environ.keys() - before:
-        # Not from the C library's environment: scikit-learn sets variables for OpenMP, which reads
-        # them when it starts, perhaps later.
+        # Keep the variable in the C library's environment: scikit-learn sets variables for OpenMP,
+        # which may start and read them later.
         os.putenv(name, os.environ.pop(name))
 
 

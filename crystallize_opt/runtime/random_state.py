@@ -1,8 +1,8 @@
-"""Give pipelines global random generators of their own, and put the caller's back afterwards.
+"""Give pipelines private global random generators, and restore the caller's afterwards.
 
-`random` is saved and restored. Of numpy's legacy global generator (`numpy.random.rand` and so on)
-the bit generator is swapped for a private one, which takes a microsecond where restoring its state
-takes fifty. numpy is only looked up where it is already imported.
+The state of `random` is saved and restored. For numpy's legacy global generator (which
+`numpy.random.rand` uses, say), the bit generator is swapped for a private one: that takes a
+microsecond; restoring its state takes fifty. numpy is used only if it is already imported.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _lock = Lock()
 
 
 def seed_global_random_state(seed: int) -> None:
-    """Seed `random`, and numpy's global generator where numpy is loaded.
+    """Seed `random`, and numpy's global generator if numpy is imported.
 
     Args:
-        seed: At least 0 and less than 2**32.
+        seed: A seed in [0, 2**32).
     """
     random.seed(seed)
     numpy_random = _numpy_random()
@@ -31,13 +31,13 @@ def seed_global_random_state(seed: int) -> None:
 
 
 class CallersRandomState:
-    """The caller's global generators, which can be put away and put back any number of times.
+    """Saves the caller's global generators and restores them, any number of times.
 
-    As a context manager it puts them away for the body. While they are away, the global generators
-    are private ones. What is put back is exactly what was put away.
+    Between `put_away` and `put_back`, the global generators are private. `put_back` restores
+    exactly the state that `put_away` found. The context manager does both around its body.
 
-    Several may be in use at once: one within the other (a step that runs an experiment of its own),
-    or side by side (two searches awaited together), which then share the private generators.
+    Several objects may be in use at once: nested (a step that runs an experiment), or side by side
+    (two searches awaited together); these share the private generators.
 
     Example:
         >>> random.seed(1)
@@ -54,7 +54,7 @@ class CallersRandomState:
         self._swapped: _SwappedBitGenerator | None = None
 
     def put_away(self) -> None:
-        """From here on the global generators are private ones. Does nothing a second time."""
+        """Make the global generators private. A second call does nothing."""
         if self._python_state is not None:
             return
         with _lock:
@@ -65,7 +65,7 @@ class CallersRandomState:
             _put_away.append(self)
 
     def put_back(self) -> None:
-        """From here on the global generators are the caller's. Does nothing a second time."""
+        """Restore the caller's global generators. A second call does nothing."""
         if self._python_state is None:
             return
         with _lock:
@@ -75,8 +75,8 @@ class CallersRandomState:
                 if self._swapped is not None:
                     self._swapped.undo()
             else:
-                # Others that began later are still at it. What the next of them found, and would
-                # put back, is private to this one: give it what this one found.
+                # Objects that began later are still in use. The next one found, and would restore,
+                # the private generators of this object: let it restore the caller's instead.
                 later = _put_away[position + 1]
                 later._python_state = self._python_state  # noqa: SLF001
                 later._swapped = self._swapped or later._swapped  # noqa: SLF001
@@ -92,7 +92,7 @@ class CallersRandomState:
 
 
 class _SwappedBitGenerator:
-    """numpy's global generator with a private bit generator in the place of the caller's."""
+    """numpy's global generator with a private bit generator instead of the caller's."""
 
     __slots__ = ("_callers", "_gauss", "_numpy_random", "_private")
 
@@ -111,8 +111,8 @@ class _SwappedBitGenerator:
         numpy_random.set_bit_generator(self._callers)
         _spare_bit_generators.append(self._private)
         if self._gauss is not None:
-            # Swapping forgets the second half of a pair of legacy normal variates that the caller
-            # has drawn (`numpy.random.randn`).
+            # Legacy normal variates (`numpy.random.randn`) come in pairs. Swapping loses the second
+            # of a pair, so restore it.
             state = numpy_random.get_state(legacy=False)
             numpy_random.set_state(state | {"has_gauss": 1, "gauss": self._gauss})
 

@@ -1,7 +1,7 @@
-"""Run a coroutine from synchronous code in steps: up to each item that it hands over.
+"""Run a coroutine from synchronous code step by step; each step ends with an item for the caller.
 
-Between two steps the coroutine stands still, and so does its event loop where it has one: the
-caller's code runs in the caller's thread, with nothing of the coroutine around it.
+Between two steps, the coroutine and its event loop, if it has one, are suspended: the caller's code
+runs in the caller's thread, with nothing of the coroutine around it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ HandOver = Callable[[T], Awaitable[bool]]
 
 
 class Ended(Exception):  # noqa: N818  (what happened)
-    """The coroutine has come to its end."""
+    """The coroutine has ended."""
 
 
 class Stepwise(Generic[T]):
-    """Runs a coroutine step by step. It begins without an event loop, as `run_sync` does.
+    """Runs a coroutine step by step, at first without an event loop, as `run_sync` does.
 
     Args:
-        start: Called with `hand_over`, returns the coroutine. `await hand_over(item)` in it gives
+        start: Called with `hand_over`; returns the coroutine. There, `await hand_over(item)` gives
             an item to the caller, waits for the next step, and returns whether the caller has left
             and takes no more items.
-        on_event_loop: Called with event loop and task if the coroutine moves onto one.
+        on_event_loop: Called with event loop and task if the coroutine moves onto an event loop.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Stepwise(Generic[T]):
         self._context.run(loopless.set, True)
         self._coroutine = start(self._hand_over)
         self._left = False
-        # On an event loop: its runner, the thread it runs in, the coroutine's task, the item that
-        # is handed over, and what lets the coroutine continue.
+        # Set on an event loop: the loop's runner and thread, the coroutine's task, and futures of
+        # the item to hand over and of the next step.
         self._runner: Any = None
         self._thread: Any = None
         self._task: Any = None
@@ -60,7 +60,7 @@ class Stepwise(Generic[T]):
 
         Raises:
             Ended: The coroutine has returned.
-            BaseException: Whatever the coroutine raised.
+            BaseException: The coroutine raised it.
         """
         try:
             if self._runner is None:
@@ -77,7 +77,7 @@ class Stepwise(Generic[T]):
             raise
 
     def leave(self) -> None:
-        """Let the coroutine know that the caller has left, and run it to its end."""
+        """Tell the coroutine that the caller has left, and run the coroutine to its end."""
         self._left = True
         with suppress(Ended):
             self.step()
@@ -102,7 +102,7 @@ class Stepwise(Generic[T]):
             asyncio.get_running_loop()
         except RuntimeError:
             return
-        # A running loop cannot be entered again: the coroutine gets its own in another thread.
+        # A running loop cannot be re-entered, so the coroutine gets its own in another thread.
         from concurrent.futures import ThreadPoolExecutor
 
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="crystallize_opt")
@@ -124,9 +124,9 @@ class Stepwise(Generic[T]):
         future = self._thread.submit(self._runner.run, work, context=self._context)
         try:
             while not wait([future], SIGNAL_SECONDS).done:
-                pass  # A signal that has interrupted another thread is handled here.
+                pass  # Handle a signal that interrupted another thread.
         except KeyboardInterrupt:
-            # Python delivers Ctrl-C to the main thread only; the work must not go on without it.
+            # Python delivers Ctrl-C to the main thread only, so cancel the work here.
             self._runner.get_loop().call_soon_threadsafe(self._cancel)
             raise
         return future.result()  # type: ignore[no-any-return]
@@ -156,5 +156,5 @@ class Stepwise(Generic[T]):
 
 @types.coroutine
 def _give(item: T) -> Generator[tuple[T], None, None]:
-    """Suspend up to `Stepwise.step`, which hands the item over."""
+    """Suspend to `Stepwise.step`, which returns the item."""
     yield (item,)

@@ -1,12 +1,12 @@
 """Run coroutines from synchronous code, starting an event loop only when one is needed.
 
 Steps and optimizers may be synchronous or asynchronous, so the code that runs them is written once,
-as coroutines. Most pipelines never await anything. Those are driven here without an event loop: a
-step that blocks for minutes then reacts to Ctrl-C at once (inside `asyncio.run` the first SIGINT
-only cancels the task at its next await), may call `asyncio.run` itself, and works inside Jupyter's
-running loop. As soon as something awaitable turns up, the same coroutine moves onto a real loop.
+as coroutines. Most pipelines never await anything, and run here without an event loop: a step that
+blocks for minutes then reacts to Ctrl-C at once (inside `asyncio.run` the first SIGINT only cancels
+the task at its next await), may call `asyncio.run` itself, and works inside Jupyter's running loop.
+When a step returns an awaitable, the same coroutine moves onto a real event loop.
 
-`asyncio` is imported only then: it is a large part of what importing this package would cost.
+`asyncio` is imported only then, because its import would take a large part of this package's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 SIGNAL_SECONDS = 0.2
-"""How long the main thread waits at most before it looks whether a signal has come."""
+"""The longest time the main thread waits before it checks for signals."""
 
 loopless: ContextVar[bool] = ContextVar("crystallize_opt_loopless", default=False)
 
@@ -29,9 +29,9 @@ async def resolve(value: T | Awaitable[T]) -> T:
     """Return `value`, awaited if it is awaitable.
 
     Args:
-        value: The result of calling a function that may be synchronous or asynchronous.
+        value: The result of a function that may be synchronous or asynchronous.
     """
-    if hasattr(value, "__await__"):  # what makes an Awaitable, at a tenth of isinstance's cost
+    if hasattr(value, "__await__"):  # a tenth of the time of isinstance with Awaitable
         if loopless.get():
             await _leave_loopless_mode()
         return await cast("Awaitable[T]", value)
@@ -39,12 +39,12 @@ async def resolve(value: T | Awaitable[T]) -> T:
 
 
 def is_loopless() -> bool:
-    """Whether this runs in `run_sync`, and not on an event loop: it may block."""
+    """Whether the caller runs in `run_sync` without an event loop, and so may block."""
     return loopless.get()
 
 
 async def need_event_loop() -> None:
-    """Go on inside an event loop."""
+    """Continue inside an event loop."""
     if loopless.get():
         await _leave_loopless_mode()
 
@@ -53,17 +53,17 @@ def run_sync(
     coroutine: Coroutine[Any, Any, T],
     on_event_loop: Callable[[Any, Any], None] | None = None,
 ) -> T:
-    """Run `coroutine` to its end from synchronous code, also where an event loop already runs.
+    """Run `coroutine` to its end from synchronous code, even if an event loop already runs.
 
-    Where a loop runs in this thread (Jupyter) and the coroutine does need one, it gets its own loop
-    in a helper thread: a running loop cannot be re-entered.
+    If a loop runs in this thread (Jupyter) and the coroutine needs one, the coroutine gets its own
+    loop in a helper thread, because a running loop cannot be re-entered.
 
     Args:
-        coroutine: What to run.
-        on_event_loop: Called with event loop and task if the coroutine moves onto one.
+        coroutine: The coroutine to run.
+        on_event_loop: Called with event loop and task if the coroutine moves onto an event loop.
     """
-    # One context from beginning to end, so that what a step's `setup` sets (`numpy.errstate`,
-    # `decimal.localcontext`) can be reset in its `teardown`, after the move onto a loop.
+    # Use one context from beginning to end, so that a step's `teardown` can reset what its `setup`
+    # set (`numpy.errstate`, `decimal.localcontext`) even after the move onto a loop.
     context = copy_context()
     context.run(loopless.set, True)
     try:
@@ -107,23 +107,23 @@ def _run_in_thread(
         try:
             future = thread.submit(run)
             while not wait([future], SIGNAL_SECONDS).done:
-                pass  # A signal that has interrupted another thread is handled here.
+                pass  # Handle a signal that interrupted another thread.
             return future.result()
         except KeyboardInterrupt:
-            # Python delivers Ctrl-C to the main thread only; the work must not go on without it.
-            # It may come before `submit` has returned, or before the work has begun: whichever of
-            # the two threads is second sees what the first has set.
+            # Python delivers Ctrl-C to the main thread only, so cancel the work here. Ctrl-C may
+            # come before `submit` returns or before the work begins; this thread sets `interrupted`
+            # and reads `running`, the other does the reverse, so one of them cancels.
             interrupted = True
             for loop, task in running:
                 if task is not None:
-                    with suppress(RuntimeError):  # The loop is closed: it was the work's own.
+                    with suppress(RuntimeError):  # The work has ended and closed its loop.
                         loop.call_soon_threadsafe(task.cancel)
             raise
 
 
 @types.coroutine
 def _leave_loopless_mode() -> Generator[None, None, None]:
-    """Suspend up to `run_sync`, which goes on inside an event loop."""
+    """Suspend to `run_sync`, which continues inside an event loop."""
     yield
 
 

@@ -1,4 +1,4 @@
-"""The search space: parameters, conditions, linear constraints."""
+"""Search spaces: parameters, conditions, linear constraints."""
 
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint

@@ -1,4 +1,4 @@
-"""Search spaces as plain data: what `SearchSpace.to_dict` writes and `from_dict` reads."""
+"""Search spaces as plain data, for `SearchSpace.to_dict` and `from_dict`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def encode_space(
     """Return a space as plain data.
 
     Args:
-        parameters: Its parameters.
-        constraints: Its constraints.
-        other: Returns what is written for an object that has no exact form.
+        parameters: The parameters of the space.
+        constraints: The linear constraints of the space.
+        other: Encodes an object that has no exact form.
     """
     return {
         "parameters": [

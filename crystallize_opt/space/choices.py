@@ -1,4 +1,4 @@
-"""Parameters of any Python objects: `Categorical`, `Ordinal` and `Constant`."""
+"""Parameters whose values are any Python objects: `Categorical`, `Ordinal` and `Constant`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from crystallize_opt.space.parameter import (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _Choices(DescribedParameter):
-    """What `Categorical` and `Ordinal` share. Choices are any Python objects.
+    """The base of `Categorical` and `Ordinal`. Choices are any Python objects.
 
-    `None`, `True`, `1` and `1.0` are different choices; two choices are the same where their types
-    are the same and they are equal.
+    Two choices are the same if they are equal and of one type: `None`, `True`, `1` and `1.0` are
+    distinct choices.
     """
 
     choices: Sequence[Any]
@@ -57,14 +57,14 @@ class _Choices(DescribedParameter):
 
     @cached_property
     def _positions(self) -> dict[Hashable, list[int]]:
-        """The positions of the choices, by what equal ones have in common."""
+        """The positions of the choices by `_in_common`, which is equal for equal choices."""
         found: dict[Hashable, list[int]] = {}
         for position, choice in enumerate(self.choices):
             found.setdefault(_in_common(choice), []).append(position)
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        # Without the positions, because hashes differ from process to process.
+        # Leave the positions out, because hashes differ between processes.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
@@ -81,7 +81,7 @@ class _Choices(DescribedParameter):
         """Return the position of a choice.
 
         Raises:
-            InvalidParametersError: It is not a choice.
+            InvalidParametersError: `value` is not a choice.
         """
         for candidate in (value, plain_scalar(value)):
             for position in self._positions.get(_in_common(candidate), ()):
@@ -100,7 +100,7 @@ class _Choices(DescribedParameter):
 
 
 def _in_common(value: Any) -> Hashable:
-    """Return what all choices that are the same as this one have in common; None: not hashable."""
+    """Return a hashable that is equal for equal choices; None if the choice is unhashable."""
     kind = type(value)
     if kind in _PLAIN:
         return kind, value
@@ -121,8 +121,8 @@ class Categorical(_Choices):
     """One of several unordered choices, which may be any Python objects.
 
     Args:
-        choices: At least one, each different. `None`, `True`, `1` and `1.0` are kept apart.
-        default: The choice without a search.
+        choices: At least one; all distinct, as `None`, `True`, `1` and `1.0` are.
+        default: The choice used without a search.
 
     Example:
         >>> Categorical(["rbf", None, True, 1])
@@ -131,17 +131,17 @@ class Categorical(_Choices):
 
 
 class Ordinal(_Choices):
-    """One of several choices whose order means something: `Ordinal(["small", "medium", "large"])`.
+    """One of several ordered choices: `Ordinal(["small", "medium", "large"])`.
 
     Args:
-        choices: At least one, each different, in order.
-        default: The choice without a search.
+        choices: At least one; all distinct, in order.
+        default: The choice used without a search.
     """
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Constant(DescribedParameter):
-    """A parameter with one value, which every treatment carries.
+    """A parameter with one value. Every treatment in which it is active has the value.
 
     Example:
         >>> Constant("adam").sample(None)

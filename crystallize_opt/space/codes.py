@@ -1,6 +1,6 @@
-"""Other forms of a parameter's values, for libraries that cannot hold the values themselves.
+"""Codes for a parameter's values, for libraries that cannot hold the values themselves.
 
-From each form every value comes back exact, and is a plain Python value or the user's own object.
+Each code decodes to exactly the encoded value: a plain Python value or the space's choice object.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from crystallize_opt.space.parameter import Parameter
 
 
 class Code(ABC):
-    """How the values of one parameter are stored.
+    """Encodes the values of one parameter for a library.
 
     Attributes:
         parameter: The parameter.
@@ -26,15 +26,15 @@ class Code(ABC):
 
     @abstractmethod
     def decode(self, stored: Any) -> Any:
-        """Return the value that is stored in this form."""
+        """Return the value that a stored code stands for."""
 
     @abstractmethod
     def encode(self, value: Any) -> Any:
-        """Return the stored form of a value in canonical form."""
+        """Return the stored code of a value in canonical form."""
 
 
 class Number(Code):
-    """A number as it is, brought back into its range where a library rounded it."""
+    """A number itself; decoding clips a number that a library rounded out of its range."""
 
     parameter: Float | Integer
 
@@ -47,7 +47,7 @@ class Number(Code):
 
 
 class Position(Code):
-    """A float by its position in the range, from 0 to 1; on a log scale where `log=True`."""
+    """A float, stored as its position in the range, from 0 to 1; on a log scale if `log=True`."""
 
     parameter: Float
 
@@ -63,12 +63,12 @@ class Position(Code):
         low, high = self.parameter.low, self.parameter.high
         if self.parameter.log:
             value, low, high = math.log(value), math.log(low), math.log(high)
-        # Of halves, whose difference cannot overflow.
+        # Subtract halves, because the difference of two large floats may overflow.
         return min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0.0), 1.0)
 
 
 class GridIndex(Code):
-    """One of equally spaced numbers by its index: exact, where `low + index * step` is not."""
+    """A number on a grid, stored as its index: exact, unlike `low + index * step` in floats."""
 
     parameter: Float | Integer
 
@@ -80,7 +80,7 @@ class GridIndex(Code):
 
 
 class ChoiceIndex(Code):
-    """A choice, which may be any Python object, by its index."""
+    """A choice, which may be any Python object, stored as its index."""
 
     parameter: Categorical | Ordinal
 
@@ -92,7 +92,7 @@ class ChoiceIndex(Code):
 
 
 class OnlyValue(Code):
-    """The value of a constant, or of a range of one value. It is stored as 0, or not at all."""
+    """The only value of a constant or of a range of one value, stored as 0 or not at all."""
 
     def decode(self, stored: Any = 0) -> Any:
         return next(self.parameter.values())
@@ -102,8 +102,8 @@ class OnlyValue(Code):
 
 
 def between(low: Any, high: Any, position: Any) -> Any:
-    """Return the number at a position from 0 to 1; of arrays, too.
+    """Return the number at a position from 0 to 1 between two numbers, or between two arrays.
 
-    Not `low + position * (high - low)`, whose difference may overflow.
+    In `low + position * (high - low)`, the difference may overflow.
     """
     return low * (1.0 - position) + high * position

@@ -11,7 +11,7 @@ from typing import Any
 
 from crystallize_opt.errors import SpaceError
 
-# Sums of floats are compared with this relative slack: 0.1 + 0.2 <= 0.3 holds.
+# Compare sums of floats with this relative slack, so that 0.1 + 0.2 <= 0.3 holds.
 _SLACK = 1e-9
 
 
@@ -19,10 +19,10 @@ _SLACK = 1e-9
 class LinearConstraint:
     """`sum(coefficient * parameter) <= bound`.
 
-    Usually written as text, `"a + 2*b <= 10"`; this form is for names that are no identifiers.
+    Usually written as text, `"a + 2*b <= 10"`. Use this class for names that are not identifiers.
 
     Args:
-        coefficients: Parameter name to its factor.
+        coefficients: Parameter name to factor.
         bound: The right-hand side.
 
     Example:
@@ -49,7 +49,7 @@ class LinearConstraint:
         """Read a constraint such as `"a + 2*b <= 10"`. `<=` and `>=` are allowed.
 
         Raises:
-            SpaceError: It is not linear, or not of that form.
+            SpaceError: The text is not a linear constraint of that form.
         """
         try:
             comparison = ast.parse(text.strip(), mode="eval").body
@@ -75,13 +75,13 @@ class LinearConstraint:
         )
 
     def holds(self, params: Mapping[str, Any]) -> bool:
-        """Whether the values satisfy the constraint; also where one of them is inactive."""
+        """Whether the values satisfy the constraint, or a parameter of it is inactive."""
         return self.violation(params) <= 0.0
 
     def violation(self, params: Mapping[str, Any]) -> float:
-        """Return by how much the values violate the constraint; zero or negative where it holds.
+        """Return by how much the values violate the constraint; zero or less if it holds.
 
-        It does not apply, so is not violated, where one of its parameters is inactive.
+        If one of its parameters is inactive, the constraint does not apply: the violation is 0.
         """
         try:
             terms = [factor * float(params[name]) for name, factor in self.coefficients.items()]

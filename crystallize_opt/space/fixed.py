@@ -1,4 +1,4 @@
-"""A space in which some parameters have one value: what `SearchSpace.fixed` builds."""
+"""The parameters of a space in which some values are fixed, for `SearchSpace.fixed`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from crystallize_opt.space.parameter import Condition, Parameter
 def fix_parameters(
     parameters: Mapping[str, Parameter], values: Mapping[str, Any]
 ) -> dict[str, Parameter]:
-    """Return the parameters that are left where some have only the given value.
+    """Return the parameters of a space, with some fixed to a value; leave out inactive ones.
 
     Args:
-        parameters: The parameters of a space, each after its parents.
+        parameters: The parameters of the space, each after its parents.
         values: Parameter name to value.
 
     Raises:
-        InvalidParametersError: A value is of no parameter, out of its range, or of a parameter that
-            the other values make inactive.
+        InvalidParametersError: A parameter is unknown, its value is out of range, or the other
+            values make it inactive.
     """
     for name in values:
         if name not in parameters:
@@ -50,7 +50,7 @@ def fix_parameters(
 def _conditions_left(
     parameter: Parameter, before: Mapping[str, Parameter], left: Mapping[str, Parameter]
 ) -> tuple[Condition, ...] | None:
-    """Return the conditions that are left; None where they can never hold."""
+    """Return the conditions that remain, or None if they can never hold."""
     conditions = []
     for condition in parameter.conditions:
         name = condition.parent

@@ -24,8 +24,8 @@ from crystallize_opt.space.parameter import (
     set_fields,
 )
 
-# Of a context of its own, because the caller's may round to any number of digits. This many hold
-# every sum and difference of two floats.
+# The caller's decimal context may round to any number of digits. 700 digits hold every sum and
+# difference of two floats.
 _EXACT = Context(prec=700, traps=[])
 
 
@@ -37,9 +37,9 @@ class Float(DescribedParameter):
         low: The lowest value, finite.
         high: The highest value, finite, at least `low`.
         log: Search on a logarithmic scale; needs `low > 0`.
-        step: Only the values `low`, `low + step`, …, `high`; must divide the range, and excludes
-            `log`.
-        default: The value without a search; must lie in the range.
+        step: Allow only `low`, `low + step`, …, `high`. The step must divide the range, and cannot
+            be combined with `log`.
+        default: The value used without a search; must lie in the range.
 
     Raises:
         SpaceError: The range is not well defined.
@@ -73,20 +73,20 @@ class Float(DescribedParameter):
         return math.inf if self.step is None else self.index(self.high) + 1
 
     def value_at(self, index: int) -> float:
-        """Return the value with this index on the grid of `step`: 0.3, not 0.30000000000000004."""
+        """Return the value at an index on the grid of `step`: 0.3, not 0.30000000000000004."""
         if self.step is None:
             return self.low
         return float(_EXACT.fma(_decimal(self.step), index, _decimal(self.low)))
 
     def index(self, value: float) -> int:
-        """Return the index of the value of the grid of `step` that is nearest to `value`."""
+        """Return the index of the grid value that is nearest to `value`."""
         if self.step is None:
             return 0
         above_low = _EXACT.subtract(_decimal(value), _decimal(self.low))
         return round(_EXACT.divide(above_low, _decimal(self.step)))
 
     def identity(self, value: float) -> float:
-        # Backends compute low + i * step in floats: the same point, where the last digit differs.
+        # Backends compute low + i * step in floats, so the last digit may vary for a point.
         return value if self.step is None else self.index(value)
 
     def values(self) -> Iterator[float]:
@@ -99,7 +99,7 @@ class Float(DescribedParameter):
         if self.log:
             value = math.exp(math.log(self.low) + u * (math.log(self.high) - math.log(self.low)))
         else:
-            # Not low + u * (high - low): the difference overflows for ranges of huge numbers.
+            # In low + u * (high - low), the difference would overflow for huge ranges.
             value = self.low * (1.0 - u) + self.high * u
         return min(max(value, self.low), self.high)
 
@@ -109,7 +109,7 @@ class Float(DescribedParameter):
             raise InvalidParametersError(f"{value!r} is not in {self!r}.")
         number = float(number)
         if self.step is not None:
-            # Backends compute low + i * step in floats: their value is kept, not rounded.
+            # Backends compute low + i * step in floats. Keep their value, do not round it.
             off_grid = abs(number - self.value_at(self.index(number)))
             rounding = 4 * math.ulp(max(abs(self.low), abs(self.high)))
             if off_grid > max(1e-6 * self.step, min(rounding, self.step / 4)):
@@ -125,9 +125,9 @@ class Integer(DescribedParameter):
         low: The lowest value.
         high: The highest value, at least `low`.
         log: Search on a logarithmic scale; needs `low >= 1`.
-        step: Only the values `low`, `low + step`, …, `high`; must divide the range, and excludes
-            `log`.
-        default: The value without a search; must lie in the range.
+        step: Allow only `low`, `low + step`, …, `high`. The step must divide the range, and cannot
+            be combined with `log`.
+        default: The value used without a search; must lie in the range.
 
     Raises:
         SpaceError: The range is not well defined.
@@ -162,7 +162,7 @@ class Integer(DescribedParameter):
         return self.low + index * (self.step or 1)
 
     def index(self, value: int) -> int:
-        """Return the index of a value."""
+        """Return the index of a value on the grid of `step`."""
         return (value - self.low) // (self.step or 1)
 
     def values(self) -> Iterator[int]:
@@ -171,7 +171,7 @@ class Integer(DescribedParameter):
     def sample(self, rng: RandomSource) -> int:
         if not self.log:
             return self.value_at(position_of(rng, int(self.size)))
-        # Every integer gets its share of the log scale, also the two at the ends.
+        # Give every integer its share of the log scale, also the two ends.
         low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
         value = round(math.exp(low + float(rng.random()) * (high - low)))
         return min(max(value, self.low), self.high)
@@ -192,7 +192,7 @@ def _float(value: Any, name: str, parameter: Parameter) -> float:
     number = real_number(value)
     try:
         number = math.nan if number is None else float(number)
-    except OverflowError:  # a whole number that no float can hold
+    except OverflowError:  # an integer beyond the largest float
         number = math.inf
     if not math.isfinite(number):
         raise SpaceError(f"{type(parameter).__name__}: {name} is a finite number, not {value!r}.")
@@ -225,7 +225,7 @@ def _check_range(low: float, high: float, step: float | None, *, log: bool, kind
         raise SpaceError(f"{shown}: log=True and step={step!r} exclude each other.")
     if step <= 0:
         raise SpaceError(f"{shown}: step must be positive, not {step!r}.")
-    # In decimal, as it is written: 0.3 is three times 0.1, whatever binary floats say.
+    # Compute in decimal, where 0.3 is three times 0.1; in binary floats it is not.
     rest = _EXACT.remainder(_EXACT.subtract(_decimal(high), _decimal(low)), _decimal(step))
     if rest:
         below = _EXACT.subtract(_decimal(high), rest)

@@ -1,7 +1,7 @@
-"""The parameters a search space is made of.
+"""Parameters: the base class, conditions, and the identity of values.
 
-Every class is immutable, is validated when it is built, and says with `.when(...)` under which
-values of other parameters it is active. They know nothing of any optimizer.
+Parameters are immutable and checked when they are built. `.when(...)` states under which values of
+other parameters a parameter is active. Parameters know no optimizer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from crystallize_opt.errors import SpaceError
 
 
 class RandomSource(Protocol):
-    """Anything with `random()` in [0, 1): `random.Random`, `numpy.random.Generator`, ..."""
+    """An object with `random()` in [0, 1): `random.Random`, `numpy.random.Generator`, ..."""
 
     def random(self) -> float: ...
 
@@ -34,7 +34,7 @@ NO_DEFAULT = _NoDefault()
 
 @dataclass(frozen=True)
 class Condition:
-    """A parameter is active only where `parent` has one of `values`."""
+    """A parameter is active only if `parent` has one of `values`."""
 
     parent: str
     values: tuple[Any, ...]
@@ -64,7 +64,7 @@ class Parameter(ABC):
 
     @abstractmethod
     def canonical(self, value: Any) -> Any:
-        """Return `value` as the plain Python value, or the user's own choice, that it stands for.
+        """Return the plain Python value or the choice object for `value`.
 
         Raises:
             InvalidParametersError: The value is not in the range.
@@ -72,16 +72,16 @@ class Parameter(ABC):
 
     @abstractmethod
     def sample(self, rng: RandomSource) -> Any:
-        """Draw a value uniformly (on a logarithmic scale where `log=True`)."""
+        """Draw a value uniformly, on a logarithmic scale if `log=True`."""
 
     def identity(self, value: Any) -> Hashable:
-        """Return what tells this value, in canonical form, from the others of the parameter."""
-        return cast("Hashable", value)  # of a float or an integer: itself
+        """Return a hashable that identifies a value, given in canonical form."""
+        return cast("Hashable", value)  # a number is its own identity
 
     @property
     @abstractmethod
     def size(self) -> float:
-        """The number of different values; `math.inf` for a continuous range."""
+        """The number of distinct values; `math.inf` for a continuous range."""
 
     @abstractmethod
     def values(self) -> Iterator[Any]:
@@ -96,11 +96,11 @@ class Parameter(ABC):
         return dataclasses.replace(self, default=default)  # type: ignore[type-var]
 
     def when(self, /, **parents: Any) -> Self:
-        """Return a copy that is active only where every named parent has the given value.
+        """Return a copy that is active only if every named parent has the given value.
 
         Args:
-            **parents: Parent name to one value, or to a set of values of which any will do. For
-                names that are no identifiers: `.when(**{"my-name": value})`.
+            **parents: Parent name to a value, or to a set of allowed values. For names that are not
+                identifiers: `.when(**{"my-name": value})`.
 
         Example:
             >>> from crystallize_opt.space.numbers import Float
@@ -112,7 +112,7 @@ class Parameter(ABC):
         added = []
         for parent, value in parents.items():
             several = isinstance(value, (set, frozenset))
-            # Sorted, because the order of a set differs from process to process.
+            # Sort, because the order of a set differs between processes.
             values = tuple(sorted(value, key=repr)) if several else (value,)
             if not values:
                 raise SpaceError(f"when({parent}=...) needs at least one value, not an empty set.")
@@ -124,13 +124,13 @@ class Parameter(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DescribedParameter(Parameter):
-    """Equality and repr over the fields, keeping None, True, 1 and 1.0 apart."""
+    """Compares and shows parameters by their fields; None, True, 1 and 1.0 are distinct."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and same_value(_fields(self), _fields(other))
 
     def __hash__(self) -> int:
-        # `Annotated[float, Float(0, 1)] | None` hashes it. Its choices may be unhashable.
+        # `Annotated[float, Float(0, 1)] | None` needs a hash, and choices may be unhashable.
         return hash(type(self))
 
     def __repr__(self) -> str:
@@ -150,7 +150,7 @@ class DescribedParameter(Parameter):
 
 
 def same_value(a: Any, b: Any) -> bool:
-    """Whether two values are the same: same type and equal. True, 1 and 1.0 are three values."""
+    """Whether two values are equal and of one type: True, 1 and 1.0 are three distinct values."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -164,7 +164,7 @@ def same_value(a: Any, b: Any) -> bool:
         )
     try:
         return bool(a == b) or (isinstance(a, float) and a != a and b != b)  # nan is nan
-    except (ValueError, TypeError):  # an array: equality has no single truth value
+    except (ValueError, TypeError):  # arrays: their equality has no single truth value
         return False
 
 
@@ -179,7 +179,7 @@ def set_fields(parameter: Parameter, **values: Any) -> None:
 
 
 def set_default(parameter: Parameter) -> None:
-    """Bring the default into canonical form.
+    """Convert the default into canonical form.
 
     Raises:
         InvalidParametersError: The default is not in the range.
@@ -189,14 +189,14 @@ def set_default(parameter: Parameter) -> None:
 
 
 def plain_scalar(value: Any) -> Any:
-    """Return a numpy scalar as the Python value it holds, anything else as it is."""
+    """Return a numpy scalar as a Python value, and anything else unchanged."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
 
 
 def real_number(value: Any) -> float | int | None:
-    """Return a real number as a plain int or float, or None for anything else (bools too)."""
+    """Return a real number as a plain int or float; None for anything else, bools included."""
     value = plain_scalar(value)
     if isinstance(value, bool):
         return None
@@ -207,5 +207,5 @@ def real_number(value: Any) -> float | int | None:
 
 def position_of(rng: RandomSource, size: int) -> int:
     """Draw a position: a whole number from 0 to `size - 1`."""
-    # In whole numbers, which have no largest one: a random float has 53 bits.
+    # Multiply integers, which have no upper limit; a random float has 53 bits.
     return int(float(rng.random()) * 2**53) * size >> 53

@@ -1,4 +1,4 @@
-"""The search space: named parameters, the conditions on them and the constraints between them."""
+"""The search space: named parameters with conditions, and constraints between parameters."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class SearchSpace(Mapping[str, Parameter]):
         parameters: Parameter name to a `Parameter` or a short form: `(0.0, 1.0)` for a `Float`,
             `(1, 8)` for an `Integer`, `["a", "b"]` for a `Categorical`.
         constraints: Linear constraints between numeric parameters, `"a + 2*b <= 10"` or
-            `LinearConstraint`. One that names an inactive parameter does not apply.
+            `LinearConstraint`. A constraint that names an inactive parameter does not apply.
 
     Attributes:
-        names: The parameter names; as given, but a child is moved behind its parents.
+        names: The parameter names in the given order, but each child after its parents.
         constraints: The constraints.
 
     Raises:
-        SpaceError: A parent is unknown or can never have the value, parents form a cycle, or a
+        SpaceError: A parent is unknown or can never have the value, conditions form a cycle, or a
             constraint names a parameter that is not numeric or can never hold.
 
     Example:
@@ -79,7 +79,7 @@ class SearchSpace(Mapping[str, Parameter]):
         )
         for constraint in self.constraints:
             self._check_constraint(constraint)
-        # Parameter -> for each parent, which of its values the parameter needs.
+        # For each parameter: its parents, each with the values under which it is active.
         self._needed = {
             name: [
                 (c.parent, frozenset(map(self._parameters[c.parent].identity, c.values)))
@@ -112,13 +112,13 @@ class SearchSpace(Mapping[str, Parameter]):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether some parameter is active only under a condition."""
+        """Whether a parameter of the space has a condition."""
         return any(self._needed.values())
 
     def defaults(self) -> dict[str, Any]:
-        """Return the default point: of each parameter that has a default, or only one value.
+        """Return the defaults of the parameters that have one; a `Constant` has its value.
 
-        A parameter with conditions is left out unless these hold for the defaults of its parents.
+        A parameter is left out unless its conditions hold for the defaults of its parents.
 
         Example:
             >>> space = SearchSpace({"a": Categorical(["x", "y"], default="x"), "b": (0.0, 1.0),
@@ -135,16 +135,16 @@ class SearchSpace(Mapping[str, Parameter]):
     def fixed(self, params: Mapping[str, Any] | None = None, /, **values: Any) -> SearchSpace:
         """Return a space in which some parameters have only the given values.
 
-        A number becomes a range of one value, a choice a `Constant`. Parameters that can then never
-        be active are left out, and so are the constraints that name them.
+        A numeric parameter becomes a range of one value, any other a `Constant`. Parameters that
+        can then never be active are left out, and so are the constraints that name them.
 
         Args:
-            params: Parameter name to value, for names that are no identifiers.
+            params: Parameter name to value, for names that are not identifiers.
             **values: Parameter name to value.
 
         Raises:
-            InvalidParametersError: A value is of no parameter, out of its range, or of a parameter
-                that the other values make inactive.
+            InvalidParametersError: A parameter is unknown, its value is out of range, or the other
+                values make it inactive.
             SpaceError: A constraint can never hold with the values.
 
         Example:
@@ -158,19 +158,19 @@ class SearchSpace(Mapping[str, Parameter]):
 
     @cached_property
     def size(self) -> float:
-        """The number of different points, `math.inf` where a parameter is continuous.
+        """The number of distinct points; `math.inf` if a parameter is continuous.
 
-        It is exact without conditions and constraints, and else an upper bound.
+        The number is exact without conditions and constraints, otherwise an upper bound.
         """
         sizes = [parameter.size for parameter in self.values()]
         return math.inf if math.inf in sizes else math.prod(sizes)
 
     def is_active(self, name: str, params: Mapping[str, Any]) -> bool:
-        """Whether the parameter is active.
+        """Whether a parameter is active.
 
         Args:
-            name: The parameter.
-            params: The active parameters before it, in canonical form.
+            name: The name of the parameter.
+            params: The active parameters before this one, in canonical form.
         """
         return all(
             parent in params and self._parameters[parent].identity(params[parent]) in values
@@ -182,10 +182,10 @@ class SearchSpace(Mapping[str, Parameter]):
         return all(constraint.holds(params) for constraint in self.constraints)
 
     def sample(self, rng: RandomSource | SupportsIndex | None = None) -> dict[str, Any]:
-        """Draw a point: the active parameters only, with every constraint satisfied.
+        """Draw a point that has only the active parameters and satisfies every constraint.
 
         Args:
-            rng: Anything with `random()` in [0, 1) (`random.Random`, a numpy generator), or a seed.
+            rng: A seed, or an object with `random()` in [0, 1), such as a numpy generator.
 
         Raises:
             SpaceError: 10 000 draws in a row violate the constraints.
@@ -210,7 +210,7 @@ class SearchSpace(Mapping[str, Parameter]):
         """Iterate lazily over all points, the last parameter changing fastest.
 
         Args:
-            levels: The values to use for a parameter instead of all of its values.
+            levels: Parameter name to the values to use instead of all its values.
 
         Raises:
             SpaceError: A parameter is continuous and has no levels.
@@ -241,12 +241,12 @@ class SearchSpace(Mapping[str, Parameter]):
             params: Exactly the active parameters and their values.
 
         Returns:
-            The point in the space's order, with plain Python values and the user's own choice
+            The point in the space's order, with plain Python values and the space's own choice
             objects (numpy scalars are converted).
 
         Raises:
-            InvalidParametersError: A parameter is unknown, missing, inactive or out of its range,
-                or a constraint is violated.
+            InvalidParametersError: A parameter is unknown, missing, inactive or out of range, or a
+                constraint is violated.
         """
         if unknown := [name for name in params if name not in self._parameters]:
             raise InvalidParametersError(
@@ -280,19 +280,18 @@ class SearchSpace(Mapping[str, Parameter]):
             params: A point in canonical form, as `sample` and `validate` return it.
         """
         parameters = self._parameters
-        # A list is built in half of the time of a generator.
+        # A list, because a generator takes twice the time.
         return tuple([(name, parameters[name].identity(value)) for name, value in params.items()])
 
     def to_dict(self, *, other: Other = _itself) -> dict[str, Any]:
-        """Return the space as plain data; `from_dict` gives back an equal space.
+        """Return the space as plain data; `from_dict` builds an equal space from the data.
 
-        It can be written as JSON where all choices and constants are None, bool, numbers, texts,
-        bytes, dates, paths and such of the standard library, or tuples, lists, dicts and sets of
-        these.
+        The data can be written as JSON if all choices and constants are None, bools, numbers,
+        texts, bytes, dates, paths and such of the standard library, or tuples, lists, dicts and
+        sets of these.
 
         Args:
-            other: Returns what is written for any other choice or constant; by default, the object
-                itself.
+            other: Encodes any other choice or constant; by default, returns the object itself.
         """
         return as_dict.encode_space(self._parameters, self.constraints, other)
 
@@ -335,12 +334,12 @@ class SearchSpace(Mapping[str, Parameter]):
 
 
 def as_space(space: SearchSpace | Mapping[str, Any]) -> SearchSpace:
-    """Return a space given as one, or as the mapping that builds one."""
+    """Return a `SearchSpace` itself, or the space that a mapping of parameters builds."""
     return space if isinstance(space, SearchSpace) else SearchSpace(space)
 
 
 def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """Check the conditions and move children behind their parents, else keeping the order."""
+    """Check the conditions and move each child after its parents; otherwise keep the order."""
     for name, parameter in parameters.items():
         for condition in parameter.conditions:
             _check_condition(name, condition.parent, condition.values, parameters)
@@ -398,14 +397,14 @@ def _conditions_text(parameter: Parameter) -> str:
 
 
 def parameter_from(short: Any) -> Parameter:
-    """Return the parameter that a short form stands for.
+    """Return the parameter for a short form.
 
     Args:
-        short: A `Parameter`; `(low, high)` (an `Integer` where both are whole numbers, else a
+        short: A `Parameter`; `(low, high)` (an `Integer` if both are whole numbers, else a
             `Float`); or a list of choices (a `Categorical`).
 
     Raises:
-        SpaceError: It is none of these.
+        SpaceError: `short` is none of these.
 
     Example:
         >>> parameter_from((0.0, 1.0)), parameter_from((1, 8)), parameter_from(["a", "b"])

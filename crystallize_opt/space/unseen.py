@@ -1,4 +1,4 @@
-"""Which points of a search space have been suggested, and which are left."""
+"""The points of a search space that have been suggested, and the points that are left."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.space.space import SearchSpace
 
 LISTED = 100_000
-"""Up to this size the points of a space are counted and listed one by one: the one bound on that.
+"""The size up to which the points of a space are counted and listed one by one.
 
-A listed point takes about 5 µs and 300 bytes.
+Nothing else bounds listing. A listed point takes about 5 µs and 300 bytes.
 """
 
-# In larger spaces new points are rare where few are left, or where a parameter with many values is
-# seldom active: one choice of a thousand, of which the others have been suggested.
+# In larger spaces, draws seldom find a new point if few points are left, or if a parameter with
+# many values is seldom active: under one choice of a thousand, of which all others have been seen.
 _DRAWS_IN_A_ROW = 100_000
 
 
 class UnseenPoints:
-    """Keeps track of the points of a space that have been seen, so that none is lost or repeated.
+    """Records which points of a space have been seen, so that none is lost or repeated.
 
     Args:
         space: The search space.
-        rng: Draws among the points that are left.
-        apart_from: The name of a parameter that does not count, or None.
+        rng: Chooses among the points that are left.
+        apart_from: The name of a parameter that does not distinguish points, or None.
 
     Attributes:
         is_finite: Whether the space has a finite number of points.
@@ -72,19 +72,19 @@ class UnseenPoints:
         """Do nothing while a point is left.
 
         Raises:
-            SpaceExhausted: None is.
+            SpaceExhausted: No point is left.
         """
         if len(self._seen) >= self._count:
             raise self._exhausted()
 
     def draw(self) -> dict[str, Any]:
-        """Return one of the points that are left, at random, and mark it as seen.
+        """Return a random point that is left, and mark it as seen.
 
-        For when a sampler gives only points that were seen. The points of a small space are listed;
-        of a larger one points are drawn until one is new.
+        For samplers that suggest only seen points. A small space is listed; in a larger one, points
+        are drawn until one is new.
 
         Raises:
-            SpaceExhausted: None is left, or too few are left to be found.
+            SpaceExhausted: No point is left, or too few are left to find one.
         """
         self.require_any()
         if self._space.size > LISTED:

@@ -1,4 +1,4 @@
-"""What a stored run is a run of, as plain data, and what differs between two of them."""
+"""Descriptions of stored runs (space, optimizer, experiment) as plain data, and their changes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from crystallize_opt.trials.objective import Constraint, Objective
 
 
 def describe_space(space: SearchSpace) -> Any:
-    """Return a space as plain data; choices that are no plain data by their descriptions."""
+    """Return a space as plain data; choices that are not plain data become descriptions."""
     return space.to_dict(other=as_description)
 
 
 def space_of(data: Any) -> SearchSpace:
-    """Return the space that was described, with a `StoredObject` for what was no plain data.
+    """Return the described space, with a `StoredObject` for each value that was only described.
 
     Raises:
         StorageError: Two choices have the same description.
@@ -32,25 +32,25 @@ def space_of(data: Any) -> SearchSpace:
 
 
 def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
-    """Return the objectives that were described."""
+    """Return the objectives in a description."""
     return tuple(Objective(*each) for each in description["objectives"])
 
 
 def constraints_of(description: Mapping[str, Any]) -> tuple[Constraint, ...]:
-    """Return the outcome constraints that were described."""
+    """Return the outcome constraints in a description."""
     return tuple(Constraint(*each) for each in description["constraints"])
 
 
 def fidelity_of(description: Mapping[str, Any]) -> str | None:
     """Return the name of the parameter that is the fidelity of a trial, or None."""
     found: str | None = description.get("fidelity")
-    if found is None:  # Runs of SMAC that are older than the key have it among the settings.
+    if found is None:  # Older SMAC runs have the fidelity among the settings.
         found = description.get("optimizer", {}).get("settings", {}).get("fidelity")
     return found
 
 
 def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two descriptions, in words."""
+    """Return the differences between two descriptions, in words."""
     found = []
     recorded, now = (
         {**each, "space": as_described_before(each["space"])} for each in (recorded, now)
@@ -58,7 +58,7 @@ def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for path, old, new in _differences("", recorded, now):
         if path.endswith(".source"):
             if None in (old, new):
-                continue  # It could not be read, here or there.
+                continue  # One of the two processes could not read the source.
             found.append(f"{path.removesuffix('.source')}: its code has changed")
         else:
             found.append(f"{path}: {_shown(old)} became {_shown(new)}")
@@ -75,7 +75,7 @@ _ABSENT = _Absent()
 
 def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     if path == "space" and isinstance(old, dict) and isinstance(new, dict):
-        # By the parameters' names, and each as a whole: its fields say little alone.
+        # Compare parameters by name and as a whole, because a single field says little.
         old, new = _by_name(old), _by_name(new)
         yield from _differences("space of", old["parameters"], new["parameters"])
         if old["constraints"] != new["constraints"]:

@@ -1,8 +1,8 @@
 """Runs in a SQLite file: an append-only journal, one transaction for each event.
 
-The schema is documented in docs/storage.md. The order of events is that of their `seq`; the clock
-plays no part in it. Every row holds a checksum of itself and the rows before it, so that a file
-that was cut short or overwritten is found out.
+docs/storage.md documents the schema. Events are ordered by their `seq`, not by the clock. Every row
+holds a checksum of itself and the rows before it, which exposes a file that was cut short or
+overwritten.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from crystallize_opt.errors import RunLocked, StorageError
 
 SCHEMA_VERSION = 1
-_APPLICATION_ID = 0x6372_6F70  # "crop"; tells our files from other SQLite files
-_TEXT = "%s %s %s\n"  # what is in the checksum: kind, trial, data
+_APPLICATION_ID = 0x6372_6F70  # "crop"; distinguishes our files from other SQLite files
+_TEXT = "%s %s %s\n"  # the text of the checksum: kind, trial, data
 _WAIT_SECONDS = 30.0  # for another run's transaction, which takes microseconds
 _LOCK_SECONDS = 0.2  # for a writer of the same run that is about to end
 
@@ -64,23 +64,23 @@ CREATE VIEW metrics AS
 
 
 Row = tuple[str, int | None, str]
-"""One event of a run: its kind, the number of its trial, and what it holds, as JSON."""
+"""One event of a run: its kind, the number of its trial, and its data as JSON."""
 
 
 class RunWriter:
-    """One run of a file, held for writing: nobody else can write it as long as this is open.
+    """One run of a file, open for writing. Only one writer at a time can write the run.
 
     Args:
-        path: The file; it is made where there is none.
+        path: The file, created if it does not exist.
         run: The run's name.
 
     Attributes:
         rows: Every event of the run so far, in order.
-        state: What one of the optimizer's asks depended on, as JSON, where that is stored.
+        state: The optimizer's state before one of its asks, as JSON, or None if none is stored.
 
     Raises:
-        StorageError: The file is damaged, none of ours, or of a newer version.
-        RunLocked: The run is being written.
+        StorageError: The file is damaged, is not a file of runs, or has a newer version.
+        RunLocked: Another writer is writing the run.
     """
 
     def __init__(self, path: str | os.PathLike[str], run: str) -> None:
@@ -93,9 +93,9 @@ class RunWriter:
                 self._connection = _connect(self.path, "rw")
                 undo.callback(self._connection.close)
                 _check_schema(self.path, self._connection)
-                # A commit is written to the file system before it returns, and so outlives this
-                # process. It is not flushed to the disk each time: when the whole machine loses
-                # power the last trials may be missing, and are then run again.
+                # A commit reaches the file system before it returns, and so survives this process.
+                # It is not flushed to the disk, which is slow: if the machine loses power, the last
+                # trials may be missing, and run again.
                 self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 self._connection.execute("PRAGMA synchronous = NORMAL")
                 self._connection.execute(
@@ -116,20 +116,20 @@ class RunWriter:
             undo.pop_all()
 
     def append(self, rows: Sequence[Row], state: str | None = None) -> None:
-        """Write some events, all or none of them.
+        """Write events, all or none of them.
 
         Args:
             rows: The events.
-            state: Takes the place of the stored state.
+            state: Replaces the stored state; None keeps it.
 
         Raises:
-            StorageError: They could not be written; everything before them is intact.
+            StorageError: The events could not be written; all earlier events are intact.
         """
         if self._broken is not None:
             raise StorageError(self._broken)
         execute, checksum, now = self._connection.execute, self._checksum, time.time()
         try:
-            # A single statement is a transaction of its own, and faster than one that is named so.
+            # A single statement is a transaction by itself, faster than with BEGIN and COMMIT.
             several = len(rows) > 1 or state is not None
             if several:
                 execute("BEGIN IMMEDIATE")
@@ -153,29 +153,29 @@ class RunWriter:
             self._broken = (
                 f"The run {self.name!r} cannot be written to {str(self.path)!r}: {error}. "
                 "Everything before is stored. Once the cause is gone (is the disk full?), call "
-                "optimize() again in the same way: it goes on from there."
+                "optimize() again in the same way: the run continues from there."
             )
             raise StorageError(self._broken) from error
         self._checksum = checksum
 
     def close(self) -> None:
-        """Let others write the run."""
+        """Let other writers open the run."""
         try:
-            with contextlib.suppress(sqlite3.Error):  # All that was to be written has been.
+            with contextlib.suppress(sqlite3.Error):  # All events have been committed.
                 self._connection.close()
         finally:
             self._lock.release()
 
 
 def read_run(path: str | os.PathLike[str], run: str | None = None) -> tuple[str, Sequence[Row]]:
-    """Return the name of a run and its events, also while it is being written.
+    """Return the name of a run and its events, also while the run is being written.
 
     Args:
         path: The file.
-        run: The run's name; None where the file holds just one.
+        run: The run's name; None if the file holds one run.
 
     Raises:
-        StorageError: There is no such file or run, or it is damaged.
+        StorageError: There is no such file or run, or the file is damaged.
     """
     with _reading(Path(path)) as connection:
         names = dict(connection.execute("SELECT name, run FROM runs ORDER BY run"))
@@ -197,12 +197,12 @@ def run_names(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _create(path: Path) -> None:
-    """Make an empty file of runs. It appears whole or not at all, whenever this process dies."""
+    """Create an empty file of runs: complete or not at all, even if this process dies."""
     wal = Path(f"{path}-wal")
     if wal.exists() and wal.stat().st_size:
         raise StorageError(
-            f"{str(path)!r} is not there, but {str(wal)!r} is, which holds a part of it: was it "
-            "moved or deleted? Bring it back, or remove its other part, too."
+            f"{str(path)!r} does not exist, but {str(wal)!r}, which holds a part of it, does. Was "
+            "the file moved or deleted? Restore it, or remove the other part, too."
         )
     new = path.with_name(f"{path.name}.new-{os.getpid()}-{time.monotonic_ns()}")
     try:
@@ -224,8 +224,8 @@ def _create(path: Path) -> None:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    # One thread at a time uses it, but not always the one that made it: a search in a running event
-    # loop moves to a thread when something is to be awaited.
+    # One thread at a time uses the connection, but not always the thread that opened it: a search
+    # in a running event loop moves to another thread when it has to await.
     return sqlite3.connect(
         uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
     )
@@ -256,7 +256,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     with _storage_errors(path, "read"):
         if not path.exists():
             raise StorageError(f"There is no file {str(path)!r}.")
-        # Where nothing can be written beside the file, SQLite only reads what is complete.
+        # In a read-only folder without a -wal file, SQLite can read only an immutable file.
         complete = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
         with contextlib.closing(_connect(path, "ro&immutable=1" if complete else "rw")) as reader:
             reader.execute("PRAGMA query_only = 1")
@@ -274,7 +274,7 @@ def _rows(path: Path, connection: sqlite3.Connection, run: int) -> tuple[Sequenc
     seq, stored = connection.execute(
         "SELECT seq, checksum FROM events WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
     ).fetchone()
-    # The last checksum is that of all rows together, which is found much faster than each.
+    # The last checksum covers all rows together; one computation is much faster than one per row.
     checksum = zlib.crc32("".join([_TEXT % row for row in found]).encode())
     if checksum != stored:
         raise StorageError(
@@ -301,26 +301,26 @@ def _storage_errors(path: Path, done: str) -> Iterator[None]:
 
 
 class _Lock:
-    """Keeps a run to one writer, by a lock of the operating system, which ends with the process.
+    """Restricts a run to one writer, by a lock that the operating system ends with the process.
 
-    The lock is on an empty file beside the database: one on the database would end as soon as this
-    process closes any other descriptor of the file, as a copy of it does. Readers, and writers of
-    other runs, do not meet the lock. A process forked from this one does not hold it.
+    The lock is on an empty file beside the database. A lock on the database would end as soon as
+    this process closes another descriptor of the database, for example after copying it. The lock
+    affects neither readers nor writers of other runs. A forked process does not hold the lock.
     """
 
     def __init__(self, path: Path, run: int, name: str) -> None:
-        # Imported when needed: it takes as long as all of this package.
+        # Imported when needed, because this import takes as long as importing this package.
         from filelock import FileLock, Timeout
 
-        # The real path, so that every way to the file leads to the same lock, and stays the way to
-        # it when the trials change the working directory.
+        # Use the real path, so that every path to the file leads to the same lock, even after a
+        # trial has changed the working directory.
         self._path = Path(f"{os.path.realpath(path)}.lock-{run}")
-        # Not for each thread: a search may go on in another thread than it began. No soft lock:
-        # such a file would outlive a process that is killed.
+        # No lock per thread, because a search may continue in another thread. No soft lock,
+        # because its file would outlive a killed process.
         self._lock = FileLock(self._path, thread_local=False, fallback_to_soft=False)
         try:
-            # Whoever releases the lock removes the file first. filelock then tries again, on a new
-            # file: for that it needs some time.
+            # A writer removes the file before it releases the lock. filelock then tries again with
+            # a new file, which takes some time.
             self._lock.acquire(timeout=_LOCK_SECONDS, poll_interval=_LOCK_SECONDS / 10)
         except Timeout as error:
             raise RunLocked(
@@ -336,7 +336,7 @@ class _Lock:
             ) from error
 
     def release(self) -> None:
-        """Let others write the run. In a process that was forked meanwhile, do nothing."""
+        """Let other writers open the run. In a process that was forked meanwhile, do nothing."""
         if self._lock.is_locked:
             with contextlib.suppress(OSError):  # On Windows filelock removes the file afterwards.
                 self._path.unlink()

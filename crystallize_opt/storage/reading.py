@@ -1,4 +1,4 @@
-"""A stored run, read: what was asked, reported, told and attached, in order."""
+"""Reads a stored run: its asks, reports, tells and attached trials, in order."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Segment:
     """The part of a run that one optimizer made.
 
     Attributes:
-        description: What it is a run of.
+        description: The space, objectives, optimizer and experiment, as plain data.
         versions: The versions of Python and the libraries.
         asked_before: How many trials the optimizer had been asked for before the run began.
-        events: What happened, in order.
+        events: The optimizer's calls, in order.
     """
 
     description: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Segment:
 
     @property
     def treatments(self) -> list[Treatment]:
-        """What was asked for in the run, in order."""
+        """The treatments that were asked for in the run, in order."""
         asked = [t for e in self.events if isinstance(e, Asked) for t in e.treatments]
         return asked[self.asked_before :]
 
@@ -56,16 +56,16 @@ class StoredRun:
 
     Args:
         name: The run's name.
-        rows: Its rows.
-        space: Used for the values of segments that have an equal space; others get their values
-            from the stored space.
+        rows: The run's rows.
+        space: The source of choice objects for segments with an equal space; other segments use
+            their stored space.
 
     Attributes:
         segments: One for each optimizer, in order.
         numbers: The number of each trial, by the `id` of its treatment.
         trials: How many trials there are.
-        replicates: Of each trial, what was reported of it.
-        pruned: The names of trials of which the last report was to be their end.
+        replicates: The reported replicates of each trial, by the trial's name.
+        pruned: The names of trials that the backend pruned at their last report.
     """
 
     def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None = None) -> None:
@@ -80,7 +80,7 @@ class StoredRun:
         self._format = TrialFormat(None)
         with _without_garbage_collection():
             try:
-                # All at once: a call for each takes longer than the rest of it.
+                # Parse all rows at once; a call per row would take longer than all the rest.
                 for (kind, trial, _), data in zip(rows, json.loads(_array(rows)), strict=True):
                     self._add(kind, trial, data)
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -126,14 +126,14 @@ class StoredRun:
         name = data["name"]
         replicate = read_replicate(data["replicate"], {"status": "completed"}, {})
         done = self.replicates.setdefault(name, [])
-        done[replicate.index :] = [replicate]  # A retried trial reports them again.
+        done[replicate.index :] = [replicate]  # A retried trial reports its replicates again.
         (self.pruned.add if data["prune"] else self.pruned.discard)(name)
         reported = Reported(name, replicate.index, replicate.metrics, data["prune"])
         self.segments[-1].events.append(reported)
 
     @property
     def observations(self) -> list[Observation]:
-        """Everything that was told or attached, in order."""
+        """All observations that were told or attached, in order."""
         return [
             event.observation
             for segment in self.segments
@@ -143,7 +143,7 @@ class StoredRun:
 
     @property
     def pending(self) -> list[Treatment]:
-        """What the last segment has asked for, and not been told."""
+        """The treatments that the last segment asked for and that were not told."""
         if not self.segments:
             return []
         events = self.segments[-1].events
@@ -153,20 +153,20 @@ class StoredRun:
 
 
 class StoredObservations(Sequence[Observation]):
-    """The observations of a stored run, each made when it is asked for.
+    """The observations of a stored run; each is built when it is first used.
 
     Args:
         name: The run's name.
-        rows: Its rows.
-        space: The space of the run; None for the stored one.
+        rows: The run's rows.
+        space: The space of the run; None for the stored space.
 
     Attributes:
         name: The run's name.
-        description: Of the last segment; empty where none has begun.
+        description: The description of the last segment; empty if no segment has begun.
         space: The space of the last segment.
 
     Raises:
-        RunChanged: `space` is not that of the last segment.
+        RunChanged: `space` differs from the space of the last segment.
     """
 
     def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None) -> None:
@@ -192,7 +192,7 @@ class StoredObservations(Sequence[Observation]):
                 self.space = _space_of(self.description["space"], space)
                 trial_format = TrialFormat(self.space)
                 self._pending.clear()
-        if not self.description:  # It died before it had begun.
+        if not self.description:  # The process died before the run had begun.
             self.space = space
         elif space is not None and self.space is not space:
             now = {"space": describe_space(space)}
@@ -216,7 +216,7 @@ class StoredObservations(Sequence[Observation]):
 
     @property
     def pending(self) -> list[Treatment]:
-        """What was asked for and not told, in order."""
+        """The treatments that were asked for and not told, in order."""
         return [self._treatment(trial) for trial in self._pending]
 
     def __len__(self) -> int:
@@ -243,16 +243,16 @@ class StoredObservations(Sequence[Observation]):
 def read_observations(
     path: str | os.PathLike[str], run: str | None = None, space: SearchSpace | None = None
 ) -> StoredObservations:
-    """Read what was observed in a run, also while it is being written.
+    """Read the observations of a run, also while the run is being written.
 
     Args:
         path: The file.
-        run: The run's name; None where the file holds just one.
-        space: The space of the run; None for the stored one.
+        run: The run's name; None if the file holds one run.
+        space: The space of the run; None for the stored space.
 
     Raises:
-        StorageError: There is no such file or run, or it is damaged.
-        RunChanged: `space` is not that of the run.
+        StorageError: There is no such file or run, or the file is damaged.
+        RunChanged: `space` differs from the run's space.
     """
     name, rows = read_run(path, run)
     try:
@@ -262,7 +262,7 @@ def read_observations(
 
 
 def _space_of(described: Any, space: SearchSpace | None) -> SearchSpace | None:
-    """Return the space that was described; the one given where that is it."""
+    """Return the described space; the given space itself if it is equal."""
     if described is None:
         return None
     if space is not None and not changes({"space": described}, {"space": describe_space(space)}):
@@ -276,7 +276,7 @@ def _array(rows: Sequence[Row]) -> str:
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Many objects are made and none is garbage: looking for it would take half of the time."""
+    """Disable garbage collection; it would take half the time, and find no garbage here."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
-"""Treatments and observations as JSON, exact: what is read is what was written.
+"""Treatments and observations as JSON; reading restores them exactly.
 
-Floats are written as `repr` does, from which they come back bit for bit; nan and the infinities,
-which JSON does not know, as text. A choice is written as its index in the space, so that objects of
-the user are never serialised.
+Floats are written as `repr` writes them, and so restored bit for bit; nan and the infinities, which
+JSON lacks, are texts. A choice is written as its index in the space, so that no user object is
+serialised.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _to_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class TrialFormat:
-    """Writes and reads trials of one search space.
+    """Writes and reads the treatments of one search space.
 
     Args:
-        space: The search space; None for an optimizer that has none.
+        space: The search space; None for an optimizer without a space.
     """
 
     def __init__(self, space: SearchSpace | None) -> None:
@@ -53,7 +53,7 @@ class TrialFormat:
         return {"name": treatment.name, "params": written}
 
     def read_treatment(self, data: Mapping[str, Any]) -> Treatment:
-        """Return what `write_treatment` wrote."""
+        """Return the treatment that `write_treatment` wrote."""
         space, written = self._space, data["params"]
         if space is None:
             return Treatment(data["name"], {k: decode(v) for k, v in written.items()})
@@ -83,9 +83,9 @@ def to_text(data: Mapping[str, Any]) -> str:
 
 
 def write_observation(observation: Observation) -> dict[str, Any]:
-    """Return everything of an observation but its treatment's parameters, as plain data.
+    """Return an observation without its treatment's parameters, as plain data.
 
-    What is equal in the observation and its only replicate is written once.
+    A field that is equal in the observation and a replicate is written once.
     """
     data: dict[str, Any] = {"name": observation.treatment.name, "status": str(observation.status)}
     data["metrics"] = _write_numbers(observation.metrics)
@@ -103,7 +103,7 @@ def write_observation(observation: Observation) -> dict[str, Any]:
 
 
 def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observation:
-    """Return what `write_observation` wrote."""
+    """Return the observation that `write_observation` wrote."""
     get = data.get
     metrics = _read_numbers(data["metrics"])
     status, written = _STATUSES[data["status"]], get("replicates", ())
@@ -112,7 +112,7 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
     sem: Mapping[str, float | None] = dict.fromkeys(metrics) if written else {}
     if "sem" in data:
         sem = _read_numbers(data["sem"])
-    if len(written) == 1 and len(written[0]) == 2:  # All else is the trial's. The usual case.
+    if len(written) == 1 and len(written[0]) == 2:  # Usual: the rest is the trial's.
         index, seed = written[0]["index"], written[0]["seed"]
         replicates: tuple[Replicate, ...] = (
             Replicate(index, seed, metrics, status, error, traceback, started_at, duration),
@@ -128,7 +128,7 @@ _OF_REPLICATE = ("status", "error", "traceback", "started_at", "duration")
 
 
 def write_replicate(replicate: Replicate, trial: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a replicate as plain data, without what is equal to its trial's."""
+    """Return a replicate as plain data, without the fields that equal its trial's."""
     data: dict[str, Any] = {"index": replicate.index, "seed": replicate.seed}
     written = _write_numbers(replicate.metrics)
     if repr(written) != repr(trial.get("metrics")):
@@ -145,11 +145,11 @@ def write_replicate(replicate: Replicate, trial: Mapping[str, Any]) -> dict[str,
 def read_replicate(
     data: Mapping[str, Any], trial: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> Replicate:
-    """Return what `write_replicate` wrote.
+    """Return the replicate that `write_replicate` wrote.
 
     Args:
-        data: What it wrote.
-        trial: What the trial's `write_observation` wrote.
+        data: The plain data of the replicate.
+        trial: The plain data of the trial, from `write_observation`.
         metrics: The trial's metrics.
     """
     if "metrics" in data:

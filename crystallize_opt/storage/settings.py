@@ -1,4 +1,4 @@
-"""Where a search is stored, and how a stored one is continued."""
+"""Where a search is stored, and how a stored run is continued."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from crystallize_opt.errors import StorageError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where a search is stored, and how a stored one is continued.
+    """Where a search is stored, and how a stored run is continued.
 
     Args:
-        path: A file, made where there is none, in which every event is stored at once. It may hold
-            several runs.
+        path: A SQLite file, created if it does not exist. Every event is written at once. The file
+            may hold several runs.
         run: The run's name in that file; None for the experiment's name, or "run".
-        resume: What to do where the run exists. `"exact"`: replay it, so that the search continues
-            as if it had never ended, or refuse. `"attach"`: give all of its trials to the optimizer
-            and continue from there, also where space, objective, optimizer or pipeline have
-            changed.
+        resume: What to do if the run exists. `"exact"`: replay the run, so that the search
+            continues as if it had never ended, or raise an error. `"attach"`: give all trials of
+            the run to the optimizer and continue from there, even if space, objective, optimizer
+            or pipeline have changed.
 
     Raises:
-        UsageError: An argument has another type or value.
+        UsageError: An argument has the wrong type or value.
         StorageError: The folder does not exist.
 
     Example:
@@ -54,10 +54,10 @@ class Storage:
 
     @classmethod
     def of(cls, short: Any) -> Self:
-        """Return the storage that a path stands for, or the one given.
+        """Return the `Storage` for a path; a `Storage` itself.
 
         Raises:
-            UsageError: It is neither.
+            UsageError: `short` is neither a path nor a `Storage`.
             StorageError: The folder does not exist.
         """
         return short if isinstance(short, cls) else cls(short)

@@ -1,4 +1,4 @@
-"""What is said of a trial: treatments, objectives, observations, and which is best."""
+"""The vocabulary of trials: treatments, objectives, observations, and the rule for the best."""
 
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective

@@ -1,10 +1,10 @@
 """Which trial is best: the one rule for optimizers, histories, stop conditions and progress bars.
 
-A trial is a candidate where it completed and satisfies every outcome constraint. Where trials have
-a fidelity (a number of epochs, say), only those of the highest fidelity so far are compared. Of one
-objective the best candidate has the lowest cost, the first of equal ones. Of several objectives it
-is a compromise: the candidate on the Pareto front that is closest to the best value of every
-objective, each scaled to its range over the front.
+A trial is a candidate if it completed and satisfies every outcome constraint. If trials have a
+fidelity (a number of epochs, say), only candidates of the highest fidelity so far are compared.
+With one objective, the best is the candidate of lowest cost, the first of equal ones. With several
+objectives, the best is a compromise: the candidate on the Pareto front that is closest to the best
+value of every objective, each scaled to its range over the front.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
 
 Costs = tuple[float, ...]
-"""One finite number for each objective, to be minimized."""
+"""One finite number for each objective; lower is better."""
 
-_BLOCK = 4096  # Points compared at once: the bits of one whole number.
+_BLOCK = 4096  # How many points are compared at once, as the bits of one integer.
 
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """What makes a trial the best.
+    """The rule that decides which trial is the best.
 
     Args:
-        objectives: At least one.
-        constraints: Outcome constraints.
+        objectives: The objectives, at least one.
+        constraints: The outcome constraints.
         fidelity: The name of the parameter that is the fidelity of a trial, or None.
 
     Attributes:
-        metrics: The metrics that a completed trial has: those of objectives and constraints.
+        metrics: The metrics that a completed trial must have, of objectives and constraints.
 
     Example:
         >>> criterion = Criterion((Objective("loss", "minimize"),))
@@ -60,17 +60,17 @@ class Criterion:
         )
 
     def costs(self, observation: Observation) -> Costs:
-        """Return the costs of a completed trial."""
+        """Return the costs of a completed trial, one for each objective."""
         return tuple([each.sign * observation[each.metric] for each in self.objectives])
 
     def level(self, observation: Observation) -> float:
-        """Return the fidelity of a trial; 0 where trials have none."""
+        """Return the fidelity of a trial; 0 if trials have no fidelity."""
         if self.fidelity is None:
             return 0.0
         return float(observation.treatment.params[self.fidelity])
 
     def candidates(self, observations: Iterable[Observation]) -> list[Observation]:
-        """Return the candidates that are compared, in order: those of the highest fidelity."""
+        """Return the candidates of the highest fidelity, in order."""
         found = [each for each in observations if self.is_candidate(each)]
         if self.fidelity is None or not found:
             return found
@@ -78,9 +78,9 @@ class Criterion:
         return [each for each in found if self.level(each) == highest]
 
     def front(self, observations: Iterable[Observation]) -> list[Observation]:
-        """Return the candidates that no other one dominates, in order.
+        """Return the candidates that no other candidate dominates, in order.
 
-        With one objective: the best one, and those equal to it.
+        With one objective: the best observation and all equal ones.
         """
         candidates = self.candidates(observations)
         costs = [self.costs(each) for each in candidates]
@@ -88,7 +88,7 @@ class Criterion:
         return [each for each, cost in zip(candidates, costs, strict=True) if cost in kept]
 
     def best(self, observations: Iterable[Observation]) -> Observation | None:
-        """Return the best observation; None where there is no candidate."""
+        """Return the best observation, or None if there is no candidate."""
         if len(self.objectives) == 1:
             return min(self.candidates(observations), key=self.costs, default=None)
         return self.compromise(self.front(observations))
@@ -96,13 +96,13 @@ class Criterion:
     def compromise(self, front: Sequence[Observation]) -> Observation | None:
         """Return the observation of a Pareto front that is closest to the best of every objective.
 
-        Each objective is scaled to its range over the front. Of equally close ones, the first.
+        Each objective is scaled to its range over the front. The first of equally close ones wins.
         """
         if not front:
             return None
         costs = [self.costs(each) for each in front]
         lows = [min(column) for column in zip(*costs, strict=True)]
-        # Halves, whose difference cannot overflow.
+        # Subtract halves, because the difference of two large floats may overflow.
         spans = [max(c) / 2 - min(c) / 2 for c in zip(*costs, strict=True)]
 
         def distance(cost: Costs) -> float:
@@ -118,10 +118,10 @@ class Criterion:
 
 
 class BestSoFar:
-    """The best trial of those that were added, kept up to date.
+    """The best of the trials added so far.
 
     Args:
-        criterion: What makes a trial the best.
+        criterion: The rule that decides which trial is the best.
     """
 
     def __init__(self, criterion: Criterion) -> None:
@@ -131,14 +131,14 @@ class BestSoFar:
         self._level = -math.inf
         self._cost = math.inf
         self._best: Observation | None = None
-        # Of several objectives. The best of the front is found when it is asked for.
+        # With several objectives; `best` chooses from the front when it is read.
         self._front: list[tuple[Costs, Observation]] = []
 
     def add(self, observation: Observation) -> bool:
         """Take one more trial into account.
 
         Returns:
-            Whether the best has changed; of several objectives, whether the Pareto front has.
+            Whether the best has changed; with several objectives, whether the Pareto front has.
         """
         criterion = self.criterion
         if observation.status is not Status.COMPLETED:
@@ -170,22 +170,22 @@ class BestSoFar:
 
     @property
     def best(self) -> Observation | None:
-        """The best trial; None where there is no candidate."""
+        """The best trial, or None if there is no candidate."""
         if self._several and self._best is None:
             self._best = self.criterion.compromise([each for _, each in self._front])
         return self._best
 
 
 def dominates(costs: Costs, others: Costs) -> bool:
-    """Whether costs are nowhere greater than others, and somewhere less."""
+    """Whether no cost is greater than the other one, and at least one is less."""
     return costs != others and all(a <= b for a, b in zip(costs, others, strict=True))
 
 
 def non_dominated(costs: Sequence[Costs]) -> set[Costs]:
-    """Return the costs that no other ones dominate.
+    """Return the costs that no other costs dominate.
 
-    Each set of points is one whole number, a bit for each point, so that a point is compared with
-    thousands of others at once: 3,000 points of three objectives take about 10 ms.
+    A set of points is one integer with a bit for each point, so one operation compares a point with
+    thousands of others: 3,000 points with three objectives take about 10 ms.
     """
     points = sorted(set(costs))
     if not points:
@@ -195,7 +195,7 @@ def non_dominated(costs: Sequence[Costs]) -> set[Costs]:
         block = {
             point: 1 << position for position, point in enumerate(points[start : start + _BLOCK])
         }
-        # For each point: those of the block that are nowhere worse, itself among them.
+        # For each point: the points of the block that are worse in no objective, itself included.
         not_worse = dict.fromkeys(kept, -1)
         for objective in range(len(points[0])):
             _keep_not_worse(not_worse, block, objective)
@@ -204,7 +204,7 @@ def non_dominated(costs: Sequence[Costs]) -> set[Costs]:
 
 
 def _keep_not_worse(not_worse: dict[Costs, int], block: dict[Costs, int], objective: int) -> None:
-    """Of the sets in `not_worse`, keep the points that are not worse in one objective."""
+    """Remove from each set in `not_worse` the points that are worse in one objective."""
     ordered = sorted(block, key=lambda point: point[objective])
     position, passed = 0, 0
     for point in sorted(not_worse, key=lambda point: point[objective]):

@@ -1,4 +1,4 @@
-"""The order in which an optimizer was asked and told: what `replay` needs."""
+"""The calls that an optimizer received, as data: `replay` repeats them in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Asked(NamedTuple):
-    """One call of `ask`, and what it suggested."""
+    """One call of `ask`, and the treatments it suggested."""
 
     treatments: tuple[Treatment, ...]
 
@@ -22,7 +22,7 @@ class Enqueued(NamedTuple):
 
 
 class Reported(NamedTuple):
-    """One finished replicate of a pending treatment, and whether the backend would end it."""
+    """One report of a finished replicate, and whether the backend would prune the trial."""
 
     name: str
     replicate: int
@@ -43,11 +43,11 @@ class Attached(NamedTuple):
 
 
 class SavedState(NamedTuple):
-    """What an ask depended on besides the events before it.
+    """The state of an optimizer before an ask, as far as the events do not determine it.
 
     Attributes:
-        asks: How many calls of `ask` were before it.
-        data: What that was, as the optimizer wrote it.
+        asks: How many calls of `ask` came before the state.
+        data: The state, as the optimizer wrote it.
     """
 
     asks: int

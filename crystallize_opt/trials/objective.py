@@ -1,4 +1,4 @@
-"""What a search optimizes, and what its results must satisfy."""
+"""Objectives that a search optimizes, and outcome constraints on its results."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Objective:
     """A metric and the direction in which it gets better.
 
     Args:
-        metric: The name under which steps record it.
+        metric: The name under which steps record the metric.
         direction: `"minimize"` or `"maximize"`.
 
     Raises:
-        ObjectiveError: The direction is another word, or the metric is no name.
+        ObjectiveError: The direction is unknown, or the metric is not a name.
 
     Example:
         >>> Objective("loss", "minimize").better(0.1, 0.2)
@@ -51,7 +51,7 @@ class Objective:
 
     @property
     def worst(self) -> float:
-        """The infinity that loses against every value."""
+        """The infinity that is worse than every value."""
         return self.sign * math.inf
 
     def better(self, value: float, other: float) -> bool:
@@ -61,15 +61,15 @@ class Objective:
 
 @dataclass(frozen=True)
 class Constraint:
-    """An outcome constraint: a trial is feasible where its metric is within the bound.
+    """An outcome constraint: a trial is feasible if its metric is within the bound.
 
     Args:
-        metric: The name under which steps record it.
+        metric: The name under which steps record the metric.
         comparison: `"<="` or `">="`.
         bound: A finite number.
 
     Raises:
-        ObjectiveError: The comparison is another one, or the bound is not finite.
+        ObjectiveError: The comparison is unknown, or the bound is not finite.
 
     Example:
         >>> Constraint("latency", "<=", 10.0).violation(12.5)
@@ -99,7 +99,7 @@ class Constraint:
         return f"{self.metric} {self.comparison} {self.bound!r}"
 
     def violation(self, value: float) -> float:
-        """Return by how much a value violates the constraint; zero or negative where it holds."""
+        """Return by how much a value violates the constraint; zero or less if it satisfies it."""
         return value - self.bound if self.comparison == "<=" else self.bound - value
 
 
@@ -107,7 +107,7 @@ def as_objectives(objective: Objective | Sequence[Objective]) -> tuple[Objective
     """Return one or several objectives as a tuple.
 
     Raises:
-        ObjectiveError: There is none, one is something else, or two name the same metric.
+        ObjectiveError: There is no objective, one is not an `Objective`, or two name one metric.
     """
     objectives = (objective,) if isinstance(objective, Objective) else objective
     if isinstance(objectives, (str, Mapping)) or not isinstance(objectives, Sequence):

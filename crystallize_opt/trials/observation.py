@@ -1,4 +1,4 @@
-"""What came of a treatment: metrics over the replicates, and how it ended."""
+"""The outcome of a treatment: metrics over the replicates, and how the trial ended."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Status(enum.StrEnum):
-    """How a trial ended. Each has one meaning in every backend."""
+    """How a trial ended. Each status means the same for every backend."""
 
     COMPLETED = "completed"
-    """It ran, and every objective is a finite number."""
+    """The trial ran, and every objective is a finite number."""
     FAILED = "failed"
-    """It raised an exception."""
+    """The trial raised an exception."""
     INVALID = "invalid"
-    """It ran, but an objective is nan, infinite, missing or no number."""
+    """The trial ran, but an objective is nan, infinite, missing or not a number."""
     TIMED_OUT = "timed out"
-    """It was ended at its time limit."""
+    """The trial reached its time limit and was killed."""
     OUT_OF_MEMORY = "out of memory"
-    """It ran out of memory, or was ended at its memory limit."""
+    """The trial ran out of memory, or reached its memory limit and was killed."""
     WORKER_DIED = "worker died"
-    """The process that ran it died."""
+    """The process that ran the trial died."""
     PRUNED = "pruned"
-    """The backend ended it early, because it was not promising."""
+    """The backend ended the trial early, because it was not promising."""
     ABANDONED = "abandoned"
-    """It was given up for a reason that says nothing about its parameters."""
+    """The trial was given up for a reason that says nothing about its parameters."""
 
     @property
     def has_value(self) -> bool:
-        """Whether the trial was measured: it completed, or was pruned with its values so far."""
+        """Whether the trial has values: it completed, or was pruned with its values so far."""
         return self is Status.COMPLETED or self is Status.PRUNED
 
     @property
     def has_failed(self) -> bool:
-        """Whether the trial itself failed: it has no value, and was not abandoned."""
+        """Whether the trial itself failed: it has no values, and was not abandoned."""
         return not (self.has_value or self is Status.ABANDONED)
 
     @property
     def may_be_retried(self) -> bool:
-        """Whether running the trial again may end otherwise: not where it ran, with no value."""
+        """Whether a retry may succeed: the trial failed, but not with an invalid result."""
         return self.has_failed and self is not Status.INVALID
 
 
 class _Metrics(Mapping[str, float]):
-    """A read-only mapping of metric to value: what `Replicate` and `Observation` share."""
+    """A read-only mapping of metric to value: the base of `Replicate` and `Observation`."""
 
     __slots__ = ()
     metrics: Mapping[str, float]
@@ -69,13 +69,13 @@ class Replicate(_Metrics):
     """One run of the pipeline. A read-only mapping of metric to its (mean) value.
 
     Attributes:
-        index: Which replicate of its treatment, from 0.
-        seed: The seed it ran with, or None without a `SeedPlugin`.
-        metrics: Metric name to value; only metrics that are single numbers.
-        status: How it ended.
+        index: The number of the replicate in its treatment, from 0.
+        seed: The seed of the replicate, or None without a `SeedPlugin`.
+        metrics: Metric name to value; only metrics that are numbers.
+        status: How the replicate ended.
         error: What went wrong, `"ValueError: ..."`, or None.
         traceback: The text of the traceback, or None.
-        started_at: When it began, in seconds since the epoch.
+        started_at: When the replicate began, in seconds since the epoch.
         duration: How long it took, in seconds.
     """
 
@@ -91,10 +91,10 @@ class Replicate(_Metrics):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation(_Metrics):
-    """What came of a treatment: a read-only mapping of metric to its mean over the replicates.
+    """The outcome of a treatment: a read-only mapping of metric to its mean over the replicates.
 
     Args:
-        treatment: What was tried.
+        treatment: The treatment that was tried.
         metrics: Metric name to its mean over the replicates, a plain float.
         status: How the trial ended.
         sem: Metric name to the standard error of the mean (sample standard deviation divided by
@@ -103,7 +103,7 @@ class Observation(_Metrics):
         error: What went wrong, `"ValueError: ..."`, or None.
         traceback: The text of the traceback, or None.
         started_at: When the trial began, in seconds since the epoch.
-        duration: How long it took, in seconds.
+        duration: How long the trial took, in seconds.
 
     Example:
         >>> observation = Observation(Treatment("a", {"x": 1}), {"loss": 0.25})
@@ -123,7 +123,7 @@ class Observation(_Metrics):
 
     def __post_init__(self) -> None:
         if not self.replicates:
-            # Made by hand: it stays as it was, whatever the caller does with the mappings later.
+            # The caller built it by hand: copy the mappings, which the caller may change later.
             object.__setattr__(self, "metrics", dict(self.metrics))
             object.__setattr__(self, "sem", dict(self.sem))
 
@@ -131,8 +131,8 @@ class Observation(_Metrics):
     def of_replicates(cls, treatment: Treatment, replicates: Sequence[Replicate]) -> Observation:
         """Average over replicates.
 
-        A failed replicate never silently leaves the mean: the trial then has its status and error,
-        and the metrics are the means over the replicates that have them, for the record only.
+        A failed replicate never silently leaves the mean: the trial takes its status and error. The
+        metrics are then, for the record only, the means over the replicates that have them.
         """
         failed = next((r for r in replicates if r.status is not Status.COMPLETED), None)
         first, last = replicates[0], replicates[-1]
@@ -145,7 +145,7 @@ class Observation(_Metrics):
             duration = math.fsum(durations) if len(durations) == len(replicates) else None
         if first.started_at is None:
             duration = None
-        ended = last if failed is None else failed  # one without metrics is empty, so false
+        ended = last if failed is None else failed  # not `or`: a replicate without metrics is false
         return cls(
             treatment,
             metrics,
@@ -159,17 +159,17 @@ class Observation(_Metrics):
         )
 
     def checked(self, required: Collection[str]) -> Self:
-        """Return this observation, as `INVALID` where a required metric is not a finite number.
+        """Return this observation, as `INVALID` if a required metric is not a finite number.
 
         Args:
-            required: The metrics of the objectives and constraints; they become plain floats.
+            required: The metrics of objectives and constraints; their values become plain floats.
         """
         if self.status is not Status.COMPLETED or self._has_plainly(required):
             return self
         reasons = [reason for metric in required if (reason := self._why_invalid(metric))]
         if not reasons:
             return self
-        # In an observation made by hand, numbers may be ints or numpy's.
+        # An observation built by hand may hold ints or numpy numbers.
         numbers = {
             metric: number
             for metric in required
@@ -181,7 +181,7 @@ class Observation(_Metrics):
         return dataclasses.replace(self, status=Status.INVALID, error=" ".join(reasons))
 
     def _has_plainly(self, required: Collection[str]) -> bool:
-        """Whether no detail needs to be looked at: the usual case, in a third of the time."""
+        """Whether the quick test suffices, as it usually does: it takes a third of the time."""
         metrics = self.metrics
         for metric in required:
             value = metrics.get(metric)
@@ -191,7 +191,7 @@ class Observation(_Metrics):
 
     def _why_invalid(self, metric: str) -> str | None:
         if len(self.replicates) > 1:
-            # Each must have it: the mean over the others would be told as if nothing had happened.
+            # Every replicate must have the metric; a mean over the others would hide the failure.
             for replicate in self.replicates:
                 if metric not in replicate.metrics:
                     where = f" in replicate {replicate.index}"
@@ -212,15 +212,15 @@ def _not_recorded(metric: str, metrics: Mapping[str, float], where: str = "") ->
 
 
 def as_number(value: Any) -> float | None:
-    """Return a single real number, also a 0-d array or tensor, as a float; None for all else."""
+    """Return a real number, or a 0-d array or tensor, as a float; None for anything else."""
     if type(value) is float:
         return value
     try:
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
-            if getattr(value.dtype, "kind", None) in ("m", "M"):  # A time, of whatever unit.
+            if getattr(value.dtype, "kind", None) in ("m", "M"):  # A time or duration, in any unit.
                 return None
-            # Not by `__float__`: numpy's drops imaginary parts and reads texts, torch's warns of
-            # gradients.
+            # `__float__` would drop imaginary parts and parse texts (numpy) or warn of gradients
+            # (torch).
             value = value.item()
         if isinstance(value, (str, bytes, bytearray)) or getattr(value, "shape", ()) != ():
             return None
@@ -240,15 +240,15 @@ def _means(
         means[name] = mean = mean_of(values)
         sems[name] = None
         if (count := len(values)) > 1:
-            # `hypot` is the root of the sum of squares, where the squares would overflow, too.
+            # `hypot` takes the root of the sum of squares without an overflow of the squares.
             deviation = math.hypot(*(value - mean for value in values))
             sems[name] = deviation / math.sqrt(count * (count - 1))
     return means, sems
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """Return the mean, correctly rounded; nan or infinite where the values are."""
+    """Return the correctly rounded mean; nan or infinite if the values are."""
     try:
         return math.fsum(values) / len(values)
-    except (OverflowError, ValueError):  # The sum is too large, or has both infinities.
+    except (OverflowError, ValueError):  # The sum is too large, or contains both infinities.
         return sum(value / len(values) for value in values)

@@ -1,4 +1,4 @@
-"""A named change to the context: what an optimizer suggests and an experiment tries."""
+"""Treatments: an optimizer suggests a treatment, and an experiment tries it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Protocol
 
 
 class Context(Protocol):
-    """Where a treatment writes: this package's `FrozenContext`, or another framework's."""
+    """The context a treatment writes to: `FrozenContext`, or one of another framework."""
 
     def add(self, key: str, value: Any, /) -> None:
         """Set a new key."""
 
 
 class Treatment:
-    """A name and a change to the context.
+    """A named change to the context.
 
     Args:
-        name: How the treatment is called in results. Unique within a run.
+        name: The treatment's name in results, unique within a run.
         apply: A mapping of parameter names to values, or a function `apply(ctx)` that adds keys to
             the context.
 
@@ -37,7 +37,7 @@ class Treatment:
             raise TypeError(f"A treatment's name is a string, not {name!r}.")
         if apply is None:
             apply = {}
-        elif type(apply) is dict or isinstance(apply, Mapping):  # the first for its speed
+        elif type(apply) is dict or isinstance(apply, Mapping):  # `type` first, because it is fast
             apply = dict(apply)
         elif not callable(apply):
             raise TypeError(

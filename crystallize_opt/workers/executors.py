@@ -1,6 +1,6 @@
-"""Trials on a `concurrent.futures.Executor`: sent to it, and taken from it.
+"""Runs trials on a `concurrent.futures.Executor`.
 
-What a dead worker looks like differs by executor; `recovery.py` says what is done about it.
+Executors report a dead worker in different ways; `recovery.py` explains the reaction to each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from crystallize_opt.workers.trial import Done, Trial, ended, run_replicates
 
 _ENDED = "The search ended before this trial did."
 _REMAKES = 2
-"""How often an executor that is broken as soon as it has been made is made again."""
+"""How often to replace an executor that is broken as soon as it has been made."""
 
 
 class OnExecutor:
@@ -31,8 +31,8 @@ class OnExecutor:
     Args:
         session: The run in progress.
         executor: Where the trials run.
-        make: Makes the executor anew after it broke. None where the user gave the executor as an
-            object: then it is neither made anew nor shut down.
+        make: Makes a new executor after one broke. None for an executor object from the user,
+            which is neither replaced nor shut down.
         interruption: Wakes `wait`.
 
     Attributes:
@@ -112,11 +112,11 @@ class OnExecutor:
         return future
 
     def _done(self, result: Any) -> Done:
-        """Make replicates of what the executor returned."""
+        """Return the replicates in the executor's result."""
         return result  # type: ignore[no-any-return]
 
     def _end_running(self) -> None:
-        """End what is running where it can be ended."""
+        """End the running trials that can be ended."""
 
     def _threads_run(self) -> bool:
         """Whether threads still use the session, so that its steps cannot be torn down yet."""
@@ -129,7 +129,7 @@ class OnExecutor:
             try:
                 future = self._submit(trial)
             except BrokenExecutor as error:
-                if self._running:  # The trials in flight will report that the executor is broken.
+                if self._running:  # Running trials will report the broken executor.
                     self._recovery.hold(trial)
                     return
                 if self._make is None:
@@ -151,7 +151,7 @@ class OnExecutor:
         first = len(trial.done)
         error = None if future.cancelled() else future.exception()
         cancelled = future.cancelled() or type(error).__name__ == "CancelledError"  # Dask's
-        # A trial that this search has not cancelled was cancelled by Dask, which lost a worker.
+        # If this search did not cancel the trial, Dask did, because it lost a worker.
         lost = isinstance(error, _killed_worker()) or (cancelled and not self._is_ending())
         broken = isinstance(error, BrokenExecutor)
         if broken or (lost and not self._recovery.is_alone(trial)):
@@ -174,7 +174,7 @@ class OnExecutor:
         return self._abandoned or self._interruption.count > 0
 
     def _recover(self, finished: list[tuple[Trial, Done]]) -> None:
-        """Go on after trials were lost, now that nothing is in flight; or give up."""
+        """Continue after trials were lost, now that nothing is in flight; or give up."""
         recovery = self._recovery
         if self._is_ending():
             finished.extend(recovery.give_up())
@@ -216,16 +216,16 @@ def _broken_object(executor: Any) -> ExecutorBrokenError:
     name = type(executor).__name__
     return ExecutorBrokenError(
         f"The {name} broke: one of its processes died. The search has ended, and every trial has "
-        "been told. To continue after a death, give a function that makes the executor: "
+        "been reported. To continue after a death, give a function that makes the executor: "
         f"workers=Workers(lambda: {name}(...), 4)."
     )
 
 
 def shut_down(executor: Any, *, wait: bool) -> None:
-    """Shut an executor down; what is queued is not run."""
+    """Shut an executor down; trials in its queue do not run."""
     try:
         executor.shutdown(wait=wait, cancel_futures=True)
-    except TypeError:  # loky's and Dask's have no such argument.
+    except TypeError:  # The executors of loky and Dask lack `cancel_futures`.
         executor.shutdown(wait=wait)
 
 

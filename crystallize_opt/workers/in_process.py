@@ -1,4 +1,4 @@
-"""Trials without an executor: one after the other, or asynchronous ones side by side."""
+"""Runs trials without an executor: one after the other, or asynchronous ones side by side."""
 
 from __future__ import annotations
 

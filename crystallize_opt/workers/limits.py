@@ -1,4 +1,4 @@
-"""What a single trial may take."""
+"""`TrialLimits`: how much time and memory one trial may take."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class TrialLimits:
-    """What one trial may take. A trial that reaches a limit is killed, whatever it is doing.
+    """How much one trial may take. A trial that reaches a limit is killed, whatever it is doing.
 
-    Limits need workers that are processes; `Workers` refuses them for others.
+    Limits need workers that are processes; `Workers` refuses limits for others.
 
     Args:
         seconds: Wall time of the whole trial, all replicates together. The time begins when the
@@ -30,7 +30,7 @@ class TrialLimits:
             (10**9 bytes each) or `"2GiB"` (2**30). It is measured 20 times a second.
 
     Raises:
-        UsageError: A limit is no positive number or no readable text.
+        UsageError: A limit is neither a positive number nor a readable text.
 
     Example:
         >>> TrialLimits(seconds=60, memory="1.5 GB").memory_bytes
@@ -53,7 +53,7 @@ class TrialLimits:
 
     @property
     def need_processes(self) -> bool:
-        """Whether there is a limit at all: only a process can be held to one."""
+        """Whether there is a limit; only a process can be killed at a limit."""
         return self.seconds is not None or self.memory is not None
 
 

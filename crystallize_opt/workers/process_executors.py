@@ -1,4 +1,4 @@
-"""Trials on executors whose workers are processes, and on processes of this package's own."""
+"""Runs trials on executors whose workers are processes, and on this package's processes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class OnProcesses(OnExecutor):
     Args:
         session: The run in progress.
         executor: Where the trials run.
-        make: Makes the executor anew after it broke, or None: see `OnExecutor`.
+        make: Makes a new executor after one broke, or None: see `OnExecutor`.
         interruption: Wakes `wait`.
-        limits: What one trial may take.
+        limits: How much one trial may take.
         space: The search space, or None; only to name a choice that cannot be sent.
 
     Raises:
@@ -92,7 +92,7 @@ class OnOwnProcesses(OnProcesses):
         session: The run in progress.
         count: How many processes.
         interruption: Wakes `wait`.
-        limits: What one trial may take.
+        limits: How much one trial may take.
         space: The search space, or None; only to name a choice that cannot be sent.
 
     Raises:
@@ -111,7 +111,7 @@ class OnOwnProcesses(OnProcesses):
         self._of_thread = threading.local()
         self._processes: list[WorkerProcess] = []
         super().__init__(session, None, None, interruption, limits, space)
-        # Its threads wait for the worker processes, one thread for each.
+        # Each thread of this executor waits for one worker process.
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="crystallize_opt")
 
     def _submit(self, trial: Trial) -> Future[Any]:
@@ -140,13 +140,13 @@ class OnOwnProcesses(OnProcesses):
         if now:
             self._abandoned = True
             self._end_running()
-        shut_down(self._executor, wait=True)  # Its threads have nothing left to wait for.
+        shut_down(self._executor, wait=True)  # The threads no longer wait for a trial.
         for process in self._processes:
             process.close()
 
 
 def _kill_workers(executor: Any) -> None:
-    """End the processes of an executor that was made for this search, where they are known."""
+    """Kill the processes of an executor that was made for this search, if they are known."""
     processes = getattr(executor, "_processes", None)
     if isinstance(processes, dict):
         for process in list(processes.values()):

@@ -1,15 +1,15 @@
-"""The order in which trials run after a worker has died, so that only its own trial pays for it.
+"""The order in which trials run after a worker died, so that only the trial that killed it fails.
 
-A death tells less than one would like, and what it tells differs by executor:
+Executors report a dead worker in different ways, and none but "processes" names the trial:
 
 - `ProcessPoolExecutor` and loky give every trial in flight the same exception, and are unusable
   from then on.
 - Dask raises `KilledWorker`, or cancels the trial. Either may also hit a trial that only waited for
   the dead worker. The executor stays usable.
-- "processes" knows which trial a worker ran, so that nothing has to be found out.
+- "processes" knows which trial a worker ran, so this module has nothing to find out.
 
-So every trial that was lost is a suspect. Suspects run again, one at a time and with nothing beside
-them: a suspect that is lost once more has killed its worker. All other trials wait until then.
+So every lost trial is a suspect. Suspects run again, one at a time and with nothing beside them: a
+suspect that is lost once more has killed its worker. All other trials wait until then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Recovery:
     """Holds the trials that wait while the trial that killed a worker is found.
 
     Attributes:
-        broken: Whether the executor is unusable, and not only a worker lost.
+        broken: Whether the executor is unusable, and not just without a worker.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Recovery:
 
     @property
     def is_going_on(self) -> bool:
-        """Whether a new trial has to wait: it would become a suspect, too."""
+        """Whether a new trial has to wait; otherwise it might become a suspect, too."""
         return bool(self._suspects or self._alone or self._lost)
 
     @property
@@ -52,30 +52,29 @@ class Recovery:
         self._held.append(trial)
 
     def is_alone(self, trial: Trial) -> bool:
-        """Whether a trial runs with nothing beside it: if it is lost, it is the one to blame."""
+        """Whether a trial runs with nothing beside it, so that it is to blame if it is lost."""
         return trial is self._alone
 
     def lost(self, trial: Trial, *, broken: bool) -> None:
-        """Take a trial that was lost with a worker.
+        """Record a trial that was lost with a worker.
 
         Args:
             trial: The trial.
-            broken: Whether the executor is unusable, too.
+            broken: Whether the executor is now unusable.
         """
         self._lost.append(trial)
         self.broken |= broken
 
     def finished(self, trial: Trial) -> None:
-        """Take note that a trial has come to its end, however it ended."""
+        """Note that a trial has ended, however it ended."""
         if trial is self._alone:
             self._alone = None
 
     def blame(self) -> list[tuple[Trial, Done]]:
-        """Find out what can be found out, once nothing is in flight and the executor is usable.
+        """Find the trial that killed a worker. Needs a usable executor, with no trial in flight.
 
         Returns:
-            The trial that killed its worker, where only one was lost. Otherwise nothing: the lost
-            trials have become suspects.
+            The trial, if only one was lost. Otherwise nothing: the lost trials become suspects.
         """
         lost, self._lost = self._lost, []
         self.broken = False
@@ -86,8 +85,8 @@ class Recovery:
         return []
 
     def give_up(self) -> list[tuple[Trial, Done]]:
-        """Return how every lost and every waiting trial ends where none of them runs again."""
-        # A single lost trial has killed its worker; of several, nobody knows which one did.
+        """End every lost and every waiting trial, because none of them will run again."""
+        # A single lost trial killed its worker; of several, it is unknown which one did.
         status = Status.WORKER_DIED if len(self._lost) == 1 else Status.ABANDONED
         trials = (*self._lost, *self._suspects, *self._held)
         self.clear()
@@ -105,7 +104,7 @@ class Recovery:
         return trials
 
     def withdraw(self) -> list[Trial]:
-        """Return the trials that wait, and let them wait no longer."""
+        """Return the waiting trials, and forget them."""
         trials = [*self._held, *self._suspects]
         self._held.clear()
         self._suspects.clear()

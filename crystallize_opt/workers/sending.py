@@ -1,4 +1,4 @@
-"""An experiment as bytes, for other processes. What cannot be sent is named."""
+"""Pickles an experiment for other processes; an error names the part that cannot be pickled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crystallize_opt.space.space import SearchSpace
 
 
 def need_libraries() -> None:
-    """Check that the libraries that look after processes are installed.
+    """Check that the libraries for worker processes are installed.
 
     Raises:
         MissingExtraError: One of them is not installed.
@@ -28,8 +28,8 @@ def picklable_experiment(recipe: Recipe, space: SearchSpace | None = None) -> by
 
     Args:
         recipe: The experiment.
-        space: The search space, whose choices are sent with each treatment. None where the
-            optimizer has no space.
+        space: The search space, whose choices are sent with each treatment. None for an
+            optimizer without a space.
 
     Raises:
         UsageError: A part cannot be pickled; the message names the part.

@@ -1,4 +1,4 @@
-"""The replicates of one trial: what every kind of worker runs, and what a runner of trials is."""
+"""A trial in progress, the protocol of runners, and the function that runs replicates."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 
 Done = list[tuple[ReplicateRun, Replicate]]
-"""Some replicates of a trial, in order; nothing was run after one that did not complete."""
+"""Replicates of a trial, in order; none was run after one that did not complete."""
 
 
 @dataclass(slots=True, eq=False)
 class Trial:
     """A treatment that has been asked for and not yet told.
 
-    A trial has one turn with a worker, or several where the optimizer uses per-replicate reports.
+    A trial has one turn with a worker, or several if the optimizer uses per-replicate reports.
 
     Attributes:
         treatment: The treatment.
         last: The replicate before which the next turn ends.
-        done: The replicates so far.
-        attempt: 1, or more where the trial is retried.
+        done: The replicates that have been run so far.
+        attempt: 1 at first; higher if the trial is retried.
         seconds: How long the earlier turns of this attempt took.
     """
 
@@ -38,7 +38,7 @@ class Trial:
 
 
 class Runner(Protocol):
-    """Runs trials somewhere, several at once or one.
+    """Runs trials, one or several at once.
 
     Attributes:
         failure: Why no trial can run any more; None while all is well.
@@ -53,14 +53,14 @@ class Runner(Protocol):
         """Wait for trials to finish their turn.
 
         Returns:
-            The trials and their new replicates. Nothing where a signal needs attention first.
+            The trials and their new replicates; nothing if a signal needs attention first.
         """
 
     def cancel_queued(self) -> None:
         """Give up the trials that no worker has taken yet; `wait` returns them."""
 
     async def abandon(self) -> list[tuple[Trial, Done]]:
-        """Give up every running trial, and end it where that is possible.
+        """Give up every running trial, and end it if possible.
 
         Returns:
             The trials that had finished, or reported how they ended.
@@ -78,7 +78,7 @@ async def run_replicates(session: Session, treatment: Treatment, first: int, las
         replicate = run.summary()
         run.data = None
         if run.error is not None:
-            # A search keeps the error of every failed trial. Its frames would keep all the data.
+            # A search keeps the error of every failed trial; the frames would keep all the data.
             run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None
         done.append((run, replicate))
         if replicate.status is not Status.COMPLETED:
@@ -93,7 +93,7 @@ def ended(
     *,
     started_at: float | None = None,
 ) -> tuple[ReplicateRun, Replicate]:
-    """Make the record of a replicate that was ended from outside."""
+    """Build the record of a replicate that something outside its steps ended."""
     if isinstance(error, str):
         text, trace, exception = error, None, RuntimeError(error)
     else:

@@ -1,4 +1,4 @@
-"""The code of a worker process: it runs one trial, from bytes to plain data.
+"""The code of a worker process: it gets a trial as bytes, runs it, and returns plain data.
 
 Only plain data leaves the process, whatever the trial does: no exception (its class might not
 unpickle, and break a whole pool), no result (which might not pickle), no `SystemExit`.
@@ -31,11 +31,11 @@ def run_trial(key: str, blob: bytes, treatment: bytes, first: int, last: int) ->
     """Run some replicates of a treatment. Never raises.
 
     Args:
-        key: Names the experiment, which is kept for the next trial in this process.
+        key: Identifies the experiment, which stays loaded for the next trial in this process.
         blob: The experiment, pickled.
         treatment: The treatment, pickled.
         first: The first replicate.
-        last: The replicate before which to end.
+        last: The replicate before which to stop.
     """
     started_at = time.time()
     try:
@@ -65,7 +65,7 @@ async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) 
 
 
 def ended_by(first: int, error: BaseException, started_at: float) -> list[Row]:
-    """Return the record of a replicate that an exception outside of the steps has ended."""
+    """Return the record of a replicate that an exception outside its steps ended."""
     status = Status.FAILED
     if isinstance(error, MemoryError):
         status = Status.OUT_OF_MEMORY
@@ -75,7 +75,7 @@ def ended_by(first: int, error: BaseException, started_at: float) -> list[Row]:
 
 
 def rows_of(done: Done) -> list[Row]:
-    """Make plain data of replicates."""
+    """Return replicates as plain data."""
     return [_row(run, replicate) for run, replicate in done]
 
 
@@ -104,7 +104,7 @@ def _portable(value: Any) -> Any:
 
 
 def from_rows(rows: list[Row]) -> Done:
-    """Make replicates of what a worker returned."""
+    """Return the replicates in the plain data that a worker returned."""
     done: Done = []
     for index, seed, values, metrics, status, error, trace, started_at, duration in rows:
         exception = None

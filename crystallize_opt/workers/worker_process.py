@@ -1,9 +1,9 @@
-"""One process that runs one trial after the other, and is killed at a limit.
+"""A worker process that runs one trial after the other, and is killed at a limit.
 
-Each process has a pipe and shares nothing with another one. In a pool, a worker that is killed
-while it holds the queue's lock, or has sent half of a result, breaks the pool: pebble 5.2 then
-waits a minute for the lock and fails every later trial; `ProcessPoolExecutor` and loky fail every
-trial in flight. Here a new process gets a new pipe.
+Each process has its own pipe and shares nothing with other processes. In a pool, a worker that is
+killed while it holds the queue's lock, or has sent half of a result, breaks the pool: pebble 5.2
+then waits a minute for the lock and fails every later trial; `ProcessPoolExecutor` and loky fail
+every trial in flight. Here a new process gets a new pipe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from crystallize_opt.workers.sending import need_libraries
 from crystallize_opt.workers.trial import ended
 
 _LOOK_SECONDS = 1.0
-"""How often to check that the process lives: a process it forked may keep its pipe open."""
+"""How often to check that the process lives; one that it forked may keep its pipe open."""
 _MEMORY_SECONDS = 0.05
 """How often to measure the memory. New child processes are looked for every `_LOOK_SECONDS`."""
 _PATIENCE_SECONDS = 3.0
@@ -41,12 +41,12 @@ def run_limited(
     seconds: float | None,
     memory: int | None,
 ) -> list[worker.Row]:
-    """Run some replicates in a child of this process, which is killed at a limit. Never raises."""
+    """Run replicates in a child of this process, which is killed at a limit. Never raises."""
     started_at = time.time()
     try:
         if not hasattr(_of_thread, "process"):
             _of_thread.process = WorkerProcess()
-            # A process waits for its children when it ends, unless they have ended before.
+            # End the child first, because a process waits for its children when it ends.
             Finalize(None, _of_thread.process.close, exitpriority=100)
         process: WorkerProcess = _of_thread.process
         return process.run(key, blob, treatment, first, last, seconds, memory)
@@ -90,7 +90,7 @@ class WorkerProcess:
         seconds: float | None = None,
         memory: int | None = None,
     ) -> list[worker.Row]:
-        """Run some replicates of a treatment. The result says if the process died or was killed."""
+        """Run replicates of a treatment. The result shows if the process died or was killed."""
         started_at = time.time()
         try:
             if self._process is None or not self._process.is_alive():
@@ -202,11 +202,11 @@ class WorkerProcess:
 
 
 def _serve(pipe: Any) -> None:
-    """Call each function that comes through the pipe and send back its answer: the process."""
+    """The main function of the process: call each function from the pipe and send its answer."""
     # Ctrl-C in a terminal reaches every process of the group, but the search decides how its
     # trials end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # loky sets a start method of its own, which processes started by a trial would not know.
+    # Reset loky's start method, because processes started by a trial would not know it.
     multiprocessing.set_start_method(None, force=True)
     while True:
         try:
@@ -234,7 +234,7 @@ class _Memory:
 
     def resident(self) -> int:
         if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
-            # This looks at every process of the system, so it is done rarely.
+            # Search rarely, because this scans every process of the system.
             self._family, self._looked_at = _family_of(self._pid), time.monotonic()
         total = 0
         for process in self._family:

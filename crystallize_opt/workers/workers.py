@@ -1,4 +1,4 @@
-"""Where a search runs its trials, and how many at once."""
+"""`Workers`: where a search runs its trials, and how many at once."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _KINDS = "'threads', 'processes', a concurrent.futures.Executor, or a function t
 
 @dataclass(frozen=True, init=False)
 class Workers:
-    """Where trials run, how many at once, and what each may take.
+    """Where trials run, how many at once, and how much each may take.
 
     Args:
-        kind: None for this process; "threads"; "processes", which are killed for real and cost one
-            trial when they die; a `concurrent.futures.Executor`, or any object with its `submit`;
-            or a function that makes one, which is called again after the executor broke.
-        count: How many trials run at once. Default: one in this process, as many as there are
-            processor cores for a word, and all that the executor has for an object that tells.
-            In this process, more than one needs asynchronous steps.
+        kind: None for this process; "threads"; "processes", which can be killed and cost one trial
+            when they die; a `concurrent.futures.Executor`, or any object with its `submit`; or a
+            function that makes an executor, which is called again after the executor broke.
+        count: How many trials run at once. Default: one in this process; as many as there are
+            processor cores for "threads" and "processes"; all workers of an executor that has a
+            known number. In this process, more than one needs asynchronous steps.
         batch: Whether to ask for `count` trials jointly, and again only when all have been told.
-        limits: What one trial may take; needs workers that are processes.
+        limits: How much one trial may take; needs workers that are processes.
 
     Raises:
-        UsageError: An argument is out of its range, or cannot be combined with another one.
+        UsageError: An argument is out of range, or cannot be combined with another one.
 
     Example:
         >>> Workers("processes", 4, limits=TrialLimits(seconds=60)).count
@@ -69,7 +69,7 @@ class Workers:
                 "Workers: limits takes TrialLimits(...), as in TrialLimits(seconds=60, "
                 f"memory='2GB'), not {limits!r}."
             )
-        # The way to set the fields of a frozen dataclass in its own `__init__`.
+        # Set the fields through `__dict__`, because a frozen dataclass refuses assignments.
         fields = {"kind": kind, "count": count, "batch": batch, "limits": limits, "_made": []}
         self.__dict__.update(fields)
         if kind is None or kind == "threads" or _is_thread_pool(kind):
@@ -77,18 +77,18 @@ class Workers:
 
     @classmethod
     def of(cls, short: Any) -> Workers:
-        """Return the workers that a short form stands for.
+        """Return the `Workers` for a short form.
 
         Args:
-            short: None, a number of processes, a word, an executor, a function that makes one, or
-                `Workers`.
+            short: None, a number of processes, "threads" or "processes", an executor, a function
+                that makes an executor, or `Workers`.
 
         Raises:
             UsageError: The short form is none of these, or needs a number of workers.
         """
         if isinstance(short, cls):
             return short
-        if hasattr(short, "__index__"):  # An integer, also one of numpy's.
+        if hasattr(short, "__index__"):  # An integer, also a numpy integer.
             return cls("processes", whole_number("workers=", short))
         if not _is_kind(short):
             raise UsageError(
@@ -99,7 +99,7 @@ class Workers:
 
     @property
     def in_this_process(self) -> bool:
-        """Whether trials run on the experiment itself, so that its steps are set up here."""
+        """Whether trials run in this process, with one set-up of the experiment's steps."""
         return self.kind is None or self.are_threads
 
     @property
@@ -107,11 +107,11 @@ class Workers:
         """Whether trials run in threads of this process."""
         if self.kind is None or self.kind == "processes":
             return False
-        # What a function makes is known only when it has been called.
+        # Call a function to find out which executor it makes.
         return self.kind == "threads" or _is_thread_pool(self._executor())
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse several trials at once in this process where the steps cannot wait side by side.
+        """Refuse several trials at once in this process if no step is asynchronous.
 
         Raises:
             UsageError: The experiment has no asynchronous step.
@@ -126,16 +126,17 @@ class Workers:
     def runner(
         self, session: Session, interruption: Interruption, space: SearchSpace | None
     ) -> Runner:
-        """Return the runner of the trials; it is closed by the caller.
+        """Return the runner of the trials; the caller closes it.
 
         Args:
             session: The run in progress; its steps are set up if the trials run in this process.
             interruption: Ctrl-C and SIGTERM.
-            space: The search space, to name a choice that cannot be sent; None where the optimizer
-                has none.
+            space: The search space, to name a choice that cannot be sent; None for an optimizer
+                without a space.
 
         Raises:
-            UsageError: Something cannot be sent to another process, or limits not be enforced.
+            UsageError: A part of the experiment cannot be sent to another process, or the limits
+                cannot be enforced.
             MissingExtraError: A library is not installed.
         """
         if self.kind is None:
@@ -149,7 +150,7 @@ class Workers:
         from crystallize_opt.workers.executors import OnExecutor, shut_down
 
         make, executor = self._maker(), self._executor()
-        self._made.clear()  # From here on the executor is the runner's.
+        self._made.clear()  # From here on, the runner owns the executor.
         try:
             if _is_thread_pool(executor):
                 self._refuse_limits()
@@ -163,7 +164,7 @@ class Workers:
             raise
 
     def _maker(self) -> Callable[[], Any] | None:
-        """Return what makes the executor; None where it was given as an object."""
+        """Return the function that makes the executor; None for an executor object."""
         if self.kind != "threads":
             return None if _is_executor(self.kind) else self.kind
 
@@ -175,7 +176,7 @@ class Workers:
         return make
 
     def _executor(self) -> Any:
-        """Return the executor; one that has to be made is made once and kept for the runner."""
+        """Return the executor; call the function that makes it only once."""
         make = self._maker()
         if make is None:
             return self.kind
@@ -218,7 +219,7 @@ def _is_kind(kind: Any) -> bool:
 
 
 def _is_executor(kind: Any) -> bool:
-    """Whether an object is used as an executor: it has `submit`, as those of mpi4py have, too."""
+    """Whether an object has `submit`, as executors have, also those of mpi4py."""
     return not isinstance(kind, type) and hasattr(kind, "submit")
 
 
@@ -233,7 +234,7 @@ def _default_count(kind: Any) -> int:
         return 1
     if isinstance(kind, str):
         return _cores()
-    told = getattr(kind, "_max_workers", None)  # of concurrent.futures and loky
+    told = getattr(kind, "_max_workers", None)  # in concurrent.futures and loky
     if not isinstance(told, int):
         told = _dask_threads(kind)
     if told is None:
@@ -248,7 +249,7 @@ def _default_count(kind: Any) -> int:
 
 
 def _dask_threads(kind: Any) -> int | None:
-    """Return how many threads the workers of a Dask client have, of its executor or its method."""
+    """Return the number of worker threads for a Dask executor or a Dask client's method."""
     client = getattr(kind, "_client", None) or getattr(kind, "__self__", None)
     if client is None or not hasattr(client, "nthreads") or getattr(client, "asynchronous", True):
         return None
@@ -265,14 +266,14 @@ def _cores() -> int:
 
 
 def _name_of(kind: Any) -> str:
-    """Return how a user may call an executor or a function."""
+    """Return a name for an executor or a function in messages."""
     name = getattr(kind, "__name__", type(kind).__name__)
     return "function" if name == "<lambda>" else str(name)
 
 
 def _is_asynchronous(recipe: Recipe) -> bool:
     for each in (recipe.datasource, *recipe.pipeline.steps):
-        parameters = getattr(each, "_parameters", None)  # of a decorated function
+        parameters = getattr(each, "_parameters", None)  # set by the decorators
         works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
         if inspect.iscoroutinefunction(works):
             return True
