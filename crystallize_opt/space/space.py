@@ -12,11 +12,11 @@ from typing import Any, SupportsIndex, cast
 from crystallize_opt.errors import InvalidParametersError, SpaceError
 from crystallize_opt.plain_data import Other
 from crystallize_opt.space import as_dict
-from crystallize_opt.space.choices import Categorical
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.fixed import fix_parameters
 from crystallize_opt.space.numbers import Float, Integer
-from crystallize_opt.space.parameter import Parameter, RandomSource, real_number
+from crystallize_opt.space.parameter import Parameter, RandomSource
+from crystallize_opt.space.short_forms import parameter_from
 
 _SAMPLE_ATTEMPTS = 10_000
 
@@ -121,6 +121,7 @@ class SearchSpace(Mapping[str, Parameter]):
         A parameter is left out unless its conditions hold for the defaults of its parents.
 
         Example:
+            >>> from crystallize_opt import Categorical
             >>> space = SearchSpace({"a": Categorical(["x", "y"], default="x"), "b": (0.0, 1.0),
             ...                      "c": Integer(1, 9, default=3).when(a="y")})
             >>> space.defaults()
@@ -393,33 +394,4 @@ def _check_condition(
 def _conditions_text(parameter: Parameter) -> str:
     return " and ".join(
         f"{condition.parent} in {list(condition.values)!r}" for condition in parameter.conditions
-    )
-
-
-def parameter_from(short: Any) -> Parameter:
-    """Return the parameter for a short form.
-
-    Args:
-        short: A `Parameter`; `(low, high)` (an `Integer` if both are whole numbers, else a
-            `Float`); or a list of choices (a `Categorical`).
-
-    Raises:
-        SpaceError: `short` is none of these.
-
-    Example:
-        >>> parameter_from((0.0, 1.0)), parameter_from((1, 8)), parameter_from(["a", "b"])
-        (Float(0.0, 1.0), Integer(1, 8), Categorical(['a', 'b']))
-    """
-    if isinstance(short, Parameter):
-        return short
-    if isinstance(short, list):
-        return Categorical(tuple(short))
-    if isinstance(short, tuple) and len(short) == 2:
-        bounds = [real_number(bound) for bound in short]
-        if all(bound is not None for bound in bounds):
-            whole = all(isinstance(bound, int) for bound in bounds)
-            return Integer(*short) if whole else Float(*short)
-    raise SpaceError(
-        f"{short!r} is no parameter. Give Float, Integer, Categorical, Ordinal or Constant, or a "
-        "short form: (0.0, 1.0) for a Float, (1, 8) for an Integer, ['a', 'b'] for a Categorical."
     )

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from crystallize_opt import Categorical, Constant, Float, Integer, Ordinal
 from crystallize_opt.errors import InvalidParametersError, SpaceError
 from crystallize_opt.space.parameter import NO_DEFAULT, Condition, Parameter, same_value
-from crystallize_opt.space.space import parameter_from
+from crystallize_opt.space.short_forms import parameter_from
 from tests import strategies
 from tests.strategies import Blob
 
