@@ -16,7 +16,6 @@ from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsuppo
 from crystallize_opt.optimizers.ledger import Ledger, Measured
 from crystallize_opt.optimizers.replay import replay
 from crystallize_opt.optimizers.unique import Dropped, Proposals, Repeats
-from crystallize_opt.plain_data import describe
 from crystallize_opt.runtime.checks import checked_seed, whole_number
 from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.space.space import SearchSpace, as_space
@@ -111,7 +110,11 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.criterion = Criterion(self.objectives, self.constraints, fidelity)
         self.required_metrics = self.criterion.metrics
         # Describe the arguments now, because some, such as a sampler, change when they are used.
-        self.settings = {name: describe(value) for name, value in (settings or {}).items()}
+        self.settings: dict[str, Any] = {}
+        if settings:
+            from crystallize_opt.plain_data import describe  # Most scripts need no encoder.
+
+            self.settings = {name: describe(value) for name, value in settings.items()}
         self.capabilities = dataclasses.replace(
             capabilities or self.capabilities,
             unique_points=repeats == "never"

@@ -25,7 +25,7 @@ from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunStarted:
     """The search begins, or a stored run continues.
 
@@ -44,14 +44,14 @@ class RunStarted:
     criterion: Criterion
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialAsked:
     """The optimizer has suggested a treatment."""
 
     treatment: Treatment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialStarted:
     """A trial has been handed to a worker; `attempt` is above 1 if the trial is retried."""
 
@@ -59,35 +59,35 @@ class TrialStarted:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialCompleted:
     """A trial has ended with a result; its status is COMPLETED or PRUNED."""
 
     observation: Observation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialFailed:
     """A trial has ended without a result; its status says how."""
 
     observation: Observation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialStored:
     """A trial has been stored (if the search has a storage); it is reported next."""
 
     observation: Observation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialTold:
     """A trial has been reported to the optimizer."""
 
     observation: Observation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunStopped:
     """The search has ended: every trial has been reported to the optimizer.
 

@@ -10,7 +10,7 @@ from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.trials.observation import Observation, Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Failures:
     """How a search reacts to trials that fail: that raise, time out, or lack a finite objective.
 

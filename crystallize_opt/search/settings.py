@@ -93,7 +93,7 @@ def takes_settings(door: F) -> F:
     return door
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """The checked settings of a search, with every short form resolved."""
 

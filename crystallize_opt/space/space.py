@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import operator
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, SupportsIndex, cast
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
-from crystallize_opt.plain_data import Other
-from crystallize_opt.space import as_dict
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.fixed import fix_parameters
 from crystallize_opt.space.numbers import Float, Integer
@@ -284,7 +282,7 @@ class SearchSpace(Mapping[str, Parameter]):
         # A list, because a generator takes twice the time.
         return tuple([(name, parameters[name].identity(value)) for name, value in params.items()])
 
-    def to_dict(self, *, other: Other = _itself) -> dict[str, Any]:
+    def to_dict(self, *, other: Callable[[Any], Any] = _itself) -> dict[str, Any]:
         """Return the space as plain data; `from_dict` builds an equal space from the data.
 
         The data can be written as JSON if all choices and constants are None, bools, numbers,
@@ -294,7 +292,9 @@ class SearchSpace(Mapping[str, Parameter]):
         Args:
             other: Encodes any other choice or constant; by default, returns the object itself.
         """
-        return as_dict.encode_space(self._parameters, self.constraints, other)
+        from crystallize_opt.space.as_dict import encode_space  # The encoder is seldom needed.
+
+        return encode_space(self._parameters, self.constraints, other)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchSpace:
@@ -303,7 +303,9 @@ class SearchSpace(Mapping[str, Parameter]):
         Raises:
             SpaceError: The data do not describe a space.
         """
-        return cls(*as_dict.decode_space(data))
+        from crystallize_opt.space.as_dict import decode_space
+
+        return cls(*decode_space(data))
 
     def _check_constraint(self, constraint: LinearConstraint) -> None:
         if not isinstance(constraint, LinearConstraint):

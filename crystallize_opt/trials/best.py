@@ -22,7 +22,7 @@ Costs = tuple[float, ...]
 _BLOCK = 4096  # How many points are compared at once, as the bits of one integer.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Criterion:
     """The rule that decides which trial is the best.
 
