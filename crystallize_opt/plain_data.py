@@ -12,6 +12,7 @@ import ast
 import dataclasses
 import enum
 import functools
+import gc
 import inspect
 import math
 import re
@@ -542,8 +543,16 @@ def source_digest(code: Any) -> str | None:
     Returns:
         None if the source is unknown: code typed at a prompt, compiled code, a part of a line.
     """
+    # Python 3.11 raises SystemError if an object that is garbage collected meanwhile parses code,
+    # too, as the report of a forgotten asyncio task does:
+    # https://github.com/python/cpython/issues/106905
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError):
         return None
+    finally:
+        if was_enabled:
+            gc.enable()
     return _digest(ast.unparse(tree).encode())

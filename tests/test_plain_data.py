@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import decimal
+import gc
 import json
 import os
 import subprocess
@@ -337,3 +339,27 @@ def test_a_space_that_was_described_by_texts_is_the_same_space() -> None:
     other = SearchSpace({"a": [Decimal("1.25"), *choices[1:]], "b": (0.0, 1.0)}, ["b <= 0.5"])
     assert changes({"space": recorded}, {"space": describe_space(other)}) != []
     assert space_of(json.loads(json.dumps(describe_space(space)))) == space
+
+
+class ParsesAtItsEnd:
+    """Garbage that parses when it is collected, like asyncio's report of a forgotten task."""
+
+    def __init__(self) -> None:
+        self.cycle = self
+
+    def __del__(self) -> None:
+        ast.parse("x = 1 + 2")
+
+
+def test_garbage_that_is_collected_meanwhile_spoils_no_digest() -> None:
+    expected = source_digest(ParsesAtItsEnd)
+    assert expected
+    threshold = gc.get_threshold()
+    for _ in range(10):
+        ParsesAtItsEnd()
+        gc.set_threshold(5)
+        try:
+            found = source_digest(ParsesAtItsEnd)
+        finally:
+            gc.set_threshold(*threshold)
+        assert found == expected

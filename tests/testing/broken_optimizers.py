@@ -414,6 +414,13 @@ class LearnsFromReports(Sound):
         return False
 
 
+class ListsTheSpace(Sound):
+    def _suggest(self) -> tuple[Params, Params]:
+        params = next(iter(list(self.space.points())))
+        self.running += 1
+        return params, params
+
+
 class ForgetsTheQueue(Sound):
     def enqueue(self, *points: Mapping[str, Any]) -> None:
         """Never mind."""
