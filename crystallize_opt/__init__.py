@@ -5,7 +5,7 @@ method, and change that one line to compare libraries.
 """
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import CrystallizeOptError, ReplayDiverged, SpaceExhausted
 from crystallize_opt.experiment import Experiment
@@ -24,31 +24,52 @@ from crystallize_opt.pipeline.steps import (
     data_source,
     pipeline_step,
 )
-from crystallize_opt.search.failures import Failures
-from crystallize_opt.search.search import Search
-from crystallize_opt.search.stopping import MaxTime, NoImprovement, SearchState, TargetValue
+from crystallize_opt.runtime.lazy import lazy_names
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
-from crystallize_opt.workers.limits import TrialLimits
-from crystallize_opt.workers.workers import Workers
 
 if TYPE_CHECKING:
     __version__: str
+    from crystallize_opt.search.failures import Failures
+    from crystallize_opt.search.search import Search
+    from crystallize_opt.search.stopping import (
+        MaxTime,
+        NoImprovement,
+        SearchState,
+        TargetValue,
+    )
+    from crystallize_opt.storage.settings import Storage
+    from crystallize_opt.workers.limits import TrialLimits
+    from crystallize_opt.workers.workers import Workers
 else:
+    # A search, and what it takes, is imported when it is first used: a worker process needs none.
+    _of_a_search = lazy_names(
+        __name__,
+        {
+            "Failures": "crystallize_opt.search.failures",
+            "MaxTime": "crystallize_opt.search.stopping",
+            "NoImprovement": "crystallize_opt.search.stopping",
+            "Search": "crystallize_opt.search.search",
+            "SearchState": "crystallize_opt.search.stopping",
+            "Storage": "crystallize_opt.storage.settings",
+            "TargetValue": "crystallize_opt.search.stopping",
+            "TrialLimits": "crystallize_opt.workers.limits",
+            "Workers": "crystallize_opt.workers.workers",
+        },
+    )
 
-    def __getattr__(name: str) -> str:
-        """Look up the version on demand: the look-up takes as long as the rest of the import."""
+    def __getattr__(name: str) -> Any:
+        """Look up what is not imported at once, and the version, which takes long to find."""
         if name == "__version__":
             from importlib.metadata import version
 
             return version("crystallize-opt")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _of_a_search(name)
 
 
 __all__ = [
@@ -96,3 +117,7 @@ __all__ = [
 
 # Without this handler, Python prints the package's warnings where nobody has configured logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

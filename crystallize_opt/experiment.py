@@ -12,7 +12,6 @@ from crystallize_opt.pipeline.result import BASELINE, Result
 from crystallize_opt.pipeline.session import FETCH, open_run
 from crystallize_opt.runtime.checks import checked_seed, whole_number
 from crystallize_opt.runtime.sync import run_sync
-from crystallize_opt.search.search import Search
 from crystallize_opt.search.settings import SearchSettings, takes_settings
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.treatment import Treatment
@@ -132,6 +131,8 @@ class Experiment(Recipe):
             CrystallizeOptError: See `Search` and `Search.run`.
             KeyboardInterrupt: The search was interrupted before a trial completed.
         """
+        from crystallize_opt.search.search import Search  # Only a search needs all of that.
+
         return Search(self, optimizer, num_trials, replicates_per_trial, **settings).run()
 
     @takes_settings
@@ -153,6 +154,8 @@ class Experiment(Recipe):
             replicates_per_trial: As in `optimize`.
             **settings: See `SearchSettings`.
         """
+        from crystallize_opt.search.search import Search
+
         return await Search(self, optimizer, num_trials, replicates_per_trial, **settings).arun()
 
     async def _run(

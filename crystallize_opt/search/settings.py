@@ -8,18 +8,19 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from crystallize_opt.errors import UsageError
-from crystallize_opt.optimizers.plain import Driven
 from crystallize_opt.pipeline.recipe import REPLICATE_KEYS, Recipe
 from crystallize_opt.runtime.checks import whole_number
-from crystallize_opt.search.callbacks import Callback
-from crystallize_opt.search.failures import Failures
-from crystallize_opt.search.progress import ProgressBar, wants_progress
-from crystallize_opt.search.stopping import StopCondition, as_conditions
-from crystallize_opt.storage.settings import Storage
-from crystallize_opt.workers.workers import Workers
+
+if TYPE_CHECKING:
+    from crystallize_opt.optimizers.plain import Driven
+    from crystallize_opt.search.callbacks import Callback
+    from crystallize_opt.search.failures import Failures
+    from crystallize_opt.search.stopping import StopCondition
+    from crystallize_opt.storage.settings import Storage
+    from crystallize_opt.workers.workers import Workers
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
@@ -120,6 +121,12 @@ def checked_settings(
         UsageError: An argument is out of its range, or does not fit the experiment.
         StorageError: The storage's folder does not exist.
     """
+    # Not at the top: `Experiment` imports this module for its signatures, without any search.
+    from crystallize_opt.search.failures import Failures
+    from crystallize_opt.search.stopping import as_conditions
+    from crystallize_opt.storage.settings import Storage
+    from crystallize_opt.workers.workers import Workers
+
     if unknown := [name for name in given if name not in DEFAULTS]:
         raise TypeError(f"A search has no argument {unknown[0]!r}; it takes {', '.join(DEFAULTS)}.")
     given = {**DEFAULTS, **given}
@@ -138,6 +145,8 @@ def checked_settings(
 
 
 def _checked_callbacks(callbacks: Sequence[Any], progress: bool | None) -> tuple[Callback, ...]:
+    from crystallize_opt.search.progress import ProgressBar, wants_progress
+
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
             raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
