@@ -208,18 +208,14 @@ class Measured:
 
     Args:
         criterion: The objectives and constraints.
-
-    Attributes:
-        worst: For each objective's metric, the observation with the highest cost.
-        most_violating: For each constrained metric, the observation that violates the constraints
-            most.
-        costs: For each objective, the lowest and the highest cost; empty until a trial completes.
     """
 
     def __init__(self, criterion: Criterion) -> None:
-        self.worst: dict[str, Observation] = {}
-        self.most_violating: dict[str, Observation] = {}
-        self.costs: list[tuple[float, float]] = []
+        self._worst: dict[str, Observation] = {}
+        self._most_violating: dict[str, Observation] = {}
+        self._costs: list[tuple[float, float]] = []
+        # Completed trials that are not in the extremes yet: many backends never ask for those.
+        self._waiting: list[Observation] = []
         # The metric and sign of each objective, looked up once instead of for every trial.
         self._objectives = [(each.metric, each.sign) for each in criterion.objectives]
         self._constraints: dict[str, list[Constraint]] = {}
@@ -238,34 +234,63 @@ class Measured:
             handle: The backend's handle of the trial.
             observation: The trial's outcome.
         """
-        changed = observation.status is Status.COMPLETED and self._add(observation)
+        changed = False
+        if observation.status is Status.COMPLETED:
+            if self._corrections:
+                changed = self._add(observation)
+            else:
+                self._waiting.append(observation)
         learn(handle, observation)
         for correct in self._corrections if changed else ():
             correct()
 
     def when_changed(self, correct: Callable[[], None]) -> None:
         """Call `correct` after each change of an extreme, to report failed trials again."""
+        self._add_waiting()
         self._corrections.append(correct)
+
+    @property
+    def worst(self) -> dict[str, Observation]:
+        """For each objective's metric, the observation with the highest cost."""
+        self._add_waiting()
+        return self._worst
+
+    @property
+    def most_violating(self) -> dict[str, Observation]:
+        """For each constrained metric, the observation that violates the constraints most."""
+        self._add_waiting()
+        return self._most_violating
+
+    @property
+    def costs(self) -> list[tuple[float, float]]:
+        """For each objective, the lowest and the highest cost; empty until a trial completes."""
+        self._add_waiting()
+        return self._costs
+
+    def _add_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for observation in waiting:
+            self._add(observation)
 
     def _add(self, observation: Observation) -> bool:
         """Add a trial if it completed; return whether an extreme has changed."""
         changed = False
-        if not self.costs:
-            self.costs = [(math.inf, -math.inf)] * len(self._objectives)
+        if not self._costs:
+            self._costs = [(math.inf, -math.inf)] * len(self._objectives)
         for position, (metric, sign) in enumerate(self._objectives):
             cost = sign * observation.metrics[metric]
-            low, high = self.costs[position]
+            low, high = self._costs[position]
             if low <= cost <= high:  # the usual case
                 continue
             changed = True
             if cost > high:
-                self.worst[metric] = observation
-            self.costs[position] = min(low, cost), max(high, cost)
+                self._worst[metric] = observation
+            self._costs[position] = min(low, cost), max(high, cost)
         for metric, constraints in self._constraints.items():
             violation = max([each.violation(observation[metric]) for each in constraints])
             if violation > self._violations[metric]:
                 self._violations[metric], changed = violation, True
-                self.most_violating[metric] = observation
+                self._most_violating[metric] = observation
         return changed
 
     @property
