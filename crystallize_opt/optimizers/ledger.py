@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from crystallize_opt.errors import InvalidParametersError, TellError, UnknownMetricError
+from crystallize_opt.space.parameter import canonical_value, refuse_unknown
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import BestSoFar, Criterion
 from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
@@ -305,10 +306,7 @@ def _part(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the given parameters of a point in canonical form, in the space's order."""
     if not isinstance(given, Mapping):
         raise InvalidParametersError(f"enqueue() takes mappings of names to values, not {given!r}.")
-    if unknown := [name for name in given if name not in space]:
-        raise InvalidParametersError(
-            f"Unknown parameter {unknown[0]!r}. The space has: {', '.join(map(repr, space))}."
-        )
+    refuse_unknown(given, space)
     part: dict[str, Any] = {}
     for name in space:
         if name not in given:
@@ -318,10 +316,7 @@ def _part(space: SearchSpace, given: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidParametersError(
                 f"Parameter {name!r} cannot be enqueued without its parents: it needs {needed!r}."
             )
-        try:
-            part[name] = space[name].canonical(given[name])
-        except InvalidParametersError as error:
-            raise InvalidParametersError(f"Parameter {name!r}: {error}") from None
+        part[name] = canonical_value(name, space[name], given[name])
     for constraint in space.constraints:
         if not constraint.holds(part):
             raise InvalidParametersError(f"{part!r} violates {constraint!r}.")

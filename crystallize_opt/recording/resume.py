@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -164,8 +163,7 @@ def _held(optimizer: Driven) -> list[Observation]:
 def _prune(log: RunLog, optimizer: Any, treatment: Treatment, done: Sequence[Replicate]) -> None:
     """Finish a trial that the optimizer had decided to prune when the process died."""
     observation = Observation.of_replicates(treatment, done).checked(optimizer.required_metrics)
-    if observation.status is Status.COMPLETED:
-        observation = dataclasses.replace(observation, status=Status.PRUNED)
+    observation = observation.ended_early()
     log.finished(observation)
     optimizer.tell(observation)
     log.sync()

@@ -236,7 +236,7 @@ class RunLog:
 
     def text_of_params(self, params: Mapping[str, Any]) -> str:
         """Return the text of an enqueued point or part of a point."""
-        return to_text({"params": self._format.write_treatment(Treatment("", params))["params"]})
+        return to_text({"params": self._format.write_params(params)})
 
     def _rows_of_ask(self, treatments: Sequence[Treatment]) -> list[Row]:
         rows: list[Row] = []

@@ -25,7 +25,7 @@ class CallersTurn:
 
     def __init__(self, state: CallersRandomState, workers: Workers, *, may_draw: bool) -> None:
         self._state = state
-        self._in_threads = workers.in_this_process and workers.kind is not None
+        self._in_threads = workers.are_threads
         self.begin: Callable[[], None] = _nothing
         self.end: Callable[[], None] = _nothing
         if not workers.in_this_process:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import deque
 
@@ -265,8 +264,8 @@ class Loop:
         for run, _ in trial.done:
             results.add(name, run)
         observation = self._observation_of(trial)
-        if pruned and observation.status is Status.COMPLETED:
-            observation = dataclasses.replace(observation, status=Status.PRUNED)
+        if pruned:
+            observation = observation.ended_early()
         await self._finish(observation)
         if observation.status is not Status.COMPLETED and observation.status.has_failed:
             self._end_after_failures(observation, trial)

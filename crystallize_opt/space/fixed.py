@@ -9,7 +9,7 @@ from typing import Any
 from crystallize_opt.errors import InvalidParametersError
 from crystallize_opt.space.choices import Constant
 from crystallize_opt.space.numbers import Float, Integer
-from crystallize_opt.space.parameter import Condition, Parameter
+from crystallize_opt.space.parameter import Condition, Parameter, canonical_value, refuse_unknown
 
 
 def fix_parameters(
@@ -25,11 +25,7 @@ def fix_parameters(
         InvalidParametersError: A parameter is unknown, its value is out of range, or the other
             values make it inactive.
     """
-    for name in values:
-        if name not in parameters:
-            raise InvalidParametersError(
-                f"Unknown parameter {name!r}. The space has: {', '.join(map(repr, parameters))}."
-            )
+    refuse_unknown(values, parameters)
     left: dict[str, Parameter] = {}
     for name, parameter in parameters.items():
         conditions = _conditions_left(parameter, parameters, left)
@@ -67,10 +63,7 @@ def _conditions_left(
 
 
 def _fix(name: str, parameter: Parameter, value: Any) -> Parameter:
-    try:
-        value = parameter.canonical(value)
-    except InvalidParametersError as error:
-        raise InvalidParametersError(f"Parameter {name!r}: {error}") from None
+    value = canonical_value(name, parameter, value)
     if isinstance(parameter, (Float, Integer)):
         return dataclasses.replace(
             parameter, low=value, high=value, log=False, step=None, default=value

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, cast
 
-from crystallize_opt.errors import SpaceError
+from crystallize_opt.errors import InvalidParametersError, SpaceError
 
 
 class RandomSource(Protocol):
@@ -209,3 +209,28 @@ def position_of(rng: RandomSource, size: int) -> int:
     """Draw a position: a whole number from 0 to `size - 1`."""
     # Multiply integers, which have no upper limit; a random float has 53 bits.
     return int(float(rng.random()) * 2**53) * size >> 53
+
+
+def refuse_unknown(given: Iterable[str], names: Collection[str]) -> None:
+    """Check that a space has all the given names of parameters.
+
+    Raises:
+        InvalidParametersError: A name is unknown; the message lists those of the space.
+    """
+    for name in given:
+        if name not in names:
+            raise InvalidParametersError(
+                f"Unknown parameter {name!r}. The space has: {', '.join(map(repr, names))}."
+            )
+
+
+def canonical_value(name: str, parameter: Parameter, value: Any) -> Any:
+    """Return the parameter's canonical form of a value.
+
+    Raises:
+        InvalidParametersError: The value is out of range; the message names the parameter.
+    """
+    try:
+        return parameter.canonical(value)
+    except InvalidParametersError as error:
+        raise InvalidParametersError(f"Parameter {name!r}: {error}") from None

@@ -13,7 +13,12 @@ from crystallize_opt.errors import InvalidParametersError, SpaceError
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.fixed import fix_parameters
 from crystallize_opt.space.numbers import Float, Integer
-from crystallize_opt.space.parameter import Parameter, RandomSource
+from crystallize_opt.space.parameter import (
+    Parameter,
+    RandomSource,
+    canonical_value,
+    refuse_unknown,
+)
 from crystallize_opt.space.short_forms import parameter_from
 
 _SAMPLE_ATTEMPTS = 10_000
@@ -247,11 +252,7 @@ class SearchSpace(Mapping[str, Parameter]):
             InvalidParametersError: A parameter is unknown, missing, inactive or out of range, or a
                 constraint is violated.
         """
-        if unknown := [name for name in params if name not in self._parameters]:
-            raise InvalidParametersError(
-                f"Unknown parameter {unknown[0]!r}. The space has: "
-                f"{', '.join(map(repr, self.names))}."
-            )
+        refuse_unknown(params, self._parameters)
         point: dict[str, Any] = {}
         for name, parameter in self._parameters.items():
             if not self.is_active(name, point):
@@ -263,10 +264,7 @@ class SearchSpace(Mapping[str, Parameter]):
                 continue
             if name not in params:
                 raise InvalidParametersError(f"Parameter {name!r}, {parameter!r}, is missing.")
-            try:
-                point[name] = parameter.canonical(params[name])
-            except InvalidParametersError as error:
-                raise InvalidParametersError(f"Parameter {name!r}: {error}") from None
+            point[name] = canonical_value(name, parameter, params[name])
         for constraint in self.constraints:
             if not constraint.holds(point):
                 raise InvalidParametersError(f"{point!r} violates {constraint!r}.")

@@ -41,16 +41,20 @@ class TrialFormat:
 
     def write_treatment(self, treatment: Treatment) -> dict[str, Any]:
         """Return name and parameters as plain data."""
-        space, params = self._space, treatment.params
+        return {"name": treatment.name, "params": self.write_params(treatment.params)}
+
+    def write_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a point, or a part of a point, as plain data."""
+        space = self._space
         if space is None:
-            return {"name": treatment.name, "params": {k: encode(v) for k, v in params.items()}}
+            return {name: encode(value) for name, value in params.items()}
         written = {}
         for name, value in params.items():
             if name in self._choices:
                 written[name] = self._choices[name].index(value)
             elif not isinstance(space[name], Constant):
                 written[name] = value
-        return {"name": treatment.name, "params": written}
+        return written
 
     def read_treatment(self, data: Mapping[str, Any]) -> Treatment:
         """Return the treatment that `write_treatment` wrote."""

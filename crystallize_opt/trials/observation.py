@@ -180,6 +180,12 @@ class Observation(_Metrics):
             return dataclasses.replace(self, metrics={**self.metrics, **numbers}).checked(required)
         return dataclasses.replace(self, status=Status.INVALID, error=" ".join(reasons))
 
+    def ended_early(self) -> Self:
+        """Return this observation, as `PRUNED` if it completed: the backend ended the trial."""
+        if self.status is not Status.COMPLETED:
+            return self
+        return dataclasses.replace(self, status=Status.PRUNED)
+
     def _has_plainly(self, required: Collection[str]) -> bool:
         """Whether the quick test suffices, as it usually does: it takes a third of the time."""
         metrics = self.metrics
