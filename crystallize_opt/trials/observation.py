@@ -257,4 +257,6 @@ def mean_of(values: Sequence[float]) -> float:
     try:
         return math.fsum(values) / len(values)
     except (OverflowError, ValueError):  # The sum is too large, or contains both infinities.
-        return sum(value / len(values) for value in values)
+        from statistics import mean  # Exact fractions, which are slow and seldom needed.
+
+        return mean(values)

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crystallize_opt import Observation, Replicate, Status, Treatment
@@ -45,6 +46,7 @@ def test_mean_and_standard_error(values: list[float]) -> None:
     assert observation.sem["loss"] == pytest.approx(expected, rel=1e-9, abs=1e-15 * scale)
 
 
+@example([sys.float_info.max] * 3)
 @given(st.lists(FINITE, min_size=1, max_size=5))
 def test_a_mean_of_finite_numbers_is_between_them(values: list[float]) -> None:
     """Also where their sum or their squares are too large for a float."""
