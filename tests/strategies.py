@@ -40,6 +40,9 @@ ODD_NAMES = (
 )
 
 
+seeds = st.integers(0, 2**32)
+
+
 class Blob:
     """A choice that is neither hashable nor plain data. Equal where its content is."""
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from crystallize_opt import Constraint, Objective, Observation, Status, Treatment
+from crystallize_opt import (
+    BaseOptimizer,
+    Constraint,
+    FrozenContext,
+    Objective,
+    Observation,
+    Status,
+    Treatment,
+)
 from crystallize_opt.search.callbacks import RunStarted, RunStopped, TrialAsked, TrialTold
 from crystallize_opt.search.progress import ProgressBar
 from crystallize_opt.trials.best import Criterion
+from tests.search.grids import grid
+from tests.toy import DELTAS, PlainOptimizer, experiment_of, toy_experiment
 
 LOSS, GAIN = Objective("loss", "minimize"), Objective("gain", "maximize")
 LAG = Constraint("lag", "<=", 1.0)
@@ -92,3 +105,29 @@ def test_abandoned_trials_have_not_failed(monkeypatch: pytest.MonkeyPatch) -> No
         progress(TrialTold(Observation(Treatment("t"), status=status)))
 
     assert [each["failed"] for each in bar.shown] == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("optimizer_of", [grid, PlainOptimizer])
+def test_the_bar_shows_best_value_and_failures(
+    optimizer_of: Callable[..., BaseOptimizer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def record(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+        if delta == 2.0:
+            raise ValueError("boom")
+        return data, {"sum": delta}
+
+    experiment_of(record).optimize(optimizer_of([1.0, 2.0, 0.5, 3.0]), 4, progress=True)
+
+    shown = capsys.readouterr().err
+    assert "4/4" in shown
+    assert "best sum=0.5" in shown
+    assert "failed=1" in shown
+
+
+@pytest.mark.parametrize("progress", [None, False])
+def test_no_bar_where_stderr_is_no_terminal(
+    progress: bool | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy_experiment().optimize(grid(DELTAS), 3, progress=progress)
+
+    assert capsys.readouterr() == ("", "")

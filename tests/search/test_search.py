@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
-import os
-import random
-import re
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from crystallize_opt import (
-    BasePlugin,
     Experiment,
-    Failures,
     FrozenContext,
     History,
-    Objective,
     Pipeline,
     PipelineStep,
     Search,
@@ -32,61 +22,22 @@ from crystallize_opt import (
     TargetValue,
     Workers,
 )
-from crystallize_opt.adapters import GridOptimizer, RandomOptimizer
+from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import RunLocked, TrialsFailedError, UsageError
-from crystallize_opt.pipeline.result import Result
 from crystallize_opt.search.callbacks import Event, RunStopped
-from crystallize_opt.search.settings import DEFAULTS, SearchSettings
 from tests.recording.killed_runs import exactly
+from tests.search.ways import (
+    VALUES,
+    WAYS,
+    Calls,
+    each_place,
+    each_way,
+    record,
+    record_asynchronously,
+    somewhere,
+)
 from tests.toy import PlainOptimizer, experiment_of, numbers
 from tests.workers.pools import LOSS, grid
-
-VALUES = [3.0, 1.0, 2.0, 0.0, 4.0]
-
-
-def record(data: Any, ctx: FrozenContext, *, x: float) -> Any:
-    if x < 0:
-        raise ValueError("boom")
-    return data, {"loss": x}
-
-
-async def record_asynchronously(data: Any, ctx: FrozenContext, *, x: float) -> Any:
-    await asyncio.sleep(0)
-    return data, {"loss": x}
-
-
-class Calls(BasePlugin):
-    """Writes down when a run begins and ends."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.results: list[Result] = []
-
-    def before_run(self, experiment: Experiment) -> None:
-        self.calls.append("before_run")
-
-    def after_run(self, experiment: Experiment, result: Result) -> None:
-        self.calls.append("after_run")
-        self.results.append(result)
-
-
-WAYS: dict[str, tuple[Callable[..., Any], Any]] = {
-    "one after the other": (record, None),
-    "asynchronous steps": (record_asynchronously, None),
-    "asynchronous trials": (record_asynchronously, Workers(None, 2)),
-    "threads": (record, Workers("threads", 2)),
-    "processes": (record, 2),
-}
-each_way = pytest.mark.parametrize("way", WAYS)
-each_place = pytest.mark.parametrize("in_a_running_loop", [False, True])
-
-
-def somewhere(work: Callable[[], Any], in_a_running_loop: bool) -> Any:
-    async def main() -> Any:
-        return work()
-
-    return asyncio.run(main()) if in_a_running_loop else work()
-
 
 # A whole search ---------------------------------------------------------------------------------
 
@@ -378,197 +329,3 @@ def test_a_stop_reason_is_that_of_its_search() -> None:
 
     assert first.stop_reason == "3 trials have been run"
     assert str(second.stop_reason).startswith("TargetValue(value=0.99) is reached")
-
-
-# The caller's own -------------------------------------------------------------------------------
-
-
-@each_way
-@each_place
-def test_random_numbers_in_the_loops_body_are_the_callers(
-    way: str, in_a_running_loop: bool
-) -> None:
-    step, workers = WAYS[way]
-    if isinstance(workers, Workers) and workers.kind == "threads":
-        workers = Workers("threads", 1)  # With several, other trials may be drawing.
-    random.seed(1)
-    np.random.seed(2)
-    expected = [(random.random(), np.random.random()) for _ in range(6)]
-    random.seed(1)
-    np.random.seed(2)
-    drawn: list[Any] = []
-
-    def work() -> None:
-        search = Search(experiment_of(step, seed=0), grid(VALUES), 5, workers=workers)
-        drawn.extend((random.random(), np.random.random()) for _ in search)
-
-    somewhere(work, in_a_running_loop)
-    drawn.append((random.random(), np.random.random()))
-
-    assert drawn == expected
-
-
-@pytest.fixture
-def fresh_handlers() -> Iterator[None]:
-    fresh: dict[signal.Signals, Any] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-    }
-    before = {each: signal.signal(each, handler) for each, handler in fresh.items()}
-    yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
-
-
-@each_way
-def test_signal_handlers_in_the_loops_body_are_the_callers(way: str, fresh_handlers: None) -> None:
-    step, workers = WAYS[way]
-    optimizer = grid(VALUES)
-
-    def work() -> None:
-        for _ in Search(experiment_of(step), optimizer, 5, workers=workers):
-            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-            os.kill(os.getpid(), signal.SIGINT)
-            threading.Event().wait(60)  # The signal is on its way.
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-
-    assert optimizer.pending == []
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_an_interrupted_trial_ends_the_loop(fresh_handlers: None) -> None:
-    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
-        if x == 2.0:
-            os.kill(os.getpid(), signal.SIGINT)
-        return data, {"loss": x}
-
-    search = Search(experiment_of(step), grid(VALUES), 5)
-    statuses = [observation.status for observation in search]
-
-    assert statuses == [Status.COMPLETED, Status.COMPLETED, Status.ABANDONED]
-    assert search.stop_reason == "interrupted by SIGINT"
-
-
-@each_place
-def test_all_steps_of_a_search_share_one_event_loop(in_a_running_loop: bool) -> None:
-    loops = []
-
-    async def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
-        loops.append(asyncio.get_running_loop())
-        return data, {"loss": x}
-
-    def work() -> None:
-        for _ in Search(experiment_of(step), grid(VALUES), 5):
-            pass
-
-    somewhere(work, in_a_running_loop)
-
-    assert len(loops) == 5
-    assert len(set(loops)) == 1
-    assert loops[0].is_closed()
-
-
-# after_run --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["run", "apply", "optimize", "setup", "hand"])
-def test_after_run_is_called_where_a_run_ends_in_an_error(how: str) -> None:
-    """`run` raises only for what is wrong with the run itself, here in a hypothesis."""
-
-    class Fails(PipelineStep):
-        def setup(self, ctx: FrozenContext) -> None:
-            if how == "setup":
-                raise ValueError("set-up")
-
-        def __call__(self, data: Any, ctx: FrozenContext) -> Any:
-            if how == "run":
-                raise KeyboardInterrupt
-            raise ValueError("boom")
-
-    plugin = Calls()
-    experiment = Experiment(numbers(), Pipeline([Fails()]), [plugin])
-    failures = Failures(give_up_after=2)
-
-    def by_hand() -> None:
-        for _ in Search(experiment, grid(VALUES), 5, failures=failures):
-            pass
-
-    calls: dict[str, Callable[[], Any]] = {
-        "run": experiment.run,
-        "apply": experiment.apply,
-        "optimize": lambda: experiment.optimize(grid(VALUES), 5, failures=failures),
-        "setup": experiment.run,
-        "hand": by_hand,
-    }
-    with pytest.raises((ValueError, TrialsFailedError, KeyboardInterrupt)):
-        calls[how]()
-
-    assert plugin.calls == ["before_run", "after_run"]
-    errors = [str(error) for error in plugin.results[0].errors.values()]
-    assert errors == {"apply": ["boom"], "optimize": ["boom"] * 2, "hand": ["boom"] * 2}.get(
-        how, []
-    )
-
-
-def test_an_error_of_after_run_does_not_hide_the_one_that_ended_the_run(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Looks(BasePlugin):
-        def after_run(self, experiment: Experiment, result: Result) -> None:
-            raise KeyError("no metrics")
-
-    plugin = Calls()
-
-    def step(data: Any, ctx: FrozenContext) -> Any:
-        raise ValueError("boom")
-
-    with (
-        caplog.at_level(logging.ERROR, "crystallize_opt"),
-        pytest.raises(ValueError, match="boom"),
-    ):
-        experiment_of(step, plugins=[Looks(), plugin]).apply()
-
-    assert plugin.calls == ["before_run", "after_run"]
-    assert [record.exc_info is not None for record in caplog.records] == [True]
-
-
-def test_only_plugins_that_began_are_ended() -> None:
-    first, last = Calls(), Calls()
-
-    class Refuses(Calls):
-        def before_run(self, experiment: Experiment) -> None:
-            raise ValueError("no")
-
-    refuses = Refuses()
-    with pytest.raises(ValueError, match="no"):
-        experiment_of(record, plugins=[first, refuses, last]).run()
-
-    assert (first.calls, refuses.calls, last.calls) == (["before_run", "after_run"], [], [])
-
-
-# The arguments ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("door", [Search, Experiment.optimize, Experiment.aoptimize])
-def test_every_door_shows_the_same_arguments(door: Any) -> None:
-    parameters = inspect.signature(door).parameters.values()
-    shown = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-    assert shown == DEFAULTS
-    assert list(shown) == list(SearchSettings.__annotations__)
-    for name in DEFAULTS:
-        assert re.search(rf"(?m)^ *{name}: [A-Z]", door.__doc__), name
-
-
-def test_settings_are_checked_before_anything_runs(tmp_path: Path) -> None:
-    plugin = Calls()
-    experiment = experiment_of(record, plugins=[plugin])
-    wrong: Any
-    for wrong in ({"workers": "cluster"}, {"workers": 0}, {"storage": ":memory:"}, {"stop": 5}):
-        with pytest.raises(UsageError):
-            Search(experiment, grid(VALUES), 5, **wrong)
-
-    assert plugin.calls == []
-    assert GridOptimizer({"x": VALUES}, Objective("loss", "minimize")).observations == []

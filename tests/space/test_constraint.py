@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystallize_opt import LinearConstraint
+from crystallize_opt import Constant, LinearConstraint, SearchSpace
 from crystallize_opt.errors import SpaceError
 
 
@@ -153,3 +153,39 @@ def test_the_arguments_stay_as_they_were() -> None:
     assert coefficients == {"a": 1, "b": 0}
     coefficients["a"] = 5
     assert constraint.coefficients == {"a": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        ("x + z <= 1", "names the unknown parameter 'z'. The space has: 'x', 'n', 'kind', 'k'"),
+        ("x + kind <= 1", "names 'kind', Categorical.* Only Float and Integer can be"),
+        ("x + k <= 1", "names 'k', Constant.* Only Float and Integer can be"),
+        ("x < n", "exactly one <= or >= is needed"),
+        ("x * n <= 1", "is not linear"),
+        ("x + n >= 12", "can never hold in the given ranges"),
+        ("x - n <= -11", "can never hold in the given ranges"),
+        ("1e308*x + 1e308*n <= 1", "has a sum too large for floats"),
+        (3, "A constraint is text such as 'a \\+ 2\\*b <= 10'"),
+    ],
+)
+def test_constraints_that_make_no_sense_are_refused(constraint: Any, message: str) -> None:
+    parameters = {"x": (0.0, 1.0), "n": (0, 10), "kind": ["a"], "k": Constant(1)}
+    assert SearchSpace(parameters, ["x + n >= 11"]).constraints
+    with pytest.raises(SpaceError, match=message):
+        SearchSpace(parameters, [constraint])
+
+
+def test_one_constraint_needs_no_list() -> None:
+    parameters = {"a": (0.0, 1.0), "val-loss": (0.0, 1.0)}
+    constraint = LinearConstraint({"a": 1, "val-loss": 1}, 1)
+    space: Any = SearchSpace  # untyped, for arguments that a type checker refuses
+    assert space(parameters, constraint).constraints == (constraint,)
+    assert space(parameters, "a <= 0.5").constraints == (LinearConstraint({"a": 1}, 0.5),)
+
+
+def test_constraints_that_hardly_ever_hold_are_reported_not_searched_for_ever() -> None:
+    space = SearchSpace({"a": (0.0, 1.0), "b": (0.0, 1.0)}, ["a <= b", "a >= b"])
+    assert space.validate({"a": 0.5, "b": 0.5})
+    with pytest.raises(SpaceError, match="10000 random points in a row violate the constraints"):
+        space.sample(0)

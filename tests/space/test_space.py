@@ -1,10 +1,8 @@
-"""The search space: points, conditions, constraints, and their data form."""
+"""The search space: its points, their validation and keys, and conditions."""
 
 from __future__ import annotations
 
-import copy
 import itertools
-import json
 import math
 import os
 import pickle
@@ -16,28 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from crystallize_opt import (
-    Categorical,
-    Constant,
-    Float,
-    Integer,
-    LinearConstraint,
-    Ordinal,
-    SearchSpace,
-)
+from crystallize_opt import Categorical, Constant, Float, Integer, LinearConstraint, SearchSpace
 from crystallize_opt.errors import InvalidParametersError, SpaceError
 from crystallize_opt.space.parameter import same_value
 from crystallize_opt.space.space import as_space
-from tests.strategies import Blob, points, spaces
-
-seeds = st.integers(0, 2**32)
-
-# Untyped, for arguments that a type checker refuses.
-SPACE: Any = SearchSpace
-
+from tests.strategies import Blob, points, seeds, spaces
 
 # A second definition of what a point is -------------------------------------------------------
 
@@ -367,44 +351,6 @@ def test_conditions_that_make_no_sense_are_refused(parameters: Any, message: str
         SearchSpace(parameters)
 
 
-# Constraints -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("constraint", "message"),
-    [
-        ("x + z <= 1", "names the unknown parameter 'z'. The space has: 'x', 'n', 'kind', 'k'"),
-        ("x + kind <= 1", "names 'kind', Categorical.* Only Float and Integer can be"),
-        ("x + k <= 1", "names 'k', Constant.* Only Float and Integer can be"),
-        ("x < n", "exactly one <= or >= is needed"),
-        ("x * n <= 1", "is not linear"),
-        ("x + n >= 12", "can never hold in the given ranges"),
-        ("x - n <= -11", "can never hold in the given ranges"),
-        ("1e308*x + 1e308*n <= 1", "has a sum too large for floats"),
-        (3, "A constraint is text such as 'a \\+ 2\\*b <= 10'"),
-    ],
-)
-def test_constraints_that_make_no_sense_are_refused(constraint: Any, message: str) -> None:
-    parameters = {"x": (0.0, 1.0), "n": (0, 10), "kind": ["a"], "k": Constant(1)}
-    assert SearchSpace(parameters, ["x + n >= 11"]).constraints
-    with pytest.raises(SpaceError, match=message):
-        SearchSpace(parameters, [constraint])
-
-
-def test_one_constraint_needs_no_list() -> None:
-    parameters = {"a": (0.0, 1.0), "val-loss": (0.0, 1.0)}
-    constraint = LinearConstraint({"a": 1, "val-loss": 1}, 1)
-    assert SPACE(parameters, constraint).constraints == (constraint,)
-    assert SPACE(parameters, "a <= 0.5").constraints == (LinearConstraint({"a": 1}, 0.5),)
-
-
-def test_constraints_that_hardly_ever_hold_are_reported_not_searched_for_ever() -> None:
-    space = SearchSpace({"a": (0.0, 1.0), "b": (0.0, 1.0)}, ["a <= b", "a >= b"])
-    assert space.validate({"a": 0.5, "b": 0.5})
-    with pytest.raises(SpaceError, match="10000 random points in a row violate the constraints"):
-        space.sample(0)
-
-
 # The space itself ------------------------------------------------------------------------------
 
 
@@ -439,140 +385,6 @@ def test_a_space_is_a_read_only_mapping() -> None:
     assert as_space({"a": (0, 1), "b": ["x"]}) == space
 
 
-def test_the_defaults_are_a_point() -> None:
-    space = SearchSpace(
-        {
-            "z": Constant(0).when(b=None, k=3),
-            "a": (0, 1),
-            "b": Categorical((None, 1), default=None),
-            "k": Constant(3),
-            "inactive": Float(0, 1, default=0.5).when(b=1),
-            "unknown": Float(0, 1, default=0.5).when(a=1),
-            "below": Float(0, 1, default=0.5).when(unknown_parent=True),
-            "unknown_parent": Categorical([True, False]),
-        }
-    )
-    assert [*space.defaults().items()] == [("b", None), ("k", 3), ("z", 0)]
-    space.defaults()["b"] = 1
-    assert space.defaults()["b"] is None
-
-
-@given(spaces(constraints=False), seeds)
-def test_defaults_can_be_completed(space: SearchSpace, seed: int) -> None:
-    point = space.validate(space.fixed(space.defaults()).sample(seed))
-    assert same_value({name: point[name] for name in space.defaults()}, space.defaults())
-
-
-# Fixed -----------------------------------------------------------------------------------------
-
-
-@given(spaces(), st.data())
-def test_points_of_a_fixed_space_are_points_of_the_space(
-    space: SearchSpace, data: st.DataObject
-) -> None:
-    whole = space.sample(data.draw(seeds))
-    names = data.draw(st.sets(st.sampled_from(sorted(whole)))) if whole else set()
-    some = {name: whole[name] for name in names}
-    try:
-        fixed = space.fixed(some)
-        point = fixed.sample(data.draw(seeds))
-    except SpaceError:  # Few or no other points satisfy the constraints.
-        assume(not space.constraints)
-        raise
-
-    assert same_value(space.validate(point), point)
-    for name, value in some.items():
-        # It may be a child of a parent that is not fixed.
-        assert name not in point or same_value(point[name], value)
-        assert fixed[name].size == 1
-    # All that is left can be active, and what is left out cannot.
-    assert not set(whole).difference(fixed)
-    assert same_value(fixed.validate(whole), whole)
-    assert fixed.fixed(some) == fixed
-
-
-def test_a_fixed_space() -> None:
-    space = SearchSpace(
-        {
-            "kind": Categorical(["a", "b", "c"], default="b"),
-            "size": Ordinal([1, 2]),
-            "n": Integer(1, 9, log=True),
-            "x": Float(0.0, 1.0, step=0.1, default=0.5),
-            "my-name": Float(1e-3, 1.0, log=True),
-            "k": Constant((1, 2)),
-            "of a": Float(0.0, 1.0).when(kind="a"),
-            "of a, too": Categorical([True, False]).when(kind={"a", "b"}),
-            "below": Integer(0, 1).when(**{"of a, too": True}, kind="a"),
-            "of n": Float(0.0, 1.0).when(n={1, 2}),
-            "of x": Float(0.0, 1.0).when(x={0.0, 0.3}),
-        },
-        ["n + x <= 9", LinearConstraint({"of a": 1.0, "x": 1.0}, 1.5)],
-    )
-
-    fixed = space.fixed({"my-name": 1, "of a, too": True}, kind="b", size=2, n=2.0, x=0.1 + 0.2)
-
-    assert fixed == SearchSpace(
-        {
-            "kind": Constant("b"),
-            "size": Constant(2),
-            "n": Integer(2, 2, default=2),
-            "x": Float(0.1 + 0.2, 0.1 + 0.2, default=0.1 + 0.2),
-            "my-name": Float(1.0, 1.0, default=1.0),
-            "k": Constant((1, 2)),
-            "of a, too": Constant(True).when(kind="b"),
-            "of n": Float(0.0, 1.0).when(n=2),
-            "of x": Float(0.0, 1.0).when(x=0.1 + 0.2),
-        },
-        ["n + x <= 9"],
-    )
-    assert fixed.defaults() == {
-        "kind": "b",
-        "size": 2,
-        "n": 2,
-        "x": 0.1 + 0.2,
-        "my-name": 1.0,
-        "k": (1, 2),
-        "of a, too": True,
-    }
-    assert space.fixed() == space.fixed({}) == space
-    assert space.fixed(kind="a", n=5).names == tuple(n for n in space.names if n != "of n")
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"y": 1}, "Unknown parameter 'y'. The space has: 'kind', 'x', 'child', 'grandchild'"),
-        ({"x": 2.0}, "Parameter 'x': 2.0 is not in"),
-        ({"x": True}, "Parameter 'x': True is not in"),
-        ({"kind": "c"}, "Parameter 'kind': 'c' is not one of the choices"),
-        ({"kind": "a", "child": 1}, "'child' cannot be fixed to 1: it needs kind in .'b',."),
-        (
-            {"grandchild": 1, "child": 1},
-            "'grandchild' cannot be fixed to 1: it needs child in .2,.",
-        ),
-        ({"kind": "a", "grandchild": 1}, "'grandchild' cannot be fixed to 1: it needs child in"),
-    ],
-)
-def test_values_that_cannot_be_fixed_are_refused(values: dict[str, Any], message: str) -> None:
-    space = SearchSpace(
-        {
-            "kind": ["a", "b"],
-            "x": (0.0, 1.0),
-            "child": Integer(1, 2).when(kind="b"),
-            "grandchild": Constant(1).when(child=2),
-        }
-    )
-    with pytest.raises(InvalidParametersError, match=message):
-        space.fixed(values)
-
-
-def test_values_that_violate_a_constraint_are_refused() -> None:
-    space = SearchSpace({"a": (0.0, 1.0), "b": (0.0, 1.0)}, ["a + b <= 1"])
-    assert space.fixed(a=0.5).sample(0)["b"] <= 0.5
-    with pytest.raises(SpaceError, match="can never hold"):
-        space.fixed(a=1.0, b=0.5)
-
-
 def test_spaces_that_differ_in_one_thing_are_not_equal() -> None:
     parameters = {"a": Float(0, 1), "b": Integer(1, 2)}
     space = SearchSpace(parameters, ["a <= b"])
@@ -583,86 +395,3 @@ def test_spaces_that_differ_in_one_thing_are_not_equal() -> None:
     assert space != SearchSpace({**parameters, "b": Integer(1, 3)}, ["a <= b"])
     assert SearchSpace({"a": [1]}) != SearchSpace({"a": [True]})
     assert space != parameters
-
-
-# As plain data ---------------------------------------------------------------------------------
-
-
-@given(spaces(), seeds)
-def test_data_give_back_an_equal_space(space: SearchSpace, seed: int) -> None:
-    again = SearchSpace.from_dict(space.to_dict())
-    assert again == space
-    assert again.to_dict() == space.to_dict()
-    assert same_value(again.defaults(), space.defaults())
-    assert same_value(again.sample(seed), space.sample(seed))
-
-
-@given(spaces(objects=False), seeds)
-def test_json_gives_back_an_equal_space(space: SearchSpace, seed: int) -> None:
-    again = SearchSpace.from_dict(json.loads(json.dumps(space.to_dict())))
-    assert again == space
-    assert same_value(again.sample(seed), space.sample(seed))
-
-
-@given(spaces(objects=False))
-def test_a_pickle_and_a_copy_are_equal(space: SearchSpace) -> None:
-    assert pickle.loads(pickle.dumps(space)) == space  # noqa: S301
-    assert copy.deepcopy(space) == space
-
-
-def test_json_keeps_equal_choices_apart() -> None:
-    values = [None, True, 1, 1.0, "1", "None", (1, (True,)), [1], {"a": (1,)}, {"tuple": [1]}]
-    space = SearchSpace(
-        {
-            "a": values,
-            "b": Ordinal(tuple(values), default=1.0),
-            "k": Constant({(1, 2): [True]}),
-            **{f"c{i}": Constant(value).when(a=value) for i, value in enumerate(values)},
-        }
-    )
-    again = SearchSpace.from_dict(json.loads(json.dumps(space.to_dict())))
-    assert again == space
-    for before, after in zip(space["a"].values(), again["a"].values(), strict=True):
-        assert same_value(before, after)
-    assert not same_value(again["b"].default, 1)
-
-
-A_SPACE = SearchSpace({"a": (0, 1), "b": (0.0, 1.0)}, ["a <= b"]).to_dict()
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({}, "Not a search space"),
-        (None, "Not a search space"),
-        ({**A_SPACE, "parameters": [3]}, "Not a search space"),
-        ({**A_SPACE, "parameters": [{"name": "a"}]}, "Not a search space"),
-        ({**A_SPACE, "parameters": [{"name": "a", "type": "Real"}]}, "Unknown type 'Real'. Known"),
-        (
-            {
-                "parameters": [{**A_SPACE["parameters"][0], "colour": "red"}],
-                "constraints": [],
-            },
-            "colour",
-        ),
-        (
-            {
-                "parameters": [{"name": "a", "type": "Constant", "value": {}, "conditions": []}],
-                "constraints": [],
-            },
-            "Not a search space",
-        ),
-        (
-            {
-                "parameters": [{**A_SPACE["parameters"][0], "default": 7}],
-                "constraints": [],
-            },
-            r"7 is not in Integer\(0, 1",
-        ),
-        ({**A_SPACE, "constraints": [{"coefficients": {"a": "x"}, "bound": 0}]}, "finite numbers"),
-        ({**A_SPACE, "constraints": [{"coefficients": [1], "bound": 0}]}, "Not a search space"),
-    ],
-)
-def test_other_data_are_refused(data: Any, message: str) -> None:
-    with pytest.raises(SpaceError, match=message):
-        SearchSpace.from_dict(data)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,138 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystallize_opt import (
-    Experiment,
-    History,
-    Objective,
-    Observation,
-    Replicate,
-    Status,
-    Treatment,
-)
-from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.errors import RunLocked, StorageError
-from crystallize_opt.plain_data import StoredObject
+from crystallize_opt import History, Status
+from crystallize_opt.errors import StorageError
 from crystallize_opt.storage.journal import SCHEMA_VERSION, RunWriter, read_run
-from crystallize_opt.storage.records import read_observation, to_text, write_observation
 from crystallize_opt.storage.settings import Storage
 from tests.recording.killed_runs import exactly
+from tests.storage.searches import optimizer, parts, search
 from tests.toy import toy_experiment
-
-SUM = Objective("sum", "minimize")
-
-
-def optimizer(seed: int = 0) -> RandomOptimizer:
-    return RandomOptimizer({"delta": (0.0, 1.0)}, SUM, seed=seed)
-
-
-def search(
-    path: Path | Storage,
-    trials: int = 5,
-    experiment: Experiment | None = None,
-    **options: Any,
-) -> Any:
-    found = optimizer()
-    (experiment or toy_experiment(seed=0)).optimize(found, trials, storage=path, **options)
-    return found
-
-
-def parts(path: Path) -> list[str]:
-    return sorted(each.name for each in path.parent.iterdir())
-
-
-# Exact ------------------------------------------------------------------------------------------
-
-numbers = st.floats() | st.sampled_from([math.nan, -0.0, 5e-324, 1.7976931348623157e308])
-names = st.text(st.characters(codec=None, exclude_categories=()), min_size=1)  # surrogates, too
-metrics = st.dictionaries(names, numbers, max_size=4)
-texts = st.none() | st.text()
-times = st.none() | st.floats(allow_nan=False, allow_infinity=False)
-
-
-@st.composite
-def observations(draw: st.DrawFn) -> Observation:
-    treatment = Treatment(draw(names), {})
-    statuses = st.sampled_from(Status)
-    several: list[Replicate] = []
-    for index in range(draw(st.integers(0, 3))):
-        seed = draw(st.none() | st.integers(0, 2**32 - 1))
-        several.append(Replicate(index, seed, draw(metrics), draw(statuses)))
-    averaged: bool = draw(st.booleans())
-    if several and averaged:
-        return Observation.of_replicates(treatment, several)
-    return Observation(
-        treatment,
-        draw(metrics),
-        draw(statuses),
-        draw(st.dictionaries(names, st.none() | numbers, max_size=2)),
-        tuple(several),
-        draw(texts),
-        draw(texts),
-        draw(times),
-        draw(times),
-    )
-
-
-@given(observations())
-def test_an_observation_is_read_as_it_was_written(observation: Observation) -> None:
-    import json
-
-    text = to_text(write_observation(observation))
-    read = read_observation(json.loads(text), observation.treatment)
-
-    assert text.isascii()
-    assert repr(read) == repr(observation)  # repr, because nan is not equal to itself
-
-
-class Kernel:
-    """A choice that is no plain data."""
-
-
-def test_choices_that_are_objects_come_back_by_their_index(tmp_path: Path) -> None:
-    kernels = [Kernel(), len, "x", 1, True]
-    space = RandomOptimizer({"kernel": kernels}, SUM, seed=0).space
-    found = RandomOptimizer(space, SUM, seed=0)
-    toy_experiment(seed=0).optimize(found, 5, storage=tmp_path / "runs.db")
-
-    read = History.load(tmp_path / "runs.db", space=space)
-    described = History.load(tmp_path / "runs.db")
-
-    expected = [o.treatment.params["kernel"] for o in found.observations]
-    assert [o.treatment.params["kernel"] for o in read] == expected
-    assert {type(o.treatment.params["kernel"]) for o in described} == {StoredObject, str, int, bool}
-
-
-def test_the_history_of_a_run_is_that_of_the_optimizer(tmp_path: Path) -> None:
-    found = search(tmp_path / "runs.db", replicates_per_trial=2)
-
-    history = History.load(tmp_path / "runs.db")
-
-    assert [repr(o) for o in history] == [repr(o) for o in found.observations]
-    assert history.best is not None
-    assert history.best.treatment.params == found.get_best_treatment().params
-    assert (history.name, history.space, history.pending) == ("run", found.space, [])
-
-
-def test_strange_metrics_are_stored(tmp_path: Path) -> None:
-    name = "naïve 損失 \x00 \ud800"
-
-    class Odd(RandomOptimizer):
-        def ask(self, n: int = 1) -> list[Treatment]:
-            asked = super().ask(n)
-            point = {"delta": 0.5}
-            odd = {"sum": 1.0, name: math.inf, "huge": 1e308, "nan": math.nan}
-            self.attach(Observation(Treatment(f"odd {asked[0].name}", point), odd))
-            return asked
-
-    found = Odd({"delta": (0.0, 1.0)}, SUM, seed=0)
-    toy_experiment(seed=0).optimize(found, 2, storage=tmp_path / "runs.db")
-
-    read = History.load(tmp_path / "runs.db")
-
-    assert [repr(o) for o in read] == [repr(o) for o in found.observations]
-    assert read[0][name] == math.inf
-
 
 # The file ---------------------------------------------------------------------------------------
 
@@ -320,7 +192,7 @@ def test_a_full_disk_ends_the_search_and_loses_nothing(
 FULL = """
 import resource, signal, sys
 from crystallize_opt.errors import StorageError
-from tests.storage.test_journal import optimizer, toy_experiment
+from tests.storage.searches import optimizer, toy_experiment
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
@@ -349,190 +221,6 @@ def test_a_write_that_the_system_refuses_ends_the_search(tmp_path: Path) -> None
 
 
 # Two at once ------------------------------------------------------------------------------------
-
-SECOND = """
-import sys
-from crystallize_opt.errors import RunLocked
-from crystallize_opt import History, Storage
-from tests.storage.test_journal import search
-from pathlib import Path
-
-try:
-    search(Path("runs.db"))
-except RunLocked as error:
-    print(error)
-print(len(History.load("runs.db", "run").pending))
-search(Storage("runs.db", run="other"))
-"""
-
-
-def test_a_second_process_may_read_a_run_but_not_write_it(tmp_path: Path) -> None:
-    said: list[str] = []
-
-    def second(_: object) -> None:
-        if not said:
-            ran = subprocess.run(  # noqa: S603
-                [sys.executable, "-c", SECOND],
-                cwd=tmp_path,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            said.extend(ran.stdout.splitlines())
-
-    found = search(tmp_path / "runs.db", callbacks=[second])
-
-    assert "is being written by another process" in said[0]
-    assert said[1] == "0"
-    assert len(History.load(tmp_path / "runs.db", "run")) == len(found.observations) == 5
-    assert len(History.load(tmp_path / "runs.db", "other")) == 5
-
-
-def test_a_second_search_of_this_process_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "runs.db"
-    first = RunWriter(path, "run")
-
-    with pytest.raises(RunLocked, match="another search of this one"):
-        search(path)
-    first.close()
-
-    assert len(search(path).observations) == 5
-
-
-def start(code: str, folder: Path) -> subprocess.Popen[str]:
-    """Start a process that knows the file as `path`, and opens the run by `write(path)`."""
-    prelude = (
-        "import os, signal, sys\n"
-        "from crystallize_opt.storage.journal import RunWriter\n"
-        "from crystallize_opt.errors import RunLocked\n"
-        "path = 'runs.db'\n"
-        "def write(path):\n"
-        "    try:\n"
-        "        writer = RunWriter(path, 'run')\n"
-        "        print('open', flush=True)\n"
-        "        return writer\n"
-        "    except RunLocked:\n"
-        "        print('locked', flush=True)\n"
-    )
-    return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", prelude + code],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_a_copy_of_the_file_in_this_process_leaves_it_locked(tmp_path: Path) -> None:
-    """A lock on the database would be gone: the system drops it with any descriptor of the file."""
-    (tmp_path / "runs").mkdir()
-    writer = RunWriter(tmp_path / "runs" / "runs.db", "run")
-    shutil.copytree(tmp_path / "runs", tmp_path / "copy")
-    with start("write(path)", tmp_path / "runs") as second:
-        assert second.communicate()[0] == "locked\n"
-    writer.close()
-
-    with start("write(path)", tmp_path / "runs") as third:
-        assert third.communicate()[0] == "open\n"
-
-
-def test_every_way_to_the_file_leads_to_one_lock(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link.db").symlink_to("runs.db")
-    writer = RunWriter(tmp_path / "runs.db", "run")
-
-    for path in ("link.db", "folder/../runs.db"):
-        with pytest.raises(RunLocked):
-            RunWriter(tmp_path / path, "run")
-    writer.close()
-
-
-def test_a_change_of_the_working_directory_leaves_other_locks_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
-    here.mkdir()
-    elsewhere.mkdir()
-    other = RunWriter(elsewhere / "runs.db", "run")
-    monkeypatch.chdir(here)
-    writer = RunWriter("runs.db", "run")
-    monkeypatch.chdir(elsewhere)
-    writer.close()
-
-    assert parts(here / "runs.db") == ["runs.db"]
-    with pytest.raises(RunLocked):
-        RunWriter("runs.db", "run")
-    other.close()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
-def test_a_lock_on_a_file_that_has_just_been_removed_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second writer opens the lock's file, and the first one ends before it is locked."""
-    import fcntl
-
-    first = RunWriter(tmp_path / "runs.db", "run")
-    flock = fcntl.flock
-    ended: list[bool] = []
-
-    def end_first(descriptor: int, operation: int) -> None:
-        if not ended:
-            ended.append(True)
-            first.close()
-        flock(descriptor, operation)
-
-    monkeypatch.setattr(fcntl, "flock", end_first)
-    second = RunWriter(tmp_path / "runs.db", "run")
-
-    with pytest.raises(RunLocked):
-        RunWriter(tmp_path / "runs.db", "run")
-    second.close()
-    assert ended
-    assert parts(tmp_path / "runs.db") == ["runs.db"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-def test_the_lock_of_a_killed_process_is_free_and_leaves_nothing(tmp_path: Path) -> None:
-    with start("writer = write(path); os.kill(os.getpid(), signal.SIGKILL)", tmp_path) as killed:
-        killed.communicate()
-    left = [name for name in parts(tmp_path / "runs.db") if ".lock-" in name]
-    search(tmp_path / "runs.db")
-
-    assert (killed.returncode, left) == (-signal.SIGKILL, ["runs.db.lock-1"])
-    assert parts(tmp_path / "runs.db") == ["runs.db"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_forked_process_neither_releases_the_lock_nor_keeps_it(tmp_path: Path) -> None:
-    """The child ends its part of the search first; then it outlives the search, which is killed."""
-    code = """
-writer = write(path)
-reads, writes = os.pipe()
-if not os.fork():
-    writer.close()
-    os.write(writes, b"closed")
-    sys.stdin.read()
-    os._exit(0)
-os.read(reads, 6)
-write(path)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    with start(code, tmp_path) as process:
-        assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(2)]
-        assert said == ["open\n", "locked\n"]
-        assert process.wait() == -signal.SIGKILL
-        RunWriter(tmp_path / "runs.db", "run").close()  # The child still runs: it reads its stdin.
-
-
-def test_a_run_that_cannot_be_locked_is_not_written(tmp_path: Path) -> None:
-    (tmp_path / "runs.db.lock-1").mkdir()
-
-    with pytest.raises(StorageError, match=r"runs\.db\.lock-1' cannot be locked: .*local disk"):
-        search(tmp_path / "runs.db")
 
 
 def test_readers_see_what_is_written(tmp_path: Path) -> None:

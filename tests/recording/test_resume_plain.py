@@ -1,0 +1,118 @@
+"""Runs of plain optimizers, which implement only the protocol, can be resumed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crystallize_opt import BaseOptimizer, FrozenContext, History, Objective, Treatment, Workers
+from crystallize_opt.errors import ReplayDiverged
+from crystallize_opt.search.callbacks import TrialStored
+from tests.recording.resuming import search
+from tests.toy import PlainOptimizer, experiment_of, toy_experiment
+
+
+class Batches(BaseOptimizer):
+    """Asks for several at once, draws from a generator, and knows nothing but the protocol."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(Objective("sum", "minimize"))
+        self.rng = random.Random(seed)
+        self.told: list[float] = []
+
+    def ask(self) -> list[Treatment]:
+        shift = min(self.told, default=0.0)
+        return [Treatment("one of them", {"delta": self.rng.random() + shift}) for _ in range(3)]
+
+    async def tell(self, objective_values: Any) -> None:  # type: ignore[override]
+        self.told.append(objective_values["sum"])
+
+    def get_best_treatment(self) -> Treatment:
+        return Treatment("best", {"delta": min(self.told)})
+
+
+@pytest.mark.parametrize("die_after", [0, 1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_plain_optimizer_goes_on(die_after: int, workers: int, tmp_path: Path) -> None:
+    whole = search(tmp_path / "whole.db", Batches(), 9, toy_experiment(seed=0)).told
+    options: dict[str, Any] = {}
+    if workers > 1:
+        options = {"workers": Workers("threads", workers)}
+    stored = 0
+
+    def die(event: Any) -> None:
+        nonlocal stored
+        if isinstance(event, TrialStored):
+            stored += 1
+            if stored == die_after:
+                raise KeyboardInterrupt
+
+    if die_after:
+        with pytest.raises(KeyboardInterrupt):
+            search(
+                tmp_path / "parts.db",
+                Batches(),
+                9,
+                toy_experiment(seed=0),
+                callbacks=[die],
+                **options,
+            )
+        assert len(History.load(tmp_path / "parts.db")) >= die_after
+    parts = search(tmp_path / "parts.db", Batches(), 9, toy_experiment(seed=0), **options)
+
+    assert parts.told == whole
+    assert len(History.load(tmp_path / "parts.db")) == 9
+
+
+def test_what_a_plain_optimizer_was_not_told_counts_as_finished(tmp_path: Path) -> None:
+    died = False
+
+    async def step(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+        nonlocal died
+        if ctx["condition"] == "trial_0":
+            if not died:  # when the other one is stored
+                while not (died or stored):
+                    await asyncio.sleep(0)
+                died = True
+                raise KeyboardInterrupt
+            raise ValueError("it fails when it is run again")
+        return data, {"sum": delta}
+
+    stored: list[TrialStored] = []
+
+    class Both(PlainOptimizer):
+        def ask(self) -> list[Treatment]:
+            return self.treatments
+
+    async def run(**options: Any) -> Any:
+        optimizer = Both([1.0, 2.0])
+        experiment = experiment_of(step, seed=0)
+        await experiment.aoptimize(optimizer, 2, storage=tmp_path / "runs.db", **options)
+        return optimizer
+
+    def note(event: Any) -> None:
+        stored.extend([event] if isinstance(event, TrialStored) else [])
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run(workers=Workers(None, 2), callbacks=[note]))
+    assert [o.treatment.name for o in History.load(tmp_path / "runs.db")] == ["trial_1"]
+
+    found = asyncio.run(run())  # does not say that no trial completed
+    assert [dict(told) for told in found.told] == [{"sum": math.inf}, {"sum": 2.0}]
+    assert found.get_best_treatment().name == "trial_1"
+
+
+def test_a_plain_optimizer_that_diverges_is_refused(tmp_path: Path) -> None:
+    search(tmp_path / "runs.db", PlainOptimizer([1.0, 2.0, 3.0]), 2, toy_experiment(seed=0))
+    other = PlainOptimizer([1.0, 2.5, 3.0])
+    with pytest.raises(ReplayDiverged, match=r"'trial_1'.*2\.0.*2\.5"):
+        search(tmp_path / "runs.db", other, 3, toy_experiment(seed=0))
+
+    good = PlainOptimizer([1.0, 2.0, 3.0])
+    search(tmp_path / "runs.db", good, 3, toy_experiment(seed=0))
+    assert [dict(t) for t in good.told] == [{"sum": 9.0}, {"sum": 12.0}, {"sum": 15.0}]

@@ -1,0 +1,201 @@
+"""Only one process at a time can write a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crystallize_opt import History
+from crystallize_opt.errors import RunLocked, StorageError
+from crystallize_opt.storage.journal import RunWriter
+from tests.storage.searches import parts, search
+
+SECOND = """
+import sys
+from crystallize_opt.errors import RunLocked
+from crystallize_opt import History, Storage
+from tests.storage.searches import search
+from pathlib import Path
+
+try:
+    search(Path("runs.db"))
+except RunLocked as error:
+    print(error)
+print(len(History.load("runs.db", "run").pending))
+search(Storage("runs.db", run="other"))
+"""
+
+
+def test_a_second_process_may_read_a_run_but_not_write_it(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def second(_: object) -> None:
+        if not said:
+            ran = subprocess.run(  # noqa: S603
+                [sys.executable, "-c", SECOND],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            said.extend(ran.stdout.splitlines())
+
+    found = search(tmp_path / "runs.db", callbacks=[second])
+
+    assert "is being written by another process" in said[0]
+    assert said[1] == "0"
+    assert len(History.load(tmp_path / "runs.db", "run")) == len(found.observations) == 5
+    assert len(History.load(tmp_path / "runs.db", "other")) == 5
+
+
+def test_a_second_search_of_this_process_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    first = RunWriter(path, "run")
+
+    with pytest.raises(RunLocked, match="another search of this one"):
+        search(path)
+    first.close()
+
+    assert len(search(path).observations) == 5
+
+
+def start(code: str, folder: Path) -> subprocess.Popen[str]:
+    """Start a process that knows the file as `path`, and opens the run by `write(path)`."""
+    prelude = (
+        "import os, signal, sys\n"
+        "from crystallize_opt.storage.journal import RunWriter\n"
+        "from crystallize_opt.errors import RunLocked\n"
+        "path = 'runs.db'\n"
+        "def write(path):\n"
+        "    try:\n"
+        "        writer = RunWriter(path, 'run')\n"
+        "        print('open', flush=True)\n"
+        "        return writer\n"
+        "    except RunLocked:\n"
+        "        print('locked', flush=True)\n"
+    )
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", prelude + code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_copy_of_the_file_in_this_process_leaves_it_locked(tmp_path: Path) -> None:
+    """A lock on the database would be gone: the system drops it with any descriptor of the file."""
+    (tmp_path / "runs").mkdir()
+    writer = RunWriter(tmp_path / "runs" / "runs.db", "run")
+    shutil.copytree(tmp_path / "runs", tmp_path / "copy")
+    with start("write(path)", tmp_path / "runs") as second:
+        assert second.communicate()[0] == "locked\n"
+    writer.close()
+
+    with start("write(path)", tmp_path / "runs") as third:
+        assert third.communicate()[0] == "open\n"
+
+
+def test_every_way_to_the_file_leads_to_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.db").symlink_to("runs.db")
+    writer = RunWriter(tmp_path / "runs.db", "run")
+
+    for path in ("link.db", "folder/../runs.db"):
+        with pytest.raises(RunLocked):
+            RunWriter(tmp_path / path, "run")
+    writer.close()
+
+
+def test_a_change_of_the_working_directory_leaves_other_locks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    other = RunWriter(elsewhere / "runs.db", "run")
+    monkeypatch.chdir(here)
+    writer = RunWriter("runs.db", "run")
+    monkeypatch.chdir(elsewhere)
+    writer.close()
+
+    assert parts(here / "runs.db") == ["runs.db"]
+    with pytest.raises(RunLocked):
+        RunWriter("runs.db", "run")
+    other.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+def test_a_lock_on_a_file_that_has_just_been_removed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second writer opens the lock's file, and the first one ends before it is locked."""
+    import fcntl
+
+    first = RunWriter(tmp_path / "runs.db", "run")
+    flock = fcntl.flock
+    ended: list[bool] = []
+
+    def end_first(descriptor: int, operation: int) -> None:
+        if not ended:
+            ended.append(True)
+            first.close()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", end_first)
+    second = RunWriter(tmp_path / "runs.db", "run")
+
+    with pytest.raises(RunLocked):
+        RunWriter(tmp_path / "runs.db", "run")
+    second.close()
+    assert ended
+    assert parts(tmp_path / "runs.db") == ["runs.db"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_the_lock_of_a_killed_process_is_free_and_leaves_nothing(tmp_path: Path) -> None:
+    with start("writer = write(path); os.kill(os.getpid(), signal.SIGKILL)", tmp_path) as killed:
+        killed.communicate()
+    left = [name for name in parts(tmp_path / "runs.db") if ".lock-" in name]
+    search(tmp_path / "runs.db")
+
+    assert (killed.returncode, left) == (-signal.SIGKILL, ["runs.db.lock-1"])
+    assert parts(tmp_path / "runs.db") == ["runs.db"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_a_forked_process_neither_releases_the_lock_nor_keeps_it(tmp_path: Path) -> None:
+    """The child ends its part of the search first; then it outlives the search, which is killed."""
+    code = """
+writer = write(path)
+reads, writes = os.pipe()
+if not os.fork():
+    writer.close()
+    os.write(writes, b"closed")
+    sys.stdin.read()
+    os._exit(0)
+os.read(reads, 6)
+write(path)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with start(code, tmp_path) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(2)]
+        assert said == ["open\n", "locked\n"]
+        assert process.wait() == -signal.SIGKILL
+        RunWriter(tmp_path / "runs.db", "run").close()  # The child still runs: it reads its stdin.
+
+
+def test_a_run_that_cannot_be_locked_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "runs.db.lock-1").mkdir()
+
+    with pytest.raises(StorageError, match=r"runs\.db\.lock-1' cannot be locked: .*local disk"):
+        search(tmp_path / "runs.db")
