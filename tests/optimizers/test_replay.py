@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 import subprocess
@@ -11,114 +10,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.pruners import MedianPruner
 
 from crystallize_opt import (
-    Categorical,
     Experiment,
-    Float,
     FrozenContext,
-    Integer,
-    Objective,
     Observation,
-    Ordinal,
     ReplayDiverged,
     SearchSpace,
-    SpaceOptimizer,
     Status,
     Treatment,
 )
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import TellError
-from crystallize_opt.trials.calls import Asked, Attached, Reported, Told
-from tests.toy import experiment_of
-
-Optimizer = SpaceOptimizer[Any]
-
-LOSS = Objective("loss", "minimize")
-SPACE = SearchSpace(
-    {
-        "x": Float(-5.0, 5.0),
-        "rate": Float(1e-4, 1.0, log=True),
-        "step": Float(0.0, 1.0, step=0.1),
-        "n": Integer(1, 9),
-        "kind": Categorical([None, True, 1, (1, 2)]),
-        "size": Ordinal(["s", "m", "l"]),
-        "child": Float(0.0, 1.0).when(kind=True),
-    }
+from crystallize_opt.trials.calls import Asked, Reported, Told
+from tests.optimizers.scenarios import (
+    LOSS,
+    SPACE,
+    Optimizer,
+    attached_trials,
+    batches,
+    completed,
+    exactly,
+    failures,
+    loss_of,
+    make,
+    one_by_one,
+    record,
+    several_pending,
+    tpe,
 )
-
-
-def tpe(seed: int = 0, space: SearchSpace = SPACE, **options: Any) -> OptunaOptimizer:
-    # Five trials at random instead of ten, so that the search learns early.
-    sampler = optuna.samplers.TPESampler(
-        n_startup_trials=5, multivariate=True, constant_liar=True, seed=seed
-    )
-    return OptunaOptimizer(space, LOSS, seed=seed, sampler=sampler, **options)
-
-
-def make(name: str, seed: int = 0, space: SearchSpace = SPACE) -> Optimizer:
-    if name == "TPE":
-        return tpe(seed, space)
-    if name == "Grid":
-        levels = {n: 3 for n, p in space.items() if p.size == math.inf}
-        return GridOptimizer(space, LOSS, seed=seed, levels=levels)
-    return RandomOptimizer(space, LOSS, seed=seed)
-
-
-def loss_of(treatment: Treatment) -> float:
-    return sum(math.sin(len(repr(v)) + i) for i, v in enumerate(treatment.params.values()))
-
-
-def completed(treatment: Treatment) -> Observation:
-    return Observation(treatment, {"loss": loss_of(treatment)})
-
-
-# What may happen in a search -------------------------------------------------------------------
-
-
-def one_by_one(optimizer: Optimizer) -> None:
-    for _ in range(12):
-        optimizer.ask()
-        optimizer.tell({"loss": loss_of(optimizer.pending[0])})
-
-
-def several_pending(optimizer: Optimizer) -> None:
-    for number in range(12):
-        optimizer.ask()
-        if number % 4 == 3:
-            for treatment in [*optimizer.pending[1::2], *optimizer.pending[-2::-2]]:
-                optimizer.tell(completed(treatment))
-    optimizer.ask()
-    optimizer.ask()
-
-
-def batches(optimizer: Optimizer) -> None:
-    for size in (5, 1, 4):
-        for treatment in reversed(optimizer.ask(size)):
-            optimizer.tell(completed(treatment))
-
-
-def failures(optimizer: Optimizer) -> None:
-    for status in [*Status, *Status]:
-        (treatment,) = optimizer.ask()
-        optimizer.tell(Observation(treatment, {"loss": loss_of(treatment)}, status, error="boom"))
-    (treatment,) = optimizer.ask()
-    optimizer.tell(Observation(treatment, {"loss": math.nan}))
-    optimizer.ask()
-
-
-def attached_trials(optimizer: Optimizer) -> None:
-    for number in range(9):
-        point = SPACE.sample(number)
-        status = Status.FAILED if number % 3 == 2 else Status.COMPLETED
-        trial = Treatment(f"old_{number}", point)
-        optimizer.attach(Observation(trial, {"loss": number / 10}, status))
-        (treatment,) = optimizer.ask()
-        optimizer.tell(completed(treatment))
-
+from tests.toy import experiment_of
 
 HAPPENINGS: list[Callable[[Optimizer], None]] = [
     one_by_one,
@@ -128,25 +51,6 @@ HAPPENINGS: list[Callable[[Optimizer], None]] = [
     attached_trials,
 ]
 NAMES = ["Random", "Grid", "TPE"]
-
-
-def exactly(treatment: Treatment) -> tuple[str, list[tuple[str, type, str]]]:
-    return treatment.name, [(n, type(v), repr(v)) for n, v in treatment.params.items()]
-
-
-def record(optimizer: Optimizer) -> list[Any]:
-    """Return all events as data, to be compared."""
-    found: list[Any] = []
-    for event in optimizer.events:
-        match event:
-            case Asked(treatments):
-                found.append(["asked", *map(exactly, treatments)])
-            case Reported(name, replicate, metrics, prune):
-                found.append(["reported", name, replicate, dict(metrics), prune])
-            case Told(o) | Attached(o):
-                kind = type(event).__name__
-                found.append([kind, exactly(o.treatment), repr(dict(o)), o.status, o.error])
-    return found
 
 
 def must_be_where_the_other_is(optimizer: Optimizer, other: Optimizer) -> None:
@@ -262,7 +166,7 @@ def test_a_replay_in_another_process_goes_on_as_here(name: str, tmp_path: Path) 
     code = f"""
 import pickle, sys
 from pathlib import Path
-from tests.optimizers.test_replay import batches, make, record
+from tests.optimizers.scenarios import batches, make, record
 optimizer = make({name!r})
 optimizer.replay(pickle.loads(Path(sys.argv[1]).read_bytes()))
 batches(optimizer)

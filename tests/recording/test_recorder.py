@@ -18,7 +18,6 @@ from crystallize_opt import (
     BaseOptimizer,
     Experiment,
     History,
-    Objective,
     Observation,
     SpaceOptimizer,
     Status,
@@ -35,18 +34,11 @@ from crystallize_opt.errors import (
     UsageError,
 )
 from crystallize_opt.recording.recorder import RecordedOptimizer
-from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.trials.observation import Replicate
+from tests.recording.driver import LOSS, SPACE, Driver, tpe
 
-LOSS = Objective("loss", "minimize")
-SPACE = {"x": (0.0, 1.0), "kind": [None, True, (1, 2)]}
 ROOT = Path(__file__).parents[2]
-
-
-def tpe(seed: int = 1, **options: Any) -> OptunaOptimizer:
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)
-    return OptunaOptimizer(SPACE, LOSS, seed=seed, sampler=sampler, **options)
 
 
 class Plain(BaseOptimizer):
@@ -66,28 +58,6 @@ class Plain(BaseOptimizer):
 
     async def get_best_treatment(self) -> Treatment:  # type: ignore[override]
         return Treatment("best", {"x": min(self.told)})
-
-
-class Driver:
-    """Calls a recorded optimizer from synchronous code."""
-
-    def __init__(self, optimizer: Any, path: Path | None = None, **storage: Any) -> None:
-        self.recorded = RecordedOptimizer(optimizer, Storage(path, **storage) if path else None)
-        try:
-            self.resumed: Resumed = run_sync(self.recorded.resume())
-        except BaseException:
-            self.recorded.close()
-            raise
-
-    def ask(self, n: int = 1) -> list[Treatment]:
-        return run_sync(self.recorded.ask(n))
-
-    def tell(self, treatment: Treatment, **options: Any) -> list[Observation]:
-        metrics = {"loss": treatment.params["x"]}
-        return run_sync(self.recorded.tell(Observation(treatment, metrics, **options)))
-
-    def close(self) -> None:
-        self.recorded.close()
 
 
 def points(treatments: list[Treatment]) -> list[Any]:
@@ -335,7 +305,7 @@ import os, signal, sys
 from crystallize_opt import Observation, Storage
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.sync import run_sync
-from tests.recording.test_recorder import tpe
+from tests.recording.driver import tpe
 
 async def main():
     recorded = RecordedOptimizer(tpe(), Storage(sys.argv[1]))
