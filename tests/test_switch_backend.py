@@ -72,7 +72,8 @@ def test_the_facade_holds_all_trials(switched: tuple[Path, list[Any]]) -> None:
             assert value.cost == observation["loss"]
 
 
-def assert_same_point(values: tuple[Any, ...], observation: Observation) -> None:
+def assert_same_point(stored: tuple[Any, ...], observation: Observation) -> None:
     """Compare all values; SMAC rounds floats to 13 decimals."""
-    params = dict(zip(("center", "width", "power", "kind"), values, strict=True))
-    assert params == pytest.approx(dict(observation.treatment.params), rel=1e-12)
+    *numbers, kind = (observation.treatment.params[n] for n in ("center", "width", "power", "kind"))
+    assert stored[:-1] == pytest.approx(tuple(numbers), rel=1e-12)
+    assert stored[-1] == kind
