@@ -71,7 +71,7 @@ random.seed(1)
 state = random.getstate()
 experiment = Experiment(numbers(), Pipeline([total()]), seed=0)
 for kind in (RandomOptimizer, GridOptimizer):
-    best = experiment.optimize(kind({{"delta": [0.0, 1.0]}}, Objective("sum", "maximize")), 5, 2)
+    best = experiment.optimize(kind({{"delta": [0.0, 0.5, 1.0]}}, Objective("sum", "maximize")), 5, 2)
     print(best.params["delta"])
 print(random.getstate() == state)
 print([m for m in {HEAVY + SLOW} if m in sys.modules])

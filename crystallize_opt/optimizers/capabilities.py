@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crystallize_opt.errors import ObjectiveError, UnsupportedSpaceError
+from crystallize_opt.errors import ObjectiveError, SpaceError, UnsupportedSpaceError
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
@@ -54,10 +54,16 @@ def refuse_unsupported(
     """Refuse a space or objectives that the optimizer's capabilities do not cover.
 
     Raises:
+        SpaceError: The space has no parameters.
         UnsupportedSpaceError: The space has a parameter, a condition or a linear constraint that
             the optimizer cannot take; the message names it.
         ObjectiveError: There are several objectives, and the optimizer takes one.
     """
+    if not space:
+        raise SpaceError(
+            f"{who} has nothing to search: the space has no parameters. Annotate the parameters of "
+            "a step, as in `x: Annotated[float, Float(0.0, 1.0)]`, or give a SearchSpace."
+        )
     others = "RandomOptimizer, GridOptimizer and OptunaOptimizer can."
     for name, parameter in space.items():
         if not isinstance(parameter, can.parameters):

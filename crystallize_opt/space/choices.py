@@ -19,6 +19,7 @@ from crystallize_opt.space.parameter import (
     same_value,
     set_default,
     set_fields,
+    shown_choices,
 )
 
 
@@ -51,7 +52,7 @@ class _Choices(DescribedParameter):
                 choice = self.choices[position]
                 if any(same_value(choice, self.choices[each]) for each in positions[:number]):
                     raise SpaceError(
-                        f"{kind} has the choice {choice!r} twice: {list(self.choices)!r}."
+                        f"{kind} has the choice {choice!r} twice: {shown_choices(self.choices)}."
                     )
         set_default(self)
 
@@ -88,8 +89,8 @@ class _Choices(DescribedParameter):
                 if same_value(candidate, self.choices[position]):
                     return position
         raise InvalidParametersError(
-            f"{value!r} is not one of the choices {list(self.choices)!r}. (None, True, 1 and 1.0 "
-            "are different choices.)"
+            f"{value!r} is not one of the choices {shown_choices(self.choices)}. (None, True, 1 "
+            "and 1.0 are different choices.)"
         )
 
     def canonical(self, value: Any) -> Any:
@@ -100,18 +101,22 @@ class _Choices(DescribedParameter):
 
 
 def _in_common(value: Any) -> Hashable:
-    """Return a hashable that is equal for equal choices; None if the choice is unhashable."""
+    """Return a hashable that is equal for equal choices; their type if they are unhashable."""
     kind = type(value)
     if kind in _PLAIN:
         return kind, value
     if kind is float:
         return kind, value if value == value else None  # nan is nan
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return kind, tuple(map(_in_common, value))
+    if isinstance(value, dict):
+        return kind, frozenset((_in_common(key), _in_common(each)) for key, each in value.items())
+    if isinstance(value, set):
+        return kind, frozenset(value)
     try:
         return kind, hash(value)
     except TypeError:
-        return None
+        return (kind,)
 
 
 _PLAIN = frozenset({bool, int, str, type(None)})

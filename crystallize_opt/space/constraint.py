@@ -20,6 +20,7 @@ class LinearConstraint:
     """`sum(coefficient * parameter) <= bound`.
 
     Usually written as text, `"a + 2*b <= 10"`. Use this class for names that are not identifiers.
+    An equality is two constraints, of which one is the `opposite` of the other.
 
     Args:
         coefficients: Parameter name to factor.
@@ -46,33 +47,55 @@ class LinearConstraint:
 
     @classmethod
     def parse(cls, text: str) -> LinearConstraint:
-        """Read a constraint such as `"a + 2*b <= 10"`. `<=` and `>=` are allowed.
+        """Read a single constraint with `<=` or `>=`, such as `"a + 2*b <= 10"`.
 
         Raises:
             SpaceError: The text is not a linear constraint of that form.
         """
+        found = cls.parse_all(text)
+        if len(found) != 1:
+            raise SpaceError(
+                f"{text!r} is {len(found)} constraints. LinearConstraint.parse_all() reads them."
+            )
+        return found[0]
+
+    @classmethod
+    def parse_all(cls, text: str) -> list[LinearConstraint]:
+        """Read a text with `<=`, `>=` or `==`, which may be a chain such as `"a <= b <= c"`.
+
+        Returns:
+            One constraint for each `<=` and `>=`, and two for each `==`.
+
+        Raises:
+            SpaceError: The text is not of that form.
+
+        Example:
+            >>> [each.text for each in LinearConstraint.parse_all("a + b == 1")]
+            ['a + b <= 1', 'a + b >= 1']
+        """
         try:
             comparison = ast.parse(text.strip(), mode="eval").body
-            if (
-                not isinstance(comparison, ast.Compare)
-                or len(comparison.ops) != 1
-                or not isinstance(comparison.ops[0], (ast.LtE, ast.GtE))
-            ):
-                raise _NotLinearError("exactly one <= or >= is needed")
-            left, left_constant = _linear(comparison.left)
-            right, right_constant = _linear(comparison.comparators[0])
+            if not isinstance(comparison, ast.Compare):
+                raise _NotLinearError("a <=, >= or == is needed")
+            if not all(isinstance(each, (ast.LtE, ast.GtE, ast.Eq)) for each in comparison.ops):
+                raise _NotLinearError("only <=, >= and == can be used")
+            sides = [_linear(side) for side in (comparison.left, *comparison.comparators)]
         except (SyntaxError, ValueError, OverflowError, RecursionError, _NotLinearError) as error:
             raise SpaceError(
                 f"Cannot read the constraint {text!r}: {error}. Write a linear one such as "
                 "'a + 2*b <= 10'; for names that are no identifiers give "
                 "LinearConstraint({'my-name': 1.0}, bound)."
             ) from error
-        sign = 1.0 if isinstance(comparison.ops[0], ast.LtE) else -1.0
-        names = [*left, *(name for name in right if name not in left)]
-        return cls(
-            {name: sign * (left.get(name, 0.0) - right.get(name, 0.0)) for name in names},
-            sign * (right_constant - left_constant),
-        )
+        found = []
+        for operator, left, right in zip(comparison.ops, sides, sides[1:], strict=False):
+            names = dict.fromkeys([*left[0], *right[0]])
+            factors = {name: left[0].get(name, 0.0) - right[0].get(name, 0.0) for name in names}
+            at_most = cls(factors, right[1] - left[1])
+            if not isinstance(operator, ast.GtE):
+                found.append(at_most)
+            if not isinstance(operator, ast.LtE):
+                found.append(at_most.opposite)
+        return found
 
     def holds(self, params: Mapping[str, Any]) -> bool:
         """Whether the values satisfy the constraint, or a parameter of it is inactive."""
@@ -90,6 +113,27 @@ class LinearConstraint:
         scale = sum(map(abs, terms)) + abs(self.bound)
         return math.fsum(terms) - self.bound - _SLACK * scale
 
+    @property
+    def text(self) -> str:
+        """The constraint as people write it: `a + 2*b <= 10`."""
+        if all(factor < 0 for factor in self.coefficients.values()):
+            return self.opposite.written(">=")
+        return self.written("<=")
+
+    @property
+    def opposite(self) -> LinearConstraint:
+        """The constraint with the other sign, `sum >= bound`; both together are an equality."""
+        factors = {name: -factor for name, factor in self.coefficients.items()}
+        return LinearConstraint(factors, -self.bound)
+
+    def written(self, comparison: str) -> str:
+        """Return the sum, a comparison and the bound."""
+        terms = ""
+        for name, factor in self.coefficients.items():
+            sign = ("-" if factor < 0 else "") if not terms else (" - " if factor < 0 else " + ")
+            terms += sign + ("" if abs(factor) == 1 else f"{abs(factor):g}*") + name
+        return f"{terms} {comparison} {self.bound:g}"
+
     def __repr__(self) -> str:
         return f"LinearConstraint({dict(self.coefficients)!r}, {self.bound!r})"
 
@@ -99,6 +143,10 @@ class LinearConstraint:
 
 class _NotLinearError(Exception):
     pass
+
+
+# The coefficients of a linear expression, and its constant.
+_Expression = tuple[dict[str, float], float]
 
 
 def _number(value: Any) -> float:
@@ -111,7 +159,7 @@ def _number(value: Any) -> float:
     return number
 
 
-def _linear(node: ast.expr) -> tuple[dict[str, float], float]:  # noqa: C901  (one case a line)
+def _linear(node: ast.expr) -> _Expression:  # noqa: C901  (one case a line)
     """Return the coefficients and the constant of a linear expression."""
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
@@ -142,8 +190,6 @@ def _linear(node: ast.expr) -> tuple[dict[str, float], float]:  # noqa: C901  (o
     raise _NotLinearError(f"{ast.unparse(node)!r} is not linear")
 
 
-def _scaled(
-    expression: tuple[dict[str, float], float], factor: float
-) -> tuple[dict[str, float], float]:
+def _scaled(expression: _Expression, factor: float) -> _Expression:
     coefficients, constant = expression
     return {name: factor * value for name, value in coefficients.items()}, factor * constant

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, cast
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
+
+_CHOICES_SHOWN = 30  # Of more, a message would be longer than a screen.
 
 
 class RandomSource(Protocol):
@@ -138,7 +140,7 @@ class DescribedParameter(Parameter):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in ("low", "high", "choices", "value"):
-                shown.append(repr(list(value) if field.name == "choices" else value))
+                shown.append(shown_choices(value) if field.name == "choices" else repr(value))
             elif field.name != "conditions" and value is not field.default:
                 shown.append(f"{field.name}={value!r}")
         text = f"{type(self).__name__}({', '.join(shown)})"
@@ -166,6 +168,14 @@ def same_value(a: Any, b: Any) -> bool:
         return bool(a == b) or (isinstance(a, float) and a != a and b != b)  # nan is nan
     except (ValueError, TypeError):  # arrays: their equality has no single truth value
         return False
+
+
+def shown_choices(choices: Sequence[Any]) -> str:
+    """Return choices as a message shows them: of very many, the first and the last."""
+    if len(choices) <= _CHOICES_SHOWN:
+        return repr(list(choices))
+    first = ", ".join(map(repr, choices[:3]))
+    return f"[{first}, ... {len(choices)} choices ..., {choices[-1]!r}]"
 
 
 def _fields(parameter: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, SupportsIndex, cast
@@ -19,7 +20,8 @@ from crystallize_opt.space.parameter import (
     canonical_value,
     refuse_unknown,
 )
-from crystallize_opt.space.short_forms import parameter_from
+from crystallize_opt.space.short_forms import parameter_from, why_ambiguous
+from crystallize_opt.space.shown import as_html, as_text
 
 _SAMPLE_ATTEMPTS = 10_000
 
@@ -34,8 +36,9 @@ class SearchSpace(Mapping[str, Parameter]):
     Args:
         parameters: Parameter name to a `Parameter` or a short form: `(0.0, 1.0)` for a `Float`,
             `(1, 8)` for an `Integer`, `["a", "b"]` for a `Categorical`.
-        constraints: Linear constraints between numeric parameters, `"a + 2*b <= 10"` or
-            `LinearConstraint`. A constraint that names an inactive parameter does not apply.
+        constraints: Linear constraints between numeric parameters: `"a + 2*b <= 10"`, a chain
+            `"a <= b <= c"`, an equality `"a + b + c == 1"`, or a `LinearConstraint`. A constraint
+            that names an inactive parameter does not apply.
 
     Attributes:
         names: The parameter names in the given order, but each child after its parents.
@@ -73,12 +76,16 @@ class SearchSpace(Mapping[str, Parameter]):
                 given[name] = parameter_from(short)
             except SpaceError as error:
                 raise SpaceError(f"Parameter {name!r}: {error}") from None
+            if (ambiguous := why_ambiguous(short)) is not None:
+                warnings.warn(f"Parameter {name!r}: {ambiguous}", stacklevel=2)
         self._parameters = _parents_first(given)
         self.names = tuple(self._parameters)
         if isinstance(constraints, (str, LinearConstraint)):
             constraints = (constraints,)
         self.constraints = tuple(
-            LinearConstraint.parse(c) if isinstance(c, str) else c for c in constraints
+            read
+            for each in constraints
+            for read in (LinearConstraint.parse_all(each) if isinstance(each, str) else [each])
         )
         for constraint in self.constraints:
             self._check_constraint(constraint)
@@ -110,8 +117,10 @@ class SearchSpace(Mapping[str, Parameter]):
     __hash__ = None  # type: ignore[assignment]  # choices may be unhashable
 
     def __repr__(self) -> str:
-        text = repr(dict(self._parameters))
-        return f"SearchSpace({text}, constraints={list(self.constraints)!r})"
+        return as_text(self, self.constraints)
+
+    def _repr_html_(self) -> str:
+        return as_html(self, self.constraints)
 
     @property
     def is_conditional(self) -> bool:
@@ -154,7 +163,9 @@ class SearchSpace(Mapping[str, Parameter]):
         Example:
             >>> parameters = {"a": ["x", "y"], "b": (0.0, 1.0), "c": Integer(1, 2).when(a="y")}
             >>> SearchSpace(parameters).fixed(a="x", b=0.25)
-            SearchSpace({'a': Constant('x'), 'b': Float(0.25, 0.25, default=0.25)}, constraints=[])
+            SearchSpace of 2 parameters:
+              a  Constant('x')
+              b  Float(0.25, 0.25, default=0.25)
         """
         left = fix_parameters(self._parameters, {**(params or {}), **values})
         constraints = [each for each in self.constraints if each.coefficients.keys() <= left.keys()]

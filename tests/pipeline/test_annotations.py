@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
-from crystallize_opt import Float, FrozenContext, Integer, Pipeline, SearchSpace, pipeline_step
+from crystallize_opt import (
+    Categorical,
+    Float,
+    FrozenContext,
+    Integer,
+    Pipeline,
+    SearchSpace,
+    pipeline_step,
+)
 from crystallize_opt.errors import SpaceError
 
 if TYPE_CHECKING:
@@ -71,3 +79,50 @@ def test_a_range_may_be_on_one_side_of_a_union() -> None:
         return data
 
     assert Pipeline([step()]).search_space() == SearchSpace({"rate": (0.0, 1.0)})
+
+
+def test_a_range_may_be_written_in_short_forms() -> None:
+    @pipeline_step()
+    def step(
+        data: Any,
+        ctx: Any,
+        *,
+        bare: Float(0, 1) = 0.5,  # type: ignore[valid-type]
+        short: Annotated[float, (0.0, 1.0)] = 0.5,
+        whole: Annotated[int, (1, 8)] = 2,
+        choices: Annotated[str, ["a", "b"]] = "a",
+        documented: Annotated[float, "the rate", Float(0, 1)] = 0.5,
+        not_searched: Annotated[float, "the rate", ("unit", "m")] = 0.5,
+        plain: list[int] | None = None,
+    ) -> Any:
+        return data
+
+    half = Float(0, 1, default=0.5)
+    assert dict(Pipeline([step()]).search_space()) == {
+        "bare": half,
+        "short": half,
+        "whole": Integer(1, 8, default=2),
+        "choices": Categorical(["a", "b"], default="a"),
+        "documented": half,
+    }
+
+
+def test_what_only_looks_like_a_range_is_not_ignored() -> None:
+    @pipeline_step()
+    def a_class(data: Any, ctx: Any, *, x: Annotated[float, Float] = 0.5) -> Any:
+        return data
+
+    @pipeline_step()
+    def reversed_(data: Any, ctx: Any, *, x: Annotated[float, (1.0, 0.0)] = 0.5) -> Any:
+        return data
+
+    @pipeline_step()
+    def two_choices(data: Any, ctx: Any, *, lr: Annotated[float, [1e-5, 1e-1]] = 1e-5) -> Any:
+        return data
+
+    with pytest.raises(SpaceError, match=r"'x' in step .*such as Float\(0.0, 1.0\)"):
+        Pipeline([a_class()]).search_space()
+    with pytest.raises(SpaceError, match=r"'x' in step .*Swap them"):
+        Pipeline([reversed_()]).search_space()
+    with pytest.warns(UserWarning, match=r"'lr' in step .*write \(1e-05, 0.1\)"):
+        Pipeline([two_choices()]).search_space()

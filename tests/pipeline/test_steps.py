@@ -8,15 +8,18 @@ from typing import Annotated, Any
 import pytest
 
 from crystallize_opt import (
+    Categorical,
     DataSource,
     Float,
     FrozenContext,
     Integer,
+    Objective,
     Pipeline,
     PipelineStep,
     data_source,
     pipeline_step,
 )
+from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import MissingParameterError, SpaceError, UsageError
 from tests.toy import add_delta, numbers, record_sum
 
@@ -184,7 +187,7 @@ def train(
     *,
     rate: Annotated[float, Float(1e-4, 1.0, log=True)] = 0.1,
     depth: Annotated[int, "a comment", Integer(1, 5)],
-    dropout: Annotated[float, Float(0.1, 0.5)] = 0.0,
+    dropout: Annotated[float, Float(0.0, 0.5)] = 0.0,
     momentum: Annotated[float | None, Float(0.0, 1.0)] = None,
     verbose: bool = False,
 ) -> Any:
@@ -203,9 +206,26 @@ def test_search_space_is_collected_in_step_order() -> None:
     assert space["depth"] == Integer(1, 5)
 
 
-def test_default_outside_the_range_stays_the_functions_own() -> None:
-    """No dropout at all is a legitimate baseline, though the search never suggests it."""
-    assert Pipeline([train()]).search_space()["dropout"] == Float(0.1, 0.5)
+@pytest.mark.parametrize(
+    ("range_", "default"),
+    [
+        (Float(0.1, 0.5), 0.0),
+        (Float(0, 1, step=0.25), 0.3),
+        (Integer(1, 9), 2.5),
+        (Categorical(["a", "b"]), "c"),
+        (Categorical([1, 2]), True),
+    ],
+)
+def test_a_default_outside_of_its_range_is_refused(range_: Any, default: Any) -> None:
+    @pipeline_step()
+    def step(data: Any, ctx: Any, *, x: Annotated[Any, range_] = default) -> Any:
+        return data
+
+    with pytest.raises(SpaceError, match=r"default of 'x' in step 'step' is outside of its range"):
+        Pipeline([step()]).search_space()
+    # A parameter that is given is not searched.
+    with pytest.raises(SpaceError, match="has nothing to search"):
+        RandomOptimizer(Pipeline([step(x=default)]).search_space(), Objective("m", "minimize"))
 
 
 def test_what_was_given_when_the_step_was_built_is_not_searched() -> None:

@@ -144,7 +144,7 @@ def test_a_second_signal_ends_an_ask(fresh_handlers: None) -> None:
     def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
         return data, {"loss": x}
 
-    optimizer = Endless({"x": [1.0, 2.0]}, LOSS)
+    optimizer = Endless({"x": [1, 2]}, LOSS)
     search = Search(experiment_of(step), optimizer, 2)
 
     assert search.run().params == {"x": 1.0}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crystallize_opt import Objective
+from crystallize_opt import Categorical, Objective
 from crystallize_opt.adapters import GridOptimizer
 
 MINIMIZE = Objective("sum", "minimize")
@@ -10,4 +10,4 @@ MAXIMIZE = Objective("sum", "maximize")
 
 
 def grid(values: list[Any], objective: Any = MINIMIZE, name: str = "delta") -> GridOptimizer:
-    return GridOptimizer({name: values}, objective)
+    return GridOptimizer({name: Categorical(values)}, objective)

@@ -100,7 +100,7 @@ def test_a_failed_replicate_fails_the_trial_and_does_not_leave_the_mean() -> Non
             raise ValueError("boom")
         return data, {"sum": delta}
 
-    optimizer = grid([0.0, 1.0])
+    optimizer = grid([0, 1])
     best = experiment_of(record).optimize(optimizer, 2, 4)
 
     assert best.params == {"delta": 1.0}
@@ -133,7 +133,7 @@ def test_a_metric_of_a_constraint_is_required_too() -> None:
         return data, {"sum": delta, "time": 0.5} if delta else {"sum": delta}
 
     optimizer = GridOptimizer(
-        {"delta": [0.0, 1.0]}, MINIMIZE, constraints=[Constraint("time", "<=", 1.0)]
+        {"delta": [0, 1]}, MINIMIZE, constraints=[Constraint("time", "<=", 1.0)]
     )
 
     assert experiment_of(record).optimize(optimizer, 2).params == {"delta": 1.0}

@@ -143,7 +143,7 @@ def test_an_optimizer_can_end_a_trial_between_its_replicates() -> None:
     def record(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
         return data, {"sum": delta}
 
-    optimizer = Pruning({"delta": [1.0, 0.0]}, MAXIMIZE)
+    optimizer = Pruning({"delta": [1, 0]}, MAXIMIZE)
     best = experiment_of(record).optimize(optimizer, 2, 3)
 
     assert best.params == {"delta": 0.0}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from crystallize_opt import (
+    Categorical,
     Constraint,
     Failures,
     FrozenContext,
@@ -47,7 +48,7 @@ GAIN = Objective("loss", "maximize")
 
 
 def grid(values: list[Any], objective: Any = LOSS) -> GridOptimizer:
-    return GridOptimizer({"x": values}, objective)
+    return GridOptimizer({"x": Categorical(values)}, objective)
 
 
 def record(data: Any, ctx: FrozenContext, *, x: float) -> Any:

@@ -40,12 +40,12 @@ def test_text_is_read(text: str, coefficients: dict[str, float], bound: float) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a < b", "exactly one <= or >= is needed"),
-        ("a > 1", "exactly one <= or >= is needed"),
-        ("a == b", "exactly one <= or >= is needed"),
-        ("a <= b <= c", "exactly one <= or >= is needed"),
-        ("a + b", "exactly one <= or >= is needed"),
-        ("a <= 1 or b <= 1", "exactly one <= or >= is needed"),
+        ("a < b", "only <=, >= and == can be used"),
+        ("a > 1", "only <=, >= and == can be used"),
+        ("a + b", "a <=, >= or == is needed"),
+        ("a <= 1 or b <= 1", "a <=, >= or == is needed"),
+        ("a <= b < c", "only <=, >= and == can be used"),
+        ("a != b", "only <=, >= and == can be used"),
         ("a * b <= 1", r"'a \* b' is not linear"),
         ("a * (b + 1) <= 1", r"'a \* \(b \+ 1\)' is not linear"),
         ("a ** 2 <= 1", r"'a \*\* 2' is not linear"),
@@ -57,7 +57,7 @@ def test_text_is_read(text: str, coefficients: dict[str, float], bound: float) -
         ("a <= 'x'", "'x'\" is not linear"),
         ("True * a <= 1", "'True' is not linear"),
         ("1j * a <= 1", "'1j' is not linear"),
-        ("not a <= 1", "exactly one <= or >= is needed"),
+        ("not a <= 1", "a <=, >= or == is needed"),
         ("lambda <= 1", "invalid syntax"),
         ("val loss <= 1", "invalid syntax"),
         ("a\0 <= 1", "null bytes"),
@@ -70,6 +70,44 @@ def test_other_text_is_refused_with_advice(text: str, message: str) -> None:
     with pytest.raises(SpaceError, match=message) as caught:
         LinearConstraint.parse(text)
     assert "'a + 2*b <= 10'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a == b", ["a <= b", "a >= b"]),
+        ("1 == a + b", ["a + b <= 1", "a + b >= 1"]),
+        ("a <= b <= c", ["a <= b", "b <= c"]),
+        ("0 <= a + b == c", ["a + b >= 0", "a + b <= c", "a + b >= c"]),
+        ("3 >= a >= b + 1", ["a <= 3", "a >= b + 1"]),
+    ],
+)
+def test_a_chain_is_several_constraints_and_an_equality_two(text: str, parts: list[str]) -> None:
+    expected = {LinearConstraint.parse(part) for part in parts}
+    found = LinearConstraint.parse_all(text)
+    assert len(found) == len(parts)
+    assert {(each.text, each.bound) for each in found} == {
+        (each.text, each.bound) for each in expected
+    }
+    assert SearchSpace(dict.fromkeys("abc", (0.0, 9.0)), [text]).constraints == tuple(found)
+    with pytest.raises(SpaceError, match=r"is \d constraints"):
+        LinearConstraint.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("given_", "text"),
+    [
+        ("a + 2*b <= 10", "a + 2*b <= 10"),
+        ("10 >= a + b*2", "a + 2*b <= 10"),
+        ("a - 0.5*b <= 0", "a - 0.5*b <= 0"),
+        ("a >= 1", "a >= 1"),
+        ("-a <= b", "a + b >= 0"),
+    ],
+)
+def test_the_text_of_a_constraint_is_what_people_write(given_: str, text: str) -> None:
+    constraint = LinearConstraint.parse(given_)
+    assert constraint.text == text
+    assert LinearConstraint.parse(text) == constraint
 
 
 @pytest.mark.parametrize(
@@ -161,7 +199,7 @@ def test_the_arguments_stay_as_they_were() -> None:
         ("x + z <= 1", "names the unknown parameter 'z'. The space has: 'x', 'n', 'kind', 'k'"),
         ("x + kind <= 1", "names 'kind', Categorical.* Only Float and Integer can be"),
         ("x + k <= 1", "names 'k', Constant.* Only Float and Integer can be"),
-        ("x < n", "exactly one <= or >= is needed"),
+        ("x < n", "only <=, >= and == can be used"),
         ("x * n <= 1", "is not linear"),
         ("x + n >= 12", "can never hold in the given ranges"),
         ("x - n <= -11", "can never hold in the given ranges"),

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystallize_opt import Categorical, Constant, Float, Integer, Ordinal
+from crystallize_opt import Categorical, Constant, Float, Integer, Ordinal, SearchSpace
 from crystallize_opt.errors import InvalidParametersError, SpaceError
 from crystallize_opt.space.parameter import NO_DEFAULT, Condition, Parameter, same_value
 from crystallize_opt.space.short_forms import parameter_from
@@ -492,3 +492,33 @@ def test_nan_is_one_choice() -> None:
     assert Categorical([0.0, 1]).index(-0.0) == 0
     with pytest.raises(SpaceError, match="twice"):
         Categorical([(math.nan, 1), (float("nan"), 1)])
+
+
+def test_ten_thousand_choices_of_any_kind_are_looked_up_by_hash() -> None:
+    """Comparing each with each other would be 50 million comparisons."""
+    compared = 0
+
+    class Counted:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return isinstance(other, Counted) and other.number == self.number
+
+        def __hash__(self) -> int:
+            return hash(self.number)
+
+    kinds: list[Any] = [Counted, lambda i: [Counted(i)], lambda i: {"a": Counted(i)}]
+    for make in kinds:
+        choices = Categorical([make(number) for number in range(10_000)])
+        assert choices.index(make(9_999)) == 9_999
+    assert compared < 10 * 10_000
+
+
+def test_two_numbers_that_look_like_a_range_are_pointed_out() -> None:
+    with pytest.warns(UserWarning, match=r"'lr': \[1e-05, 0.1\] means two choices.*\(1e-05, 0.1\)"):
+        SearchSpace({"lr": [1e-5, 1e-1]})
+    for clear in ([16, 32], [0.1, 0.2, 0.3], ["a", 0.5], Categorical([1e-5, 1e-1]), (1e-5, 1e-1)):
+        SearchSpace({"lr": clear})  # A warning would be an error.

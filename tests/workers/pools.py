@@ -8,7 +8,7 @@ from typing import Any
 
 from loky import get_reusable_executor
 
-from crystallize_opt import Objective, Status
+from crystallize_opt import Categorical, Objective, Status
 from crystallize_opt.adapters import GridOptimizer
 
 LOSS = Objective("loss", "minimize")
@@ -18,7 +18,7 @@ PROCESSES = EXECUTORS[1:]
 
 
 def grid(values: list[Any], objective: Objective = LOSS) -> GridOptimizer:
-    return GridOptimizer({"x": values}, objective)
+    return GridOptimizer({"x": Categorical(values)}, objective)
 
 
 def statuses(optimizer: Any) -> dict[float, Status]:
