@@ -76,6 +76,19 @@ class RunChanged(StorageError):  # noqa: N818
     """A stored run cannot be resumed with another space, objective, seed, optimizer or pipeline."""
 
 
+class HypothesisError(CrystallizeOptError, ValueError):
+    """A ranker's score is not a number. The message names the hypothesis and the treatment.
+
+    Attributes:
+        result: The `Result` of the run, with the metrics of every replicate and no hypotheses; None
+            outside of a run.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class MissingExtraError(CrystallizeOptError, ImportError):
     """An optional library is not installed. The message holds the command that installs it."""
 

@@ -79,6 +79,7 @@ class Experiment(Recipe):
         Raises:
             UsageError: An argument is out of its range.
             UnknownMetricError: A hypothesis names a metric that was not recorded.
+            HypothesisError: A ranker's score is not a number; the error's `result` has the metrics.
         """
         return run_sync(self._run(list(treatments), list(hypotheses), replicates))
 

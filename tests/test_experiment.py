@@ -335,6 +335,21 @@ def test_an_error_of_a_teardown_is_not_lost(run: Callable[[Experiment], Any]) ->
     assert calls[-2:] == ["teardown b", "teardown a"]
 
 
+@each_run
+def test_an_error_of_a_teardown_does_not_hide_the_error_that_ended_the_run(
+    run: Callable[[Experiment], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment, calls = recording({"setup b": ValueError("boom"), "teardown a": OSError("gone")})
+
+    with pytest.raises(ValueError, match="boom"):
+        run(experiment)
+
+    assert calls[-1] == "teardown a"
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [  # type: ignore[union-attr]
+        ("gone",)
+    ]
+
+
 # Construction ---------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from crystallize_opt.space.parameter import canonical_value, refuse_unknown
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import BestSoFar, Criterion
 from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
-from crystallize_opt.trials.objective import Constraint
+from crystallize_opt.trials.objective import Constraint, metric_name
 from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 
@@ -175,11 +175,11 @@ class Ledger:
                     f"{', '.join(map(repr, told)) or 'none'}."
                 )
         (pending,) = self.pending.values()
-        metrics = dict(told)
+        metrics = {}
         for name, value in told.items():
             # Keep a value that is not a number: the error of `checked` then names it.
-            if type(value) is not float and (number := as_number(value)) is not None:
-                metrics[name] = number
+            number = value if type(value) is float else as_number(value)
+            metrics[metric_name(name)] = value if number is None else number
         return Observation(pending.treatment, metrics)
 
     def same(self, one: Treatment, other: Treatment) -> bool:

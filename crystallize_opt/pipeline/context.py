@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from crystallize_opt.errors import ContextMutationError, UnknownMetricError
+from crystallize_opt.trials.objective import metric_name
+from crystallize_opt.trials.treatment import Treatment
 
 logger = logging.getLogger("crystallize_opt")
 
@@ -31,7 +33,13 @@ class Metrics:
         self._values: dict[str, list[Any]] = {}
 
     def add(self, name: str, value: Any) -> None:
-        """Record one value of the metric `name`. A metric may be recorded several times."""
+        """Record one value of the metric `name`. A metric may be recorded several times.
+
+        Raises:
+            UsageError: The name is not a text.
+        """
+        if type(name) is not str:
+            name = metric_name(name)
         self._values.setdefault(name, []).append(value)
 
     def __getitem__(self, name: str) -> tuple[Any, ...]:
@@ -65,6 +73,9 @@ class FrozenContext:
 
     Mutable values are copied (`copy.deepcopy`) when they are read. So a step that fits an estimator
     or sorts a list from the context does not change it for another step, replicate or treatment.
+    An object that a treatment gives, such as a choice of the search space, is not copied: it is the
+    caller's own, so `model is AUTO` holds. (Only its lists, tuples, dicts and sets are copied.)
+    Copy such an object in the step before you change it, with `copy.deepcopy` or `sklearn.clone`.
 
     Args:
         initial: The first keys and values.
@@ -83,16 +94,18 @@ class FrozenContext:
         crystallize_opt.errors.ContextMutationError: Cannot mutate existing key: 'learning_rate'...
     """
 
-    __slots__ = ("_data", "metrics")
+    __slots__ = ("_data", "_treated", "metrics")
 
     def __init__(self, initial: Mapping[str, Any] | None = None) -> None:
         self._data = copy.deepcopy(dict(initial or {}))
+        self._treated: frozenset[str] = frozenset()
         self.metrics = Metrics()
 
     def child(self, **extra: Any) -> FrozenContext:
         """Return a new context with the same keys, `extra` added, and no metrics yet."""
         context = FrozenContext.__new__(FrozenContext)
         context._data = {**self._data, **extra}  # noqa: SLF001
+        context._treated = self._treated  # noqa: SLF001
         context.metrics = Metrics()
         return context
 
@@ -115,9 +128,21 @@ class FrozenContext:
 
     __setitem__ = add
 
+    def treat(self, treatment: Treatment) -> None:
+        """Apply a treatment.
+
+        Raises:
+            ContextMutationError: The treatment sets a key that is already set.
+        """
+        before = set(self._data)
+        treatment.apply(self)
+        self._treated |= self._data.keys() - before
+
     def __getitem__(self, key: str) -> Any:
         value = self._data[key]
-        return value if type(value) in _IMMUTABLE else copy.deepcopy(value)
+        if type(value) in _IMMUTABLE:
+            return value
+        return _with_own_containers(value) if key in self._treated else copy.deepcopy(value)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default` if it is not set."""
@@ -131,7 +156,17 @@ class FrozenContext:
 
     def as_dict(self) -> Mapping[str, Any]:
         """Return a read-only copy of all keys and values."""
-        return MappingProxyType(copy.deepcopy(self._data))
+        return MappingProxyType({key: self[key] for key in self._data})
 
     def __repr__(self) -> str:
         return f"FrozenContext({self._data!r})"
+
+
+def _with_own_containers(value: Any) -> Any:
+    """Copy the lists, tuples, dicts and sets of a value, but not the objects in them."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return kind(map(_with_own_containers, value))
+    if kind is dict:
+        return {key: _with_own_containers(each) for key, each in value.items()}
+    return value.copy() if kind is set or kind is bytearray else value

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.errors import UnknownMetricError, UsageError
+from crystallize_opt.errors import HypothesisError, UnknownMetricError, UsageError
+from crystallize_opt.trials.observation import as_number, value_and_type
 
 MetricValues = Mapping[str, Sequence[Any]]
 
 
-def rank_by_p_value(result: Mapping[str, Any]) -> float:
+def rank_by_p_value(result: Mapping[str, Any]) -> Any:
     """The default ranker: return the `p_value` of a verifier's result, or 1.0 without one."""
-    return float(result.get("p_value", 1.0))
+    return result.get("p_value", 1.0)
 
 
 class Hypothesis:
@@ -80,11 +81,29 @@ class Hypothesis:
 
         Returns:
             `{"best": name or None, "ranked": [(name, score), ...]}`.
+
+        Raises:
+            HypothesisError: A score is not a number.
         """
-        scores = {name: self.ranker(result) for name, result in results.items()}
+        scores = {name: self._score(name, result) for name, result in results.items()}
         ranked = sorted(scores.items(), key=lambda item: (_is_nan(item[1]), item[1]))
         best = ranked[0][0] if ranked and not _is_nan(ranked[0][1]) else None
         return {"best": best, "ranked": ranked}
+
+    def _score(self, treatment: str, result: Any) -> float:
+        try:
+            score = self.ranker(result)
+        except Exception as error:
+            error.add_note(f"In the ranker of the hypothesis {self.name!r}, for {treatment!r}.")
+            raise
+        number = as_number(score)
+        if number is None:
+            raise HypothesisError(
+                f"Hypothesis {self.name!r}: the score of the treatment {treatment!r} is a number "
+                f"(nan ranks last), not {value_and_type(score)}. Give a ranker= that makes one "
+                "number of the verifier's result."
+            )
+        return number
 
     def _groups(self, recorded: MetricValues) -> list[list[str]]:
         if self.metrics is None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crystallize_opt.trials.observation import Replicate, Status, as_number, mean_of
+from crystallize_opt.trials.observation import (
+    Replicate,
+    Status,
+    as_number,
+    mean_of,
+    value_and_type,
+)
 
 
 @dataclass(slots=True)
@@ -22,6 +28,8 @@ class ReplicateRun:
         error: The exception that ended the replicate, or None.
         started_at: When the replicate began, in seconds since the epoch.
         duration: How long the replicate took, in seconds.
+        returned: The number that the last step returned, as text; None if it returned none. Such a
+            step probably forgot to record its number.
     """
 
     index: int
@@ -31,6 +39,14 @@ class ReplicateRun:
     error: BaseException | None
     started_at: float
     duration: float
+    returned: str | None = None
+
+    def drop_data(self) -> None:
+        """Forget the data, and note whether it was a number."""
+        data, self.data = self.data, None
+        last = data[1] if type(data) is tuple and len(data) == 2 else data
+        if isinstance(last, (int, float)) or (not self.metrics and as_number(last) is not None):
+            self.returned = value_and_type(last)
 
     def summary(self) -> Replicate:
         """Return the record for an optimizer: numbers only, and the error as text.
@@ -51,6 +67,26 @@ class ReplicateRun:
         return Replicate(
             self.index, self.seed, metrics, status, message, trace, self.started_at, self.duration
         )
+
+
+def recorded_instead(runs: Sequence[ReplicateRun], metric: str) -> str:
+    """Return a sentence about what was recorded or returned instead of a number, or "".
+
+    Args:
+        runs: The replicates of a trial.
+        metric: A metric that one of them did not record as a number.
+    """
+    for run in runs:
+        for value in run.metrics.get(metric, ()):
+            if as_number(value) is None:
+                return f"Recorded as {metric!r}: {value_and_type(value)}. Record one number."
+    returned = next((run.returned for run in runs if run.returned is not None), None)
+    if returned is None:
+        return ""
+    return (
+        f"The last step returned {returned}: record it with ctx.metrics.add({metric!r}, value), or "
+        f"return (data, {{{metric!r}: value}})."
+    )
 
 
 def run_of(replicate: Replicate) -> ReplicateRun:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from crystallize_opt.errors import HypothesisError
 from crystallize_opt.pipeline.hypothesis import Hypothesis
 from crystallize_opt.pipeline.replicate import ReplicateRun
 
@@ -90,6 +91,7 @@ class Results:
 
         Raises:
             UnknownMetricError: A hypothesis names a metric that was not recorded.
+            HypothesisError: A ranker's score is not a number; the error's `result` has the metrics.
         """
         baseline = self._metrics[BASELINE]
         treatments = {name: m for name, m in self._metrics.items() if name != BASELINE}
@@ -102,7 +104,11 @@ class Results:
                 for name, metrics in treatments.items()
                 if name in comparable
             }
-            ranking = hypothesis.rank_treatments(outcomes)
+            try:
+                ranking = hypothesis.rank_treatments(outcomes)
+            except HypothesisError as error:
+                error.result = self.result()  # What was measured is kept.
+                raise
             checked.append(HypothesisResult(hypothesis.name, outcomes, ranking))
         return Result(
             ExperimentMetrics(

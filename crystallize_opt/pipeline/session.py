@@ -22,6 +22,9 @@ from crystallize_opt.trials.treatment import Treatment
 if TYPE_CHECKING:
     from crystallize_opt.pipeline.steps import PipelineStep
 
+_TEARDOWN_ERRORS = 5
+"""How many different errors of a `teardown` to keep."""
+
 FETCH: Any = object()
 """Means that the input is fetched from the data source."""
 
@@ -34,6 +37,8 @@ class Session:
         results: The replicates of the run so far; code that runs a replicate adds it.
         result: The result that `after_run` gets; None for the final content of `results`.
         context: The experiment's initial context, with the keys that the steps' `setup` added.
+        teardown_error: An error of a step's `teardown`, with those before it as its context; None
+            if every `teardown` returned.
         callers_random_state: The caller's global generators. Every replicate puts them away; code
             that calls foreign code between replicates puts them back first.
     """
@@ -46,6 +51,8 @@ class Session:
         self.context = experiment.initial_context.child()
         self.results = results
         self.result: Result | None = None
+        self.teardown_error: BaseException | None = None
+        self._teardown_errors: set[str] = set()
         plugins = experiment.plugins
         self._before_replicate = _overriding(plugins, "before_replicate")
         self._before_step = _overriding(plugins, "before_step")
@@ -82,7 +89,7 @@ class Session:
         self.callers_random_state.put_away()
         try:
             if treatment is not None:
-                treatment.apply(ctx)
+                ctx.treat(treatment)
             for before_replicate in self._before_replicate:
                 before_replicate(experiment, ctx)
             if data is FETCH:
@@ -106,6 +113,22 @@ class Session:
             time.perf_counter() - start,
         )
 
+    def teardown_failed(self, error: BaseException) -> None:
+        """Keep an error of a `teardown` until the end of the run.
+
+        A worker tears the steps down after each trial, so the same error may come often: it is kept
+        once. What was measured before stays as it is.
+        """
+        text = f"{type(error).__name__}: {error}"
+        if text in self._teardown_errors or len(self._teardown_errors) >= _TEARDOWN_ERRORS:
+            return
+        self._teardown_errors.add(text)
+        if error.__context__ is None:
+            error.__context__ = self.teardown_error
+        elif self.teardown_error is not None:
+            logger.error("A teardown failed.", exc_info=self.teardown_error)
+        self.teardown_error = error
+
     def _step_begins(self, step: PipelineStep) -> None:
         for before_step in self._before_step:
             before_step(self.experiment, step)
@@ -126,10 +149,14 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
 
     If a plugin's `before_run` returned, its `after_run` is called even if the run ends in an error.
     The hooks run with private global generators, like the replicates.
+
+    An error of a `teardown` is raised last, after every `after_run`. If another error ended the
+    run, that one is raised, and the error of the `teardown` is logged.
     """
     with CallersRandomState() as callers_random_state:
         begun: list[BasePlugin] = []
         results = Results()
+        session: Session | None = None
         try:
             for plugin in experiment.plugins:
                 plugin.before_run(experiment)
@@ -139,11 +166,17 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
                 yield session
         except BaseException:
             callers_random_state.put_away()
+            if session is not None and session.teardown_error is not None:
+                logger.error("A teardown failed.", exc_info=session.teardown_error)
             _end_after_error(experiment, begun, results.result())
             raise
         callers_random_state.put_away()
+        result = session.result or results.result()
+        if session.teardown_error is not None:
+            _end_after_error(experiment, begun, result)
+            raise session.teardown_error
         for plugin in begun:
-            plugin.after_run(experiment, session.result or results.result())
+            plugin.after_run(experiment, result)
 
 
 def _end_after_error(experiment: Recipe, plugins: Sequence[BasePlugin], result: Result) -> None:
@@ -181,16 +214,19 @@ async def _set_up(session: Session, steps: Sequence[PipelineStep]) -> AsyncItera
         yield
     finally:
         session.callers_random_state.put_away()
-        await _tear_down(begun, session.context)
+        await _tear_down(begun, session)
 
 
-async def _tear_down(steps: Sequence[PipelineStep], context: FrozenContext) -> None:
-    """Tear all steps down, the last one first. Several exceptions are chained."""
+async def _tear_down(steps: Sequence[PipelineStep], session: Session) -> None:
+    """Tear all steps down, the last one first; the session keeps their errors."""
     if steps:
         try:
-            await resolve(steps[-1].teardown(context))
+            await resolve(steps[-1].teardown(session.context))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (kept, and raised at the end of the run)
+            error.add_note(f"In the teardown of step {steps[-1].name!r}.")
+            session.teardown_failed(error)
         finally:
-            await _tear_down(steps[:-1], context)
+            await _tear_down(steps[:-1], session)
 
 
 def _overriding(plugins: Sequence[BasePlugin], hook: str) -> list[Callable[..., None]]:

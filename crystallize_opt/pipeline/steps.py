@@ -296,6 +296,11 @@ class Pipeline:
                 before_step(step)
             try:
                 result = await resolve(step(data, ctx))
+                if _has_metrics(result):
+                    result, metrics = result
+                    for metric, value in metrics.items():
+                        ctx.metrics.add(metric, value)
+                data = result
             except (Exception, SystemExit) as error:
                 error.add_note(f"In step {step.name!r}.")
                 if isinstance(error, StopIteration):  # A coroutine cannot raise it.
@@ -304,12 +309,6 @@ class Pipeline:
                         "has ended?"
                     ) from error
                 raise
-            if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
-                data, metrics = result
-                for metric, value in metrics.items():
-                    ctx.metrics.add(metric, value)
-            else:
-                data = result
             if after_step is not None:
                 after_step(step, data)
         return data
@@ -329,3 +328,8 @@ class Pipeline:
             for name, parameter, default in step.searchable()
             if parameter is not None
         )
+
+
+def _has_metrics(result: Any) -> bool:
+    """Whether a step returned `(data, {metric: value})`."""
+    return isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)

@@ -13,7 +13,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.pipeline.context import logger
-from crystallize_opt.pipeline.replicate import run_of
+from crystallize_opt.pipeline.replicate import recorded_instead, run_of
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
@@ -301,7 +301,10 @@ class Loop:
     def _observation_of(self, trial: Trial) -> Observation:
         replicates = [replicate for _, replicate in trial.done]
         observation = Observation.of_replicates(trial.treatment, replicates)
-        return observation.checked(self._recorded.required_metrics)
+        return observation.checked(
+            self._recorded.required_metrics,
+            lambda metric: recorded_instead([run for run, _ in trial.done], metric),
+        )
 
     async def _finish(self, observation: Observation) -> None:
         """Store the outcome of a trial, then report it to the optimizer."""

@@ -5,12 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from crystallize_opt.errors import ObjectiveError
+from crystallize_opt.errors import ObjectiveError, UsageError
 
 Direction = Literal["minimize", "maximize"]
 Comparison = Literal["<=", ">="]
+
+
+def metric_name(name: Any) -> str:
+    """Return the name of a metric as a plain `str`; a member of a `StrEnum` becomes its value.
+
+    Raises:
+        UsageError: The name is not a text.
+    """
+    if type(name) is str:
+        return name
+    if not isinstance(name, str):
+        raise UsageError(
+            f"The name of a metric is a text, not {name!r} ({type(name).__name__}). Give a text, "
+            f"such as {str(name)!r}."
+        )
+    return str.__str__(name)
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,7 @@ class Objective:
                 f"An objective names one metric, not {self.metric!r}. For several objectives give "
                 "the optimizer a list: [Objective('a', 'minimize'), Objective('b', 'maximize')]."
             )
+        object.__setattr__(self, "metric", metric_name(self.metric))
         if self.direction not in get_args(Direction):
             raise ObjectiveError(
                 f"Unknown direction {self.direction!r} for the metric {self.metric!r}. Allowed: "
@@ -83,6 +100,7 @@ class Constraint:
     def __post_init__(self) -> None:
         if not isinstance(self.metric, str) or not self.metric:
             raise ObjectiveError(f"A constraint names one metric, not {self.metric!r}.")
+        object.__setattr__(self, "metric", metric_name(self.metric))
         if self.comparison not in get_args(Comparison):
             raise ObjectiveError(
                 f"Unknown comparison {self.comparison!r} for the metric {self.metric!r}. Allowed: "

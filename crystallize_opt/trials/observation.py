@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from crystallize_opt.trials.objective import metric_name
 from crystallize_opt.trials.treatment import Treatment
 
 
@@ -124,8 +125,10 @@ class Observation(_Metrics):
     def __post_init__(self) -> None:
         if not self.replicates:
             # The caller built it by hand: copy the mappings, which the caller may change later.
-            object.__setattr__(self, "metrics", dict(self.metrics))
-            object.__setattr__(self, "sem", dict(self.sem))
+            for field_name in ("metrics", "sem"):
+                given = getattr(self, field_name)
+                plain = {metric_name(name): value for name, value in given.items()}
+                object.__setattr__(self, field_name, plain)
 
     @classmethod
     def of_replicates(cls, treatment: Treatment, replicates: Sequence[Replicate]) -> Observation:
@@ -158,15 +161,19 @@ class Observation(_Metrics):
             duration,
         )
 
-    def checked(self, required: Collection[str]) -> Self:
+    def checked(
+        self, required: Collection[str], instead: Callable[[str], str] | None = None
+    ) -> Self:
         """Return this observation, as `INVALID` if a required metric is not a finite number.
 
         Args:
             required: The metrics of objectives and constraints; their values become plain floats.
+            instead: Returns, for a metric that was not recorded as a number, a sentence about what
+                was recorded instead, or "".
         """
         if self.status is not Status.COMPLETED or self._has_plainly(required):
             return self
-        reasons = [reason for metric in required if (reason := self._why_invalid(metric))]
+        reasons = [reason for metric in required if (reason := self._why_invalid(metric, instead))]
         if not reasons:
             return self
         # An observation built by hand may hold ints or numpy numbers.
@@ -177,8 +184,15 @@ class Observation(_Metrics):
             and (number := as_number(value)) is not None
         }
         if numbers:
-            return dataclasses.replace(self, metrics={**self.metrics, **numbers}).checked(required)
-        return dataclasses.replace(self, status=Status.INVALID, error=" ".join(reasons))
+            return dataclasses.replace(self, metrics={**self.metrics, **numbers}).checked(
+                required, instead
+            )
+        metrics: Mapping[str, Any] = self.metrics
+        if not self.replicates:  # Built by hand; the error names what was no number.
+            metrics = {m: value for m, value in metrics.items() if as_number(value) is not None}
+        return dataclasses.replace(
+            self, metrics=metrics, status=Status.INVALID, error=" ".join(reasons)
+        )
 
     def ended_early(self) -> Self:
         """Return this observation, as `PRUNED` if it completed: the backend ended the trial."""
@@ -195,26 +209,41 @@ class Observation(_Metrics):
                 return False
         return len(self.replicates) < 2
 
-    def _why_invalid(self, metric: str) -> str | None:
-        if len(self.replicates) > 1:
-            # Every replicate must have the metric; a mean over the others would hide the failure.
-            for replicate in self.replicates:
-                if metric not in replicate.metrics:
-                    where = f" in replicate {replicate.index}"
-                    return _not_recorded(metric, replicate.metrics, where)
-        value = self.metrics.get(metric)
+    def _why_invalid(self, metric: str, instead: Callable[[str], str] | None) -> str | None:
+        # Every replicate must have the metric; a mean over the others would hide the failure.
+        several = self.replicates if len(self.replicates) > 1 else ()
+        lacking = next((each for each in several if metric not in each.metrics), None)
+        if lacking is not None or metric not in self.metrics:
+            where = "" if lacking is None else f" in replicate {lacking.index}"
+            recorded = self.metrics if lacking is None else lacking.metrics
+            reason = (
+                f"The metric {metric!r} was not recorded as a number{where}. Recorded numbers: "
+                f"{', '.join(map(repr, recorded)) or 'none'}."
+            )
+            return f"{reason} {'' if instead is None else instead(metric)}".rstrip()
+        value = self.metrics[metric]
         if type(value) is float and math.isfinite(value):
             return None
-        if metric not in self.metrics:
-            return _not_recorded(metric, self.metrics)
-        return f"The metric {metric!r} is {value!r}, not a finite number."
+        what = repr(value) if type(value) is float else value_and_type(value)
+        return f"The metric {metric!r} is {what}, not a finite number."
 
 
-def _not_recorded(metric: str, metrics: Mapping[str, float], where: str = "") -> str:
-    recorded = ", ".join(map(repr, metrics)) or "none"
-    return (
-        f"The metric {metric!r} was not recorded as a number{where}. Recorded numbers: {recorded}."
-    )
+def value_and_type(value: Any) -> str:
+    """Return a value and its type for a message: `'0.5' (str)`."""
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001  (foreign code, called for a message only)
+        shown = "a value"
+    shown = " ".join(shown.split())
+    if len(shown) > _SHOWN:
+        shown = f"{shown[:_SHOWN]}..."
+    kind = type(value)
+    module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+    return f"{shown} ({module}{kind.__qualname__})"
+
+
+_SHOWN = 80
+"""How many characters of a value a message shows."""
 
 
 def as_number(value: Any) -> float | None:
@@ -223,6 +252,9 @@ def as_number(value: Any) -> float | None:
         return value
     try:
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
+            mask = getattr(value, "mask", False)
+            if not callable(mask) and mask:
+                return None  # The `item()` of a masked number is the number, or 0.0.
             if getattr(value.dtype, "kind", None) in ("m", "M"):  # A time or duration, in any unit.
                 return None
             # `__float__` would drop imaginary parts and parse texts (numpy) or warn of gradients

@@ -79,7 +79,10 @@ class OnProcesses(OnExecutor):
         return None if seconds is None else max(0.001, seconds - trial.seconds)
 
     def _done(self, result: Any) -> Done:
-        return worker.from_rows(result)
+        answer: worker.Answer = result
+        if answer.teardown is not None:
+            self._session.teardown_failed(worker.worker_error(*answer.teardown))
+        return worker.from_rows(answer.rows)
 
     def _threads_run(self) -> bool:
         return False

@@ -76,7 +76,7 @@ async def run_replicates(session: Session, treatment: Treatment, first: int, las
     for index in range(first, last):
         run = await session.run_replicate(treatment, index, condition=treatment.name)
         replicate = run.summary()
-        run.data = None
+        run.drop_data()
         if run.error is not None:
             # A search keeps the error of every failed trial; the frames would keep all the data.
             run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None

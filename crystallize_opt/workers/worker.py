@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pickle
 import time
+import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
@@ -22,12 +23,25 @@ from crystallize_opt.workers.trial import Done, ended, run_replicates
 Row = tuple[Any, ...]
 """A replicate as plain data: the fields of `Replicate`, and the metrics with all their values."""
 
+
+class Answer(NamedTuple):
+    """What a worker returns for a trial: plain data.
+
+    Attributes:
+        rows: The replicates.
+        teardown: The error of a step's `teardown` after them, and its traceback; or None.
+    """
+
+    rows: list[Row]
+    teardown: tuple[str, str] | None = None
+
+
 _PLAIN = (float, int, str, bool, type(None))
 
 _loaded: tuple[str, Any] | None = None
 
 
-def run_trial(key: str, blob: bytes, treatment: bytes, first: int, last: int) -> list[Row]:
+def run_trial(key: str, blob: bytes, treatment: bytes, first: int, last: int) -> Answer:
     """Run some replicates of a treatment. Never raises.
 
     Args:
@@ -52,31 +66,35 @@ def load(key: str, blob: bytes) -> None:
         _loaded = (key, pickle.loads(blob))  # noqa: S301  (our own bytes)
 
 
-def run_loaded(treatment: bytes, first: int, last: int) -> list[Row]:
+def run_loaded(treatment: bytes, first: int, last: int) -> Answer:
     """Run some replicates with the experiment that was loaded."""
     experiment: Any = _loaded and _loaded[1]
     return run_sync(_run(experiment, pickle.loads(treatment), first, last))  # noqa: S301
 
 
-async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) -> list[Row]:
+async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) -> Answer:
     async with open_session(experiment) as session:
         done = await run_replicates(session, treatment, first, last)
-    return rows_of(done)
+    error = session.teardown_error
+    if error is None:
+        return answer_of(done)
+    text = "".join(traceback.format_exception_only(error)).strip()
+    return answer_of(done, (text, "".join(traceback.format_exception(error))))
 
 
-def ended_by(first: int, error: BaseException, started_at: float) -> list[Row]:
+def ended_by(first: int, error: BaseException, started_at: float) -> Answer:
     """Return the record of a replicate that an exception outside its steps ended."""
     status = Status.FAILED
     if isinstance(error, MemoryError):
         status = Status.OUT_OF_MEMORY
     elif isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches every process of a terminal.
         status = Status.ABANDONED
-    return rows_of([ended(first, status, error, started_at=started_at)])
+    return answer_of([ended(first, status, error, started_at=started_at)])
 
 
-def rows_of(done: Done) -> list[Row]:
-    """Return replicates as plain data."""
-    return [_row(run, replicate) for run, replicate in done]
+def answer_of(done: Done, teardown: tuple[str, str] | None = None) -> Answer:
+    """Return replicates, and the error of a `teardown`, as plain data."""
+    return Answer([_row(run, replicate) for run, replicate in done], teardown)
 
 
 def _row(run: ReplicateRun, replicate: Replicate) -> Row:
@@ -90,6 +108,7 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
         replicate.traceback,
         replicate.started_at,
         replicate.duration,
+        run.returned,
     )
 
 
@@ -100,25 +119,37 @@ def _portable(value: Any) -> Any:
     try:
         return pickle.dumps(value)
     except Exception:  # noqa: BLE001  (whatever a foreign __reduce__ raises)
-        return f"<a {type(value).__name__}, which cannot be pickled>"
+        return pickle.dumps(_Placeholder(f"<a {type(value).__name__}, which cannot be pickled>"))
 
 
 def from_rows(rows: list[Row]) -> Done:
     """Return the replicates in the plain data that a worker returned."""
     done: Done = []
-    for index, seed, values, metrics, status, error, trace, started_at, duration in rows:
-        exception = None
-        if error is not None:
-            exception = RuntimeError(error)
-            exception.add_note(f"In a worker process:\n{trace or error}")
+    for index, seed, values, metrics, status, error, trace, *rest in rows:
+        started_at, duration, returned = rest
+        exception = None if error is None else worker_error(error, trace)
         replicate = Replicate(
             index, seed, metrics, Status(status), error, trace, started_at, duration
         )
         run = ReplicateRun(
-            index, seed, _unpacked(values), None, exception, started_at or 0.0, duration or 0.0
+            index,
+            seed,
+            _unpacked(values),
+            None,
+            exception,
+            started_at or 0.0,
+            duration or 0.0,
+            returned,
         )
         done.append((run, replicate))
     return done
+
+
+def worker_error(text: str, trace: str | None) -> RuntimeError:
+    """Return an exception that stands for one of a worker process."""
+    error = RuntimeError(text)
+    error.add_note(f"In a worker process:\n{trace or text}")
+    return error
 
 
 def _unpacked(values: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
@@ -131,4 +162,13 @@ def _value(value: Any) -> Any:
     try:
         return pickle.loads(value)  # noqa: S301  (our own worker's bytes)
     except Exception:  # noqa: BLE001
-        return "<a value that cannot be unpickled>"
+        return _Placeholder("<a value that cannot be unpickled>")
+
+
+class _Placeholder(str):
+    """Stands for a value that cannot be sent; its `repr` is itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

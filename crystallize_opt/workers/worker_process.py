@@ -40,7 +40,7 @@ def run_limited(
     last: int,
     seconds: float | None,
     memory: int | None,
-) -> list[worker.Row]:
+) -> worker.Answer:
     """Run replicates in a child of this process, which is killed at a limit. Never raises."""
     started_at = time.time()
     try:
@@ -89,7 +89,7 @@ class WorkerProcess:
         last: int,
         seconds: float | None = None,
         memory: int | None = None,
-    ) -> list[worker.Row]:
+    ) -> worker.Answer:
         """Run replicates of a treatment. The result shows if the process died or was killed."""
         started_at = time.time()
         try:
@@ -97,15 +97,15 @@ class WorkerProcess:
                 self._throw_away()
                 self._start()
             if key != self._key:
-                rows = self._call((worker.load, (key, blob), first))
-                if rows is not None:
-                    return rows  # The experiment cannot be unpickled there.
+                answer = self._call((worker.load, (key, blob), first))
+                if answer is not None:
+                    return answer  # The experiment cannot be unpickled there.
                 self._key = key
             call = (worker.run_loaded, (treatment, first, last), first)
-            return self._call(call, seconds, memory) or []
+            return self._call(call, seconds, memory) or worker.Answer([])
         except _Ended as end:
             self._throw_away()
-            return worker.rows_of([ended(first, end.status, str(end), started_at=started_at)])
+            return worker.answer_of([ended(first, end.status, str(end), started_at=started_at)])
 
     def _start(self) -> None:
         from loky.backend import get_context
@@ -123,7 +123,7 @@ class WorkerProcess:
 
     def _call(
         self, call: Any, seconds: float | None = None, memory: int | None = None
-    ) -> list[worker.Row] | None:
+    ) -> worker.Answer | None:
         """Have the process call a function.
 
         Raises:

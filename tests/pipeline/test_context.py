@@ -1,14 +1,16 @@
 """What steps read parameters from and record metrics on."""
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystallize_opt import FrozenContext
+from crystallize_opt import FrozenContext, Treatment
 from crystallize_opt.errors import ContextMutationError, UnknownMetricError
 
 VALUES = st.recursive(
@@ -114,3 +116,53 @@ def test_unknown_metric_lists_the_recorded_ones(recorded: list[str], listed: str
 
 def test_logger_is_the_packages() -> None:
     assert FrozenContext().logger is logging.getLogger("crystallize_opt")
+
+
+# Treatments -----------------------------------------------------------------------------------
+
+
+class Model:
+    """Equal only to itself."""
+
+
+MODEL = Model()
+
+
+@pytest.mark.parametrize("value", [MODEL, threading.Lock(), object(), np.arange(3)])
+def test_an_object_of_a_treatment_is_handed_over_itself(value: Any) -> None:
+    for treatment in (
+        Treatment("mapping", {"x": value}),
+        Treatment("function", lambda ctx: ctx.add("x", value)),
+    ):
+        ctx = FrozenContext({"depth": 3}).child()
+        ctx.treat(treatment)
+
+        for read in (ctx["x"], ctx.get("x"), ctx.as_dict()["x"], ctx.child()["x"]):
+            assert read is value
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "inner"),
+    [
+        ([MODEL, 1], lambda read: read.clear(), lambda read: read[0]),
+        ({"a": [MODEL]}, lambda read: read["a"].clear(), lambda read: read["a"][0]),
+        (([MODEL],), lambda read: read[0].clear(), lambda read: read[0][0]),
+        ({MODEL}, lambda read: read.clear(), lambda read: next(iter(read))),
+    ],
+)
+def test_lists_of_a_treatment_are_copied_and_hold_the_same_objects(
+    value: Any, change: Callable[[Any], None], inner: Callable[[Any], Any]
+) -> None:
+    ctx = FrozenContext()
+    ctx.treat(Treatment("t", {"x": value}))
+
+    assert inner(ctx["x"]) is MODEL
+    change(ctx["x"])
+    assert inner(ctx["x"]) is MODEL
+
+
+def test_objects_that_the_experiment_was_built_with_are_copied() -> None:
+    ctx = FrozenContext({"model": MODEL})
+
+    assert ctx["model"] is not MODEL
+    assert ctx["model"] is not ctx["model"]

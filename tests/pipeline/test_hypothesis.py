@@ -2,14 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystallize_opt import Hypothesis
-from crystallize_opt.errors import UnknownMetricError, UsageError
+from crystallize_opt import Hypothesis, Treatment
+from crystallize_opt.errors import HypothesisError, UnknownMetricError, UsageError
+from crystallize_opt.pipeline.result import Result
+from tests.toy import toy_experiment
 
 BASELINE = {"loss": [3.0, 1.0], "time": [5.0]}
 TREATMENT = {"loss": [2.0, 0.0], "time": [4.0], "extra": [1.0]}
@@ -109,3 +114,42 @@ def test_the_name_is_the_rankers_where_none_is_given() -> None:
 def test_several_groups_without_a_ranker_are_refused() -> None:
     with pytest.raises(UsageError, match=r"2 groups of metrics.*give a ranker="):
         Hypothesis(show, [["loss"], ["time"]])
+
+
+@pytest.mark.parametrize(
+    "score", [np.array([0.1, 0.2]), None, "a", (0.1, 2), pd.NA, pd.Series([0.1]), np.ma.masked]
+)
+@pytest.mark.parametrize("treatments", ["a", "ab"])
+def test_a_score_that_is_no_number_names_the_hypothesis(score: Any, treatments: str) -> None:
+    results = {name: {"p_value": score} for name in treatments}
+    with pytest.raises(
+        HypothesisError, match=r"Hypothesis 'claim': the score of the treatment 'a'"
+    ):
+        Hypothesis(show, name="claim").rank_treatments(results)
+
+
+@pytest.mark.parametrize("score", [np.float32(0.5), np.array(0.5), Decimal("0.5"), 0.5])
+def test_a_score_becomes_a_plain_float(score: Any) -> None:
+    ranking = Hypothesis(show).rank_treatments({"a": {"p_value": score}})
+
+    assert ranking == {"best": "a", "ranked": [("a", 0.5)]}
+    assert type(ranking["ranked"][0][1]) is float
+
+
+def test_an_error_of_a_ranker_names_the_hypothesis() -> None:
+    with pytest.raises(KeyError) as caught:
+        Hypothesis(show, ranker=lambda result: result["p"], name="claim").rank_treatments({"a": {}})
+
+    assert "the hypothesis 'claim', for 'a'" in caught.value.__notes__[0]
+
+
+def test_the_metrics_are_kept_when_a_score_is_no_number() -> None:
+    experiment = toy_experiment()
+    claim = Hypothesis(lambda *_: {"p_value": None}, "sum", name="claim")
+    treatment = Treatment("plus one", {"delta": 1.0})
+    with pytest.raises(HypothesisError) as caught:
+        experiment.run(treatments=[treatment], hypotheses=[claim], replicates=2)
+
+    assert isinstance(caught.value.result, Result)
+    assert caught.value.result.metrics.baseline.metrics == {"sum": [6.0, 6.0]}
+    assert caught.value.result.metrics.treatments["plus one"].metrics == {"sum": [9.0, 9.0]}

@@ -334,3 +334,25 @@ def test_a_cancelled_search_tears_down() -> None:
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main())
     assert torn_down == [True]
+
+
+# Data that look awaitable ---------------------------------------------------------------------
+
+
+class HasEverything:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+class MetaWithEverything(type):
+    def __getattr__(cls, name: str) -> Any:
+        return lambda *_: None
+
+
+class OfSuchAClass(metaclass=MetaWithEverything):
+    pass
+
+
+@pytest.mark.parametrize("data", [HasEverything(), OfSuchAClass(), OfSuchAClass, Coroutine])
+def test_only_what_await_takes_is_awaited(data: Any) -> None:
+    assert run_sync(resolve(data)) is data

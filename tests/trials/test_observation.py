@@ -1,5 +1,6 @@
 """Observations: means over replicates, and which of them count as completed."""
 
+import enum
 import math
 import statistics
 import sys
@@ -14,7 +15,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crystallize_opt import Observation, Replicate, Status, Treatment
+from crystallize_opt import Constraint, Objective, Observation, Replicate, Status, Treatment
+from crystallize_opt.errors import UsageError
 from crystallize_opt.trials.observation import as_number, mean_of
 
 TREATMENT = Treatment("t", {"x": 1})
@@ -115,7 +117,10 @@ def test_numbers_of_an_observation_made_by_hand_become_floats(value: Any) -> Non
         ({"loss": math.nan}, "'loss' is nan"),
         ({"loss": np.float64("inf")}, "'loss' is inf"),
         ({"loss": "0.5"}, "'loss' is '0.5'"),
-        ({"loss": None}, "'loss' is None"),
+        ({"loss": "0.5"}, "'loss' is '0.5' (str)"),
+        ({"loss": None}, "'loss' is None (NoneType)"),
+        ({"loss": np.array([0.5])}, "'loss' is array([0.5]) (numpy.ndarray)"),
+        ({"loss": np.ma.masked}, "'loss' is masked (numpy.ma"),
         ({}, "'loss' was not recorded as a number. Recorded numbers: none"),
         ({"time": 1.0}, "Recorded numbers: 'time'"),
     ],
@@ -127,6 +132,26 @@ def test_an_objective_that_is_no_finite_number_is_invalid(
 
     assert checked.status is Status.INVALID
     assert error in str(checked.error)
+    assert all(as_number(value) is not None for value in checked.values())
+
+
+class Names(enum.StrEnum):
+    LOSS = "loss"
+
+
+@pytest.mark.parametrize("name", [Names.LOSS, np.str_("loss")])
+def test_the_name_of_a_metric_is_plain_text(name: Any) -> None:
+    observation = Observation(TREATMENT, {name: 1.0}, sem={name: 0.1})
+
+    assert [type(each) for each in (*observation, *observation.sem)] == [str, str]
+    assert Objective(name, "minimize") == Objective("loss", "minimize")
+    assert type(Objective(name, "minimize").metric) is str
+    assert type(Constraint(name, "<=", 1.0).metric) is str
+
+
+def test_the_name_of_a_metric_must_be_text() -> None:
+    with pytest.raises(UsageError, match=r"a text, not \('train', 'loss'\) \(tuple\)"):
+        Observation(TREATMENT, {("train", "loss"): 1.0})  # type: ignore[dict-item]
 
 
 def test_only_the_required_metrics_are_checked() -> None:
@@ -155,6 +180,7 @@ def test_what_has_not_completed_keeps_its_status(status: Status) -> None:
         np.float64(0.5),
         np.float32(0.5),
         np.array(0.5),
+        np.ma.array(0.5),
         torch.tensor(0.5),
         torch.tensor(0.5, requires_grad=True),
         torch.tensor(0.5, dtype=torch.bfloat16),
@@ -188,6 +214,8 @@ def test_single_numbers_of_all_kinds(value: Any) -> None:
         np.datetime64(5, "s"),
         np.timedelta64(5, "s"),
         np.array(None),
+        np.ma.masked,
+        np.ma.array(0.5, mask=True),
         10**400,
         {},
         object(),
