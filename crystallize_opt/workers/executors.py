@@ -36,7 +36,7 @@ class OnExecutor:
         interruption: Wakes `wait`.
 
     Attributes:
-        failure: Why no trial can run any more; None while all is well.
+        failure: The error after which no trial can run, or None.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class OnExecutor:
         return result  # type: ignore[no-any-return]
 
     def _end_running(self) -> None:
-        """End the running trials that can be ended."""
+        """Kill the running trials that run in processes of this search."""
 
     def _threads_run(self) -> bool:
         """Whether threads still use the session, so that its steps cannot be torn down yet."""
@@ -136,7 +136,8 @@ class OnExecutor:
                     raise _broken_object(self._executor) from error
                 if remade == _REMAKES:
                     raise ExecutorBrokenError(
-                        "The executor is broken as soon as the function has made it."
+                        f"The executor broke as soon as it was made, {_REMAKES + 1} times. Check "
+                        "that the function in workers= makes an executor that can start workers."
                     ) from error
                 self._remake()
                 continue
@@ -150,8 +151,9 @@ class OnExecutor:
         del self._running[trial]
         first = len(trial.done)
         error = None if future.cancelled() else future.exception()
-        cancelled = future.cancelled() or type(error).__name__ == "CancelledError"  # Dask's
-        # If this search did not cancel the trial, Dask did, because it lost a worker.
+        # Dask has a `CancelledError` of its own. If this search did not cancel the trial, Dask
+        # did, because it lost a worker.
+        cancelled = future.cancelled() or type(error).__name__ == "CancelledError"
         lost = isinstance(error, _killed_worker()) or (cancelled and not self._is_ending())
         broken = isinstance(error, BrokenExecutor)
         if broken or (lost and not self._recovery.is_alone(trial)):
@@ -174,7 +176,7 @@ class OnExecutor:
         return self._abandoned or self._interruption.count > 0
 
     def _recover(self, finished: list[tuple[Trial, Done]]) -> None:
-        """Continue after trials were lost, now that nothing is in flight; or give up."""
+        """Continue after trials were lost, or give up. No trial may be running now."""
         recovery = self._recovery
         if self._is_ending():
             finished.extend(recovery.give_up())
@@ -202,7 +204,7 @@ class OnExecutor:
 def _run_here(session: Session, treatment: Treatment, first: int, last: int) -> Done:
     try:
         return run_sync(run_replicates(session, treatment, first, last))
-    except BaseException as error:  # noqa: BLE001  (a step's own KeyboardInterrupt, for example)
+    except BaseException as error:  # noqa: BLE001  (a step may raise KeyboardInterrupt)
         return [ended(first, Status.FAILED, error)]
 
 
@@ -222,7 +224,7 @@ def _broken_object(executor: Any) -> ExecutorBrokenError:
 
 
 def shut_down(executor: Any, *, wait: bool) -> None:
-    """Shut an executor down; trials in its queue do not run."""
+    """Shut an executor down, and discard the trials in its queue."""
     try:
         executor.shutdown(wait=wait, cancel_futures=True)
     except TypeError:  # The executors of loky and Dask lack `cancel_futures`.

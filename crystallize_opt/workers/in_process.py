@@ -1,4 +1,4 @@
-"""Runs trials without an executor: one after the other, or asynchronous ones side by side."""
+"""Runs trials without an executor: one at a time, or asynchronous trials side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INTERRUPTED = "The search was interrupted."
 
 
 class InProcess:
-    """Runs one trial at a time, in the search's own thread: `wait` runs the trial."""
+    """Runs one trial at a time in the search's thread; `wait` runs the trial."""
 
     failure: Exception | None = None
 
@@ -97,7 +97,7 @@ class Concurrent:
             return [ended(first, Status.ABANDONED, _INTERRUPTED)]
 
     def cancel_queued(self) -> None:
-        """Do nothing: every trial that was started runs."""
+        """Do nothing: every trial is already running."""
 
     async def abandon(self) -> list[tuple[Trial, Done]]:
         import asyncio

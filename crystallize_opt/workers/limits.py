@@ -18,19 +18,19 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class TrialLimits:
-    """How much one trial may take. A trial that reaches a limit is killed, whatever it is doing.
+    """Time and memory limits of one trial. A trial that reaches a limit is killed.
 
-    Limits need workers that are processes; `Workers` refuses limits for others.
+    Only a process can be killed, so `Workers` refuses limits for threads and for this process.
 
     Args:
-        seconds: Wall time of the whole trial, all replicates together. The time begins when the
-            worker process has imported what the experiment needs.
+        seconds: Wall time of the whole trial, all replicates together. The clock starts when the
+            worker process has loaded the experiment.
         memory: Resident memory (what `top` shows as RES; not virtual memory) of the trial's
-            process and of the processes it starts, together: bytes, or a text such as `"2GB"`
+            process and its child processes together: a number of bytes, or text such as `"2GB"`
             (10**9 bytes each) or `"2GiB"` (2**30). It is measured 20 times a second.
 
     Raises:
-        UsageError: A limit is neither a positive number nor a readable text.
+        UsageError: A limit is not positive, or its text cannot be read.
 
     Example:
         >>> TrialLimits(seconds=60, memory="1.5 GB").memory_bytes
@@ -68,6 +68,7 @@ def _bytes_of(memory: Any) -> int:
     size = int(number * _UNITS[unit])
     if size < 1:
         raise UsageError(
-            f"TrialLimits: memory is a number of bytes or a text like '2GB', not {memory!r}."
+            "TrialLimits: memory is a positive number of bytes or text such as '2GB', not "
+            f"{memory!r}."
         )
     return size

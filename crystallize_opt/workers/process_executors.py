@@ -1,4 +1,4 @@
-"""Runs trials on executors whose workers are processes, and on this package's processes."""
+"""Runs trials in processes: those of an executor, or those that this package starts."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class OnProcesses(OnExecutor):
 
 
 class OnOwnProcesses(OnProcesses):
-    """Runs trials in processes of this package: "processes". Each is killed at a limit.
+    """Runs trials in processes that this package starts and can kill: `Workers("processes")`.
 
     Args:
         session: The run in progress.
@@ -125,7 +125,7 @@ class OnOwnProcesses(OnProcesses):
         return future
 
     def _run(self, treatment: bytes, first: int, last: int, seconds: float | None) -> Any:
-        """Have a worker process run a trial, in a thread that waits for that process."""
+        """Have this thread's worker process run a trial, and wait for it."""
         if not hasattr(self._of_thread, "process"):
             self._of_thread.process = WorkerProcess()
             self._processes.append(self._of_thread.process)

@@ -1,15 +1,16 @@
-"""The order in which trials run after a worker died, so that only the trial that killed it fails.
+"""Finds the trial that killed a worker, so that no other trial fails.
 
-Executors report a dead worker in different ways, and none but "processes" names the trial:
+Executors report a dead worker in different ways, and only "processes" names the trial:
 
-- `ProcessPoolExecutor` and loky give every trial in flight the same exception, and are unusable
-  from then on.
-- Dask raises `KilledWorker`, or cancels the trial. Either may also hit a trial that only waited for
-  the dead worker. The executor stays usable.
-- "processes" knows which trial a worker ran, so this module has nothing to find out.
+- `ProcessPoolExecutor` and loky give every running trial the same exception, and cannot be used
+  any more.
+- Dask raises `KilledWorker`, or cancels the trial. It may do either also to a trial that only
+  waited for the dead worker. The executor can still be used.
+- "processes" knows which trial a worker ran, so it does not need this module.
 
-So every lost trial is a suspect. Suspects run again, one at a time and with nothing beside them: a
-suspect that is lost once more has killed its worker. All other trials wait until then.
+So every lost trial is a suspect. The suspects run again, one at a time and nothing else with them:
+a suspect that is lost again has killed its worker. All other trials wait until the search for the
+culprit is over.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ _BROKE = "The executor broke."
 
 
 class Recovery:
-    """Holds the trials that wait while the trial that killed a worker is found.
+    """Holds the trials that wait until the trial that killed a worker is known.
 
     Attributes:
-        broken: Whether the executor is unusable, and not just without a worker.
+        broken: Whether the executor cannot be used any more.
     """
 
     def __init__(self) -> None:
@@ -39,12 +40,12 @@ class Recovery:
 
     @property
     def is_going_on(self) -> bool:
-        """Whether a new trial has to wait; otherwise it might become a suspect, too."""
+        """Whether a new trial must wait, because it would become a suspect if it ran now."""
         return bool(self._suspects or self._alone or self._lost)
 
     @property
     def has_lost_trials(self) -> bool:
-        """Whether trials were lost that are not yet suspects."""
+        """Whether there are lost trials that are not yet suspects."""
         return bool(self._lost)
 
     def hold(self, trial: Trial) -> None:
@@ -52,7 +53,7 @@ class Recovery:
         self._held.append(trial)
 
     def is_alone(self, trial: Trial) -> bool:
-        """Whether a trial runs with nothing beside it, so that it is to blame if it is lost."""
+        """Whether a trial runs alone, so that it has killed its worker if it is lost."""
         return trial is self._alone
 
     def lost(self, trial: Trial, *, broken: bool) -> None:
@@ -60,18 +61,18 @@ class Recovery:
 
         Args:
             trial: The trial.
-            broken: Whether the executor is now unusable.
+            broken: Whether the executor cannot be used any more.
         """
         self._lost.append(trial)
         self.broken |= broken
 
     def finished(self, trial: Trial) -> None:
-        """Note that a trial has ended, however it ended."""
+        """Record that a trial has ended, with or without an error."""
         if trial is self._alone:
             self._alone = None
 
     def blame(self) -> list[tuple[Trial, Done]]:
-        """Find the trial that killed a worker. Needs a usable executor, with no trial in flight.
+        """Find the trial that killed a worker. Needs a usable executor that runs no trial.
 
         Returns:
             The trial, if only one was lost. Otherwise nothing: the lost trials become suspects.
@@ -85,15 +86,15 @@ class Recovery:
         return []
 
     def give_up(self) -> list[tuple[Trial, Done]]:
-        """End every lost and every waiting trial, because none of them will run again."""
-        # A single lost trial killed its worker; of several, it is unknown which one did.
+        """End every lost and every waiting trial, because no trial will run again."""
+        # A single lost trial has killed its worker. Of several, the culprit is unknown.
         status = Status.WORKER_DIED if len(self._lost) == 1 else Status.ABANDONED
         trials = (*self._lost, *self._suspects, *self._held)
         self.clear()
         return [(trial, [ended(len(trial.done), status, _BROKE)]) for trial in trials]
 
     def next_trials(self) -> list[Trial]:
-        """Return what to send now that nothing is in flight: one suspect, or all that waited."""
+        """Return the trials to run when no trial is running: one suspect, or all that waited."""
         if self._alone is not None or self._lost:
             return []
         if self._suspects:

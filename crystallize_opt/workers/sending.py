@@ -1,4 +1,4 @@
-"""Pickles an experiment for other processes; an error names the part that cannot be pickled."""
+"""Pickles an experiment for other processes. Errors name the part that cannot be pickled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def need_libraries() -> None:
 
 
 def picklable_experiment(recipe: Recipe, space: SearchSpace | None = None) -> bytes:
-    """Return an experiment as bytes, for other processes.
+    """Pickle an experiment for other processes.
 
     Args:
         recipe: The experiment.
@@ -57,11 +57,11 @@ def _parts(recipe: Recipe, space: SearchSpace | None) -> Iterable[tuple[str, Any
 
 
 def pickled(part: Any, what: str) -> bytes:
-    """Return a part of an experiment as bytes.
+    """Pickle a part of an experiment.
 
     Args:
         part: Any object.
-        what: The name of the part, with which the message begins.
+        what: What the message calls the part.
 
     Raises:
         UsageError: The part cannot be pickled.
@@ -72,7 +72,7 @@ def pickled(part: Any, what: str) -> bytes:
         return cloudpickle.dumps(part)  # type: ignore[no-any-return]
     except Exception as error:
         raise UsageError(
-            f"{what} cannot be sent to another process: {type(error).__name__}: {error}. Make it "
-            "in the step's setup(), or where it is used; or run the trials in threads: "
-            'workers="threads".'
+            f"{what} cannot be sent to another process: {type(error).__name__}: {error}. Create "
+            "the object in the step's setup() or where the step uses it, or run the trials in "
+            'threads: workers="threads".'
         ) from error

@@ -1,4 +1,4 @@
-"""A trial in progress, the protocol of runners, and the function that runs replicates."""
+"""A trial in progress, the protocol of a runner, and the function that runs replicates."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 
 Done = list[tuple[ReplicateRun, Replicate]]
-"""Replicates of a trial, in order; none was run after one that did not complete."""
+"""Replicates of a trial, in order. Only the last one can have failed."""
 
 
 @dataclass(slots=True, eq=False)
 class Trial:
-    """A treatment that has been asked for and not yet told.
+    """A suggested treatment that the optimizer has not been told about yet.
 
-    A trial has one turn with a worker, or several if the optimizer uses per-replicate reports.
+    A worker runs a trial in one turn, or in several if the optimizer uses per-replicate reports.
 
     Attributes:
         treatment: The treatment.
-        last: The replicate before which the next turn ends.
+        last: The index at which the next turn stops: the first replicate that it does not run.
         done: The replicates that have been run so far.
-        attempt: 1 at first; higher if the trial is retried.
-        seconds: How long the earlier turns of this attempt took.
+        attempt: The number of this attempt: 1, or more for a retried trial.
+        seconds: The duration of the earlier turns of this attempt.
     """
 
     treatment: Treatment
@@ -38,10 +38,10 @@ class Trial:
 
 
 class Runner(Protocol):
-    """Runs trials, one or several at once.
+    """Runs one or several trials at once.
 
     Attributes:
-        failure: Why no trial can run any more; None while all is well.
+        failure: The error after which no trial can run, or None.
     """
 
     failure: Exception | None
@@ -53,17 +53,17 @@ class Runner(Protocol):
         """Wait for trials to finish their turn.
 
         Returns:
-            The trials and their new replicates; nothing if a signal needs attention first.
+            The trials and their new replicates; an empty list if a signal came first.
         """
 
     def cancel_queued(self) -> None:
         """Give up the trials that no worker has taken yet; `wait` returns them."""
 
     async def abandon(self) -> list[tuple[Trial, Done]]:
-        """Give up every running trial, and end it if possible.
+        """Give up every running trial, and kill it if possible.
 
         Returns:
-            The trials that had finished, or reported how they ended.
+            The trials that have finished, or whose end is known.
         """
 
     def close(self, *, now: bool) -> None:
@@ -78,11 +78,12 @@ async def run_replicates(session: Session, treatment: Treatment, first: int, las
         replicate = run.summary()
         run.drop_data()
         if run.error is not None:
-            # A search keeps the error of every failed trial; the frames would keep all the data.
+            # A search keeps the error of every failed trial, and the frames in its traceback
+            # would keep the trial's data in memory.
             run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None
         done.append((run, replicate))
         if replicate.status is not Status.COMPLETED:
-            break  # The trial has failed, whatever the other replicates would measure.
+            break  # The trial has failed, so the other replicates do not matter.
     return done
 
 
@@ -93,7 +94,7 @@ def ended(
     *,
     started_at: float | None = None,
 ) -> tuple[ReplicateRun, Replicate]:
-    """Build the record of a replicate that something outside its steps ended."""
+    """Build the record of a replicate that did not end by itself (a dead worker, a time limit)."""
     if isinstance(error, str):
         text, trace, exception = error, None, RuntimeError(error)
     else:

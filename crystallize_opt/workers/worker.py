@@ -1,7 +1,7 @@
-"""The code of a worker process: it gets a trial as bytes, runs it, and returns plain data.
+"""The code of a worker process: it receives a trial as bytes, runs it, and returns plain data.
 
-Only plain data leaves the process, whatever the trial does: no exception (its class might not
-unpickle, and break a whole pool), no result (which might not pickle), no `SystemExit`.
+Only plain data leaves the process. An exception might not unpickle, which breaks a whole pool; a
+metric's value might not pickle; a `SystemExit` would end the process.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _loaded: tuple[str, Any] | None = None
 
 
 def run_trial(key: str, blob: bytes, treatment: bytes, first: int, last: int) -> Answer:
-    """Run some replicates of a treatment. Never raises.
+    """Run some replicates of a treatment. This function never raises.
 
     Args:
-        key: Identifies the experiment, which stays loaded for the next trial in this process.
+        key: The experiment's identity. The experiment stays loaded for the next trial.
         blob: The experiment, pickled.
         treatment: The treatment, pickled.
         first: The first replicate.
@@ -83,7 +83,7 @@ async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) 
 
 
 def ended_by(first: int, error: BaseException, started_at: float) -> Answer:
-    """Return the record of a replicate that an exception outside its steps ended."""
+    """Return the record of a replicate that ended by an exception outside its steps."""
     status = Status.FAILED
     if isinstance(error, MemoryError):
         status = Status.OUT_OF_MEMORY
@@ -113,17 +113,17 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
 
 
 def _portable(value: Any) -> Any:
-    """Return a metric's value: unchanged if plain, otherwise (an array, for example) pickled."""
+    """Return a metric's value unchanged if it is plain, or else (an array, for example) pickled."""
     if type(value) in _PLAIN:
         return value
     try:
         return pickle.dumps(value)
-    except Exception:  # noqa: BLE001  (whatever a foreign __reduce__ raises)
+    except Exception:  # noqa: BLE001  (the `__reduce__` of any class may raise anything)
         return pickle.dumps(_Placeholder(f"<a {type(value).__name__}, which cannot be pickled>"))
 
 
 def from_rows(rows: list[Row]) -> Done:
-    """Return the replicates in the plain data that a worker returned."""
+    """Return the replicates that a worker sent as plain data."""
     done: Done = []
     for index, seed, values, metrics, status, error, trace, *rest in rows:
         started_at, duration, returned = rest

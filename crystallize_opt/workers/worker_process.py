@@ -1,9 +1,9 @@
-"""A worker process that runs one trial after the other, and is killed at a limit.
+"""A worker process that runs one trial at a time, and can be killed at a limit.
 
-Each process has its own pipe and shares nothing with other processes. In a pool, a worker that is
-killed while it holds the queue's lock, or has sent half of a result, breaks the pool: pebble 5.2
-then waits a minute for the lock and fails every later trial; `ProcessPoolExecutor` and loky fail
-every trial in flight. Here a new process gets a new pipe.
+Each process has its own pipe and shares nothing with other processes. In a pool, killing a worker
+that holds the queue's lock, or has sent half of a result, breaks the pool: pebble 5.2 then waits a
+minute for the lock and fails every later trial; `ProcessPoolExecutor` and loky fail every running
+trial. Here every new process gets a new pipe.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from crystallize_opt.workers.sending import need_libraries
 from crystallize_opt.workers.trial import ended
 
 _LOOK_SECONDS = 1.0
-"""How often to check that the process lives; one that it forked may keep its pipe open."""
+"""How often to check that the process lives: its pipe stays open if a process it forked lives."""
 _MEMORY_SECONDS = 0.05
-"""How often to measure the memory. New child processes are looked for every `_LOOK_SECONDS`."""
+"""How often to measure the memory. The list of child processes is renewed every `_LOOK_SECONDS`."""
 _PATIENCE_SECONDS = 3.0
-"""How long a process without work may take to end, before it is killed."""
+"""How long an idle process may take to exit before it is killed."""
 
 _of_thread = threading.local()
 
@@ -41,7 +41,7 @@ def run_limited(
     seconds: float | None,
     memory: int | None,
 ) -> worker.Answer:
-    """Run replicates in a child of this process, which is killed at a limit. Never raises."""
+    """Run replicates in a child process, which is killed at a limit. This function never raises."""
     started_at = time.time()
     try:
         if not hasattr(_of_thread, "process"):
@@ -53,14 +53,15 @@ def run_limited(
     except BaseException as error:  # noqa: BLE001
         if "daemonic processes" in str(error):
             error.add_note(
-                "Dask's workers may start no processes, so no limits hold there. Call dask.config."
-                'set({"distributed.worker.daemon": False}) before the cluster is made.'
+                "Dask's workers are not allowed to start processes, so limits cannot be enforced. "
+                'Call dask.config.set({"distributed.worker.daemon": False}) before you create the '
+                "cluster."
             )
         return worker.ended_by(first, error, started_at)
 
 
-class _Ended(Exception):  # noqa: N818  (caught here)
-    """The process has ended, or has to be ended."""
+class _Ended(Exception):  # noqa: N818  (not an error; it never leaves this module)
+    """The process has ended, or must be killed."""
 
     def __init__(self, status: Status, why: str) -> None:
         super().__init__(why)
@@ -68,9 +69,9 @@ class _Ended(Exception):  # noqa: N818  (caught here)
 
 
 class WorkerProcess:
-    """Keeps a process that runs trials, and replaces one that died or was killed.
+    """Keeps a process that runs trials, and replaces it after it died or was killed.
 
-    Every method but `give_up` is called from one thread.
+    All methods except `give_up` are called from the same thread.
     """
 
     def __init__(self) -> None:
@@ -90,7 +91,7 @@ class WorkerProcess:
         seconds: float | None = None,
         memory: int | None = None,
     ) -> worker.Answer:
-        """Run replicates of a treatment. The result shows if the process died or was killed."""
+        """Run replicates of a treatment. The result says whether the process died or was killed."""
         started_at = time.time()
         try:
             if self._process is None or not self._process.is_alive():
@@ -110,8 +111,8 @@ class WorkerProcess:
     def _start(self) -> None:
         from loky.backend import get_context
 
-        # Not fork: threads are running, here and in numerical libraries. Nor spawn: it would run
-        # the main script again, which for one without a guard begins this search anew.
+        # Fork would copy the locks of running threads, here and in numerical libraries. Spawn would
+        # run the main script again, and so begin this search again if the script has no guard.
         context = get_context("loky")
         self._pipe, other = context.Pipe()
         try:
@@ -127,7 +128,7 @@ class WorkerProcess:
         """Have the process call a function.
 
         Raises:
-            _Ended: The process has died, has been killed at a limit, or is given up.
+            _Ended: The process has died, or was killed at a limit or by `give_up`.
         """
         # Check the flag after setting `_process`; `give_up` sets the flag and then kills. Whichever
         # runs first, one of them kills the worker.
@@ -188,7 +189,7 @@ class WorkerProcess:
         self._process = self._pipe = self._key = None
 
     def give_up(self) -> None:
-        """End the running trial, and every later one at once. May be called from any thread."""
+        """Kill the running trial, and end every later trial at once. Any thread may call this."""
         self._given_up = True
         self._kill()
 
@@ -220,7 +221,7 @@ def _serve(pipe: Any) -> None:
             answer = worker.ended_by(first, error, started_at)
         try:
             pipe.send(answer)
-        except OSError:  # The search has ended, so nobody waits for the answer.
+        except OSError:  # The search has ended and no longer waits for the answer.
             return
 
 
@@ -234,7 +235,7 @@ class _Memory:
 
     def resident(self) -> int:
         if time.monotonic() >= self._looked_at + _LOOK_SECONDS:
-            # Search rarely, because this scans every process of the system.
+            # Do this rarely, because it scans every process of the system.
             self._family, self._looked_at = _family_of(self._pid), time.monotonic()
         total = 0
         for process in self._family:
@@ -263,5 +264,5 @@ def _how_it_died(code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    hint = " (the system does that when it runs out of memory)" if name == "SIGKILL" else ""
+    hint = " (often by the system, when memory runs out)" if name == "SIGKILL" else ""
     return f"The worker process was killed by {name}{hint}."

@@ -1,4 +1,4 @@
-"""`Workers`: where a search runs its trials, and how many at once."""
+"""`Workers`: where trials run, and how many run at once."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _KINDS = "'threads', 'processes', a concurrent.futures.Executor, or a function t
 
 @dataclass(frozen=True, init=False)
 class Workers:
-    """Where trials run, how many at once, and how much each may take.
+    """Where trials run, how many run at once, and the limits of each trial.
 
     Args:
-        kind: None for this process; "threads"; "processes", which can be killed and cost one trial
-            when they die; a `concurrent.futures.Executor`, or any object with its `submit`; or a
-            function that makes an executor, which is called again after the executor broke.
-        count: How many trials run at once. Default: one in this process; as many as there are
-            processor cores for "threads" and "processes"; all workers of an executor that has a
-            known number. In this process, more than one needs asynchronous steps.
+        kind: None for this process; "threads"; "processes", which can be killed, and of which a
+            dead one costs only its trial; a `concurrent.futures.Executor`, or any object with a
+            `submit` method; or a function that makes an executor, and another if that one breaks.
+        count: How many trials run at once. Default: one in this process; the number of processor
+            cores for "threads" and "processes"; the number of workers of an executor, if it is
+            known. More than one in this process needs asynchronous steps.
         batch: Whether to ask for `count` trials jointly, and again only when all have been told.
-        limits: How much one trial may take; needs workers that are processes.
+        limits: Time and memory limits of each trial; they need worker processes.
 
     Raises:
         UsageError: An argument is out of range, or cannot be combined with another one.
@@ -92,14 +92,14 @@ class Workers:
             return cls("processes", whole_number("workers=", short))
         if not _is_kind(short):
             raise UsageError(
-                f"workers= takes None, a number of processes (4), {_KINDS}; or several settings "
-                f"together, Workers('threads', 8). Not {short!r}."
+                f"workers= takes None, a number of processes (4), {_KINDS}, or several settings as "
+                f"Workers('threads', 8), not {short!r}."
             )
         return cls(short)
 
     @property
     def in_this_process(self) -> bool:
-        """Whether trials run in this process, with one set-up of the experiment's steps."""
+        """Whether trials run in this process, where the steps are set up once for all trials."""
         return self.kind is None or self.are_threads
 
     @property
@@ -111,15 +111,15 @@ class Workers:
         return self.kind == "threads" or _is_thread_pool(self._executor())
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse several trials at once in this process if no step is asynchronous.
+        """Refuse several trials at once in this process unless a step is asynchronous.
 
         Raises:
             UsageError: The experiment has no asynchronous step.
         """
         if self.kind is None and self.count > 1 and not _is_asynchronous(recipe):
             raise UsageError(
-                f"Workers(None, {self.count}) runs trials side by side in this process only where "
-                "steps are asynchronous; synchronous ones would run one after the other. Use "
+                f"Workers(None, {self.count}) runs trials side by side in this process. That needs "
+                "asynchronous steps; synchronous steps would run one after the other. Use "
                 f'workers={self.count} (processes) or workers=Workers("threads", {self.count}).'
             )
 
@@ -130,9 +130,8 @@ class Workers:
 
         Args:
             session: The run in progress; its steps are set up if the trials run in this process.
-            interruption: Ctrl-C and SIGTERM.
-            space: The search space, to name a choice that cannot be sent; None for an optimizer
-                without a space.
+            interruption: The handler of Ctrl-C and SIGTERM.
+            space: The search space, or None; only to name a choice that cannot be sent.
 
         Raises:
             UsageError: A part of the experiment cannot be sent to another process, or the limits
@@ -184,8 +183,8 @@ class Workers:
             made = make()
             if not _is_executor(made):
                 raise UsageError(
-                    f"Workers: the function {_name_of(self.kind)} made {made!r}, which is no "
-                    "Executor. Return one, such as ProcessPoolExecutor(4)."
+                    f"Workers: the function {_name_of(self.kind)} returned {made!r}, which is not "
+                    "an executor. Return an executor, such as ProcessPoolExecutor(4)."
                 )
             self._made.append(made)
         return self._made[0]
@@ -202,12 +201,12 @@ class Workers:
 def _check_kind(kind: Any) -> None:
     if callable(getattr(kind, "get_executor", None)):
         raise UsageError(
-            f"Workers: {kind!r} is a Dask client, not an executor. Give its method: "
+            f"Workers: {kind!r} is a Dask client, not an executor. Pass its method instead: "
             "workers=client.get_executor."
         )
     if not _is_kind(kind):
         raise UsageError(
-            f"Workers: kind is None, {_KINDS}, not {kind!r}. Four processes are "
+            f"Workers: kind is None, {_KINDS}, not {kind!r}. For four processes, write "
             "Workers('processes', 4)."
         )
 
@@ -219,7 +218,7 @@ def _is_kind(kind: Any) -> bool:
 
 
 def _is_executor(kind: Any) -> bool:
-    """Whether an object has `submit`, as executors have, also those of mpi4py."""
+    """Whether an object has a `submit` method, as every executor has, also those of mpi4py."""
     return not isinstance(kind, type) and hasattr(kind, "submit")
 
 
@@ -234,18 +233,18 @@ def _default_count(kind: Any) -> int:
         return 1
     if isinstance(kind, str):
         return _cores()
-    told = getattr(kind, "_max_workers", None)  # in concurrent.futures and loky
-    if not isinstance(told, int):
-        told = _dask_threads(kind)
-    if told is None:
-        what = "the executor does not tell how many workers it has"
+    known = getattr(kind, "_max_workers", None)  # in concurrent.futures and loky
+    if not isinstance(known, int):
+        known = _dask_threads(kind)
+    if known is None:
+        why = "its number of workers is unknown"
         if not _is_executor(kind):
-            what = "what a function makes is not known before the search"
+            why = "the function has not made its executor yet"
         raise UsageError(
-            f"Workers: {_name_of(kind)} needs a count, because {what}. Give one: "
+            f"Workers: {_name_of(kind)} needs a count, because {why}. Give a count: "
             f"workers=Workers({_name_of(kind)}, 8)."
         )
-    return told
+    return known
 
 
 def _dask_threads(kind: Any) -> int | None:

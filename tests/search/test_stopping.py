@@ -374,7 +374,7 @@ def test_asynchronous_trials_run_side_by_side_in_a_running_loop() -> None:
 
 
 def test_synchronous_trials_side_by_side_need_an_executor() -> None:
-    with pytest.raises(UsageError, match="only where steps are asynchronous"):
+    with pytest.raises(UsageError, match="needs asynchronous steps"):
         experiment_of(record).optimize(grid([1.0]), 1, workers=Workers(None, 2))
 
 

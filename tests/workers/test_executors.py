@@ -215,7 +215,7 @@ def test_what_a_function_makes_must_be_an_executor() -> None:
     def seven() -> Any:
         return 7
 
-    with pytest.raises(UsageError, match="made 7, which is no Executor"):
+    with pytest.raises(UsageError, match="returned 7, which is not an executor"):
         toy_experiment().optimize(PlainOptimizer([1.0]), 1, workers=Workers(seven, 1))
 
 

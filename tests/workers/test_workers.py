@@ -23,7 +23,7 @@ cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 
 class Submitting:
-    """An executor by its methods only; it does not tell how many workers it has."""
+    """An executor by its methods only; its number of workers is unknown."""
 
     def submit(self, function: Any, /, *arguments: Any) -> Future[Any]:
         raise NotImplementedError
@@ -134,7 +134,7 @@ def test_a_short_form_of_nothing_is_refused(short: Any) -> None:
     with pytest.raises(UsageError) as error:
         Workers.of(short)
 
-    assert f"Not {short!r}." in str(error.value)
+    assert f", not {short!r}." in str(error.value)
     assert "takes None, a number of processes (4), 'threads', 'processes'" in str(error.value)
     assert "Workers('threads', 8)" in str(error.value)
 
@@ -150,7 +150,7 @@ def test_a_kind_that_does_not_exist_is_refused(kind: Any) -> None:
     with pytest.raises(UsageError) as error:
         Workers(kind, 2)
 
-    assert f"not {kind!r}. Four processes are Workers('processes', 4)." in str(error.value)
+    assert f"not {kind!r}. For four processes, write Workers('processes', 4)." in str(error.value)
     assert "kind is None, 'threads', 'processes', a concurrent.futures.Executor" in str(error.value)
 
 
@@ -166,7 +166,7 @@ def test_an_executor_that_does_not_tell_needs_a_count() -> None:
     with pytest.raises(UsageError) as error:
         Workers.of(Submitting())
 
-    assert "Submitting needs a count, because the executor does not tell" in str(error.value)
+    assert "Submitting needs a count, because its number of workers is unknown" in str(error.value)
     assert "workers=Workers(Submitting, 8)" in str(error.value)
     assert Workers(Submitting(), 8).count == 8
 
