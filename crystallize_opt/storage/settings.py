@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from crystallize_opt.errors import StorageError, UsageError
+from crystallize_opt.errors import UsageError
+from crystallize_opt.storage.files import checked_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Storage:
 
     Raises:
         UsageError: An argument has the wrong type or value.
-        StorageError: The folder does not exist.
+        StorageError: The path names a folder, a dangling or hard link or a device; or there is no
+            folder to create the file in.
 
     Example:
         >>> Storage("runs.db", run="night").resume
@@ -36,21 +38,11 @@ class Storage:
     resume: Literal["exact", "attach"] = "exact"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.path, (str, os.PathLike)):
-            raise UsageError(f"storage= takes the path of a file, not {self.path!r}.")
-        if os.fspath(self.path) in ("", ":memory:"):
-            raise UsageError(
-                f"storage={self.path!r} keeps nothing. Give the path of a file, or leave it out."
-            )
+        checked_path(self.path, to_write=True)
         if self.run is not None and not (isinstance(self.run, str) and self.run):
             raise UsageError(f"Storage: run= is the name of a run, not {self.run!r}.")
         if self.resume not in ("exact", "attach"):
             raise UsageError(f"Storage: resume= is 'exact' or 'attach', not {self.resume!r}.")
-        folder = os.path.dirname(os.path.abspath(self.path))  # noqa: PTH100, PTH120  (pathlib: 5 ms)
-        if not os.path.isdir(folder):  # noqa: PTH112
-            raise StorageError(
-                f"storage={self.path!r}: there is no folder {folder!r}. Make it first."
-            )
 
     @classmethod
     def of(cls, short: Any) -> Self:

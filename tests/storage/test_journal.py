@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from crystallize_opt import History, Status
 from crystallize_opt.errors import StorageError
-from crystallize_opt.storage.journal import SCHEMA_VERSION, RunWriter, read_run
+from crystallize_opt.storage.journal import RunWriter, read_run
+from crystallize_opt.storage.schema import SCHEMA_VERSION
 from crystallize_opt.storage.settings import Storage
 from tests.recording.killed_runs import exactly
 from tests.storage.searches import optimizer, parts, search

@@ -13,8 +13,12 @@ import pytest
 
 from crystallize_opt import History
 from crystallize_opt.errors import RunLocked, StorageError
-from crystallize_opt.storage.journal import RunWriter
+from crystallize_opt.search.callbacks import TrialTold
+from crystallize_opt.storage import lock
+from crystallize_opt.storage.journal import Row, RunWriter, read_run
 from tests.storage.searches import parts, search
+
+ROW: Row = ("resume", None, '{"versions":{}}')
 
 SECOND = """
 import sys
@@ -70,7 +74,7 @@ def start(code: str, folder: Path) -> subprocess.Popen[str]:
     """Start a process that knows the file as `path`, and opens the run by `write(path)`."""
     prelude = (
         "import os, signal, sys\n"
-        "from crystallize_opt.storage.journal import RunWriter\n"
+        "from crystallize_opt.storage.journal import RunWriter, read_run\n"
         "from crystallize_opt.errors import RunLocked\n"
         "path = 'runs.db'\n"
         "def write(path):\n"
@@ -133,6 +137,91 @@ def test_a_change_of_the_working_directory_leaves_other_locks_alone(
     other.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Other systems have no such locks")
+def test_a_copy_of_the_file_in_this_process_loses_no_event(tmp_path: Path) -> None:
+    """Copying drops SQLite's locks: another program would delete the log to which we write."""
+    path = tmp_path / "runs" / "runs.db"
+    path.parent.mkdir()
+    writer = RunWriter(path, "run")
+    writer.append([ROW])
+    shutil.copytree(path.parent, tmp_path / "copy")
+    code = "import sqlite3; list(sqlite3.connect('runs.db').execute('SELECT * FROM events'))"
+    subprocess.run([sys.executable, "-c", code], cwd=path.parent, check=True)  # noqa: S603
+    writer.append([ROW])
+
+    with start("print(len(read_run(path)[1]))", path.parent) as reader:
+        assert reader.communicate()[0] == "2\n"
+    writer.close()
+    assert parts(path) == ["runs.db"]
+
+
+def test_a_reader_in_the_same_process_drops_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has only locks of a process, reading must not close the file."""
+    monkeypatch.setattr(lock, "_set_lock", lambda *_: None)
+    writer = RunWriter(tmp_path / "runs.db", "run")
+    writer.append([ROW])
+    assert len(read_run(tmp_path / "runs.db")[1]) == 1
+    code = "import sqlite3; list(sqlite3.connect('runs.db').execute('SELECT * FROM events'))"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)  # noqa: S603
+
+    writer.append([ROW])
+    writer.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+@pytest.mark.parametrize("removed", ["", "-wal", ".lock-5076a4c0"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_removed_or_replaced_ends_the_search(
+    replaced: bool, removed: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.db"
+    file, told = Path(f"{path}{removed}"), []
+
+    def remove(event: object) -> None:
+        if isinstance(event, TrialTold):
+            told.append(event)
+            if len(told) == 3 and replaced:
+                shutil.copy(file, tmp_path / "new")
+                (tmp_path / "new").rename(file)
+            elif len(told) == 3:
+                file.unlink()
+
+    with pytest.raises(StorageError, match=f"runs.db{removed}' was removed or replaced"):
+        search(path, 9, callbacks=[remove])
+    assert len(told) == 3
+    if removed:  # SQLite still had the log open, and wrote it back.
+        assert len(History.load(path)) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+def test_the_files_of_another_writer_are_left_alone(tmp_path: Path) -> None:
+    """The file is replaced while it is written, and the new one is written, too."""
+    path = tmp_path / "runs.db"
+    first = RunWriter(path, "run")
+    for name in parts(path):
+        (tmp_path / name).unlink()
+    second = RunWriter(path, "run")
+    second.append([ROW])
+    files = parts(path)
+    first.close()
+
+    assert parts(path) == files
+    second.append([ROW])
+    second.close()
+    assert len(read_run(path)[1]) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows allows few links")
+def test_the_lock_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("Dear Jack")
+    (tmp_path / "runs.db.lock-5076a4c0").symlink_to("letter")
+    with pytest.raises(StorageError, match="cannot be locked"):
+        search(tmp_path / "runs.db")
+    assert (tmp_path / "letter").read_text() == "Dear Jack"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
 def test_a_lock_on_a_file_that_has_just_been_removed_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -167,7 +256,7 @@ def test_the_lock_of_a_killed_process_is_free_and_leaves_nothing(tmp_path: Path)
     left = [name for name in parts(tmp_path / "runs.db") if ".lock-" in name]
     search(tmp_path / "runs.db")
 
-    assert (killed.returncode, left) == (-signal.SIGKILL, ["runs.db.lock-1"])
+    assert (killed.returncode, left) == (-signal.SIGKILL, ["runs.db.lock-5076a4c0"])
     assert parts(tmp_path / "runs.db") == ["runs.db"]
 
 
@@ -195,7 +284,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_run_that_cannot_be_locked_is_not_written(tmp_path: Path) -> None:
-    (tmp_path / "runs.db.lock-1").mkdir()
+    (tmp_path / "runs.db.lock-5076a4c0").mkdir()
 
-    with pytest.raises(StorageError, match=r"runs\.db\.lock-1' cannot be locked: .*local disk"):
+    with pytest.raises(
+        StorageError, match=r"runs\.db\.lock-5076a4c0' cannot be locked: .*local disk"
+    ):
         search(tmp_path / "runs.db")

@@ -1,0 +1,169 @@
+"""One writer for one run, and the files a writer relies on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+from crystallize_opt.errors import RunLocked, StorageError
+
+_LOCK_SECONDS = 0.2  # for a writer of the same run that is about to end
+
+
+class RunLock:
+    """Restricts a run to one writer, by a lock that the operating system ends with the process.
+
+    The lock is on an empty file beside the database. A lock on the database would end as soon as
+    this process closes another descriptor of the database, for example after copying it. The lock
+    affects neither readers nor writers of other runs. A forked process does not hold the lock.
+
+    Args:
+        real: The real path of the database, so that every path to the file leads to the same lock,
+            even after a trial has changed the working directory.
+        run: The run's name.
+
+    Attributes:
+        path: The path of the lock's file.
+
+    Raises:
+        RunLocked: Another writer is writing the run.
+        StorageError: The file system has no locks, or the folder cannot be written.
+    """
+
+    def __init__(self, real: str, run: str) -> None:
+        # Imported when needed, because this import takes as long as importing this package.
+        from filelock import FileLock, Timeout
+
+        # The number of the run is in the file, which is read under the lock; so use the name.
+        self.path = f"{real}.lock-{zlib.crc32(run.encode('utf-8', 'surrogatepass')):08x}"
+        # No lock per thread, because a search may continue in another thread. No soft lock,
+        # because its file would outlive a killed process.
+        self._lock = FileLock(self.path, thread_local=False, fallback_to_soft=False)
+        try:
+            # A writer removes the file before it releases the lock. filelock then tries again with
+            # a new file, which takes some time. It follows no symbolic link.
+            self._lock.acquire(timeout=_LOCK_SECONDS, poll_interval=_LOCK_SECONDS / 10)
+        except Timeout as error:
+            raise RunLocked(
+                f"The run {run!r} in {real!r} is being written by another process, or by "
+                "another search of this one. Wait for it to end, or store this search as another "
+                "run of the file. (To read the run meanwhile: History.load.)"
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"{self.path!r} cannot be locked: {error}. A run that is written needs this "
+                "file beside the database, in a folder that can be written and on a file system "
+                "with locks: most network file systems have none. Give a path on a local disk."
+            ) from error
+        self._identity = identity(self.path)
+
+    def release(self) -> None:
+        """Let other writers open the run. In a process that was forked meanwhile, do nothing."""
+        if self._lock.is_locked:
+            # Another file of that name, made after this one was removed, is another writer's lock.
+            if identity(self.path) == self._identity:
+                with contextlib.suppress(OSError):  # On Windows filelock removes the file itself.
+                    Path(self.path).unlink()
+            self._lock.release()
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return which file a path leads to: equal as long as the path leads to the same file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  (called for every trial)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class OpenFiles:
+    """The files of a database that is open for writing: notes if another file takes their place.
+
+    SQLite holds POSIX locks on the database and on its index (`-shm`). The system drops these locks
+    as soon as this process closes any other descriptor of the file, for example after copying the
+    folder. Another process would then take the database for closed, and delete the log (`-wal`) to
+    which this process still writes. This object holds the same locks once more, in the form that
+    belongs to its own descriptors (Linux only).
+
+    Args:
+        database: The real path of the database, which SQLite has open in WAL mode.
+        lock: The path of the run's lock.
+
+    Attributes:
+        process: The number of the process that opened the files.
+        database: The identity of the database.
+    """
+
+    def __init__(self, database: str, lock: str) -> None:
+        self.process = os.getpid()
+        paths = (database, f"{database}-wal", lock)
+        self._files = [(path, identity(path)) for path in paths]
+        self.database = self._files[0][1]
+        self._held: list[tuple[int, int, int]] = []
+        try:
+            if sys.platform == "linux":
+                self._hold(database, *_SHARED)
+                self._hold(f"{database}-shm", *_IN_USE)
+        except BaseException:
+            self.close()
+            raise
+        _OPEN.append(self)
+
+    def other(self) -> str | None:
+        """Return the path that no longer leads to its file, if there is one."""
+        for path, known in self._files:
+            if identity(path) != known:
+                return path
+        return None
+
+    def release(self) -> None:
+        """Release the locks, so that SQLite can write the log back and delete it."""
+        if os.getpid() == self.process:  # A forked process shares the locks.
+            for descriptor, start, length in self._held:
+                _set_lock(descriptor, "F_UNLCK", start, length)
+
+    def close(self) -> None:
+        """Close the descriptors. Call this after SQLite has closed the database."""
+        with contextlib.suppress(ValueError):
+            _OPEN.remove(self)
+        while self._held:
+            os.close(self._held.pop()[0])
+
+    def _hold(self, path: str, start: int, length: int) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        self._held.append((descriptor, start, length))
+        try:
+            _set_lock(descriptor, "F_RDLCK", start, length)
+        except OSError as error:
+            # Some systems lack these locks. Then `other` finds out that the log was deleted.
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+
+
+_OPEN: list[OpenFiles] = []
+
+
+def is_written_here(database: str) -> bool:
+    """Whether this process has a database open for writing."""
+    if not _OPEN:
+        return False
+    known, process = identity(database), os.getpid()
+    return any(each.database == known and each.process == process for each in [*_OPEN])
+
+
+# From SQLite's file formats: the bytes that a connection locks while it has the database open.
+_SHARED = (0x4000_0002, 510)
+_IN_USE = (128, 1)
+
+
+def _set_lock(descriptor: int, kind: str, start: int, length: int) -> None:
+    import fcntl
+
+    # `struct flock`: type, whence, start, length, process.
+    lock = struct.pack("@hhqqi4x", getattr(fcntl, kind), os.SEEK_SET, start, length, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
