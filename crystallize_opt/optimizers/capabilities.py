@@ -28,8 +28,8 @@ class Capabilities:
         several_objectives: Takes several objectives. If not, it refuses them.
         outcome_constraints: Learns from outcome constraints. If not, they only decide which trial
             is best.
-        standard_errors: Learns from the standard error of a mean over replicates. If not, it learns
-            from the mean only.
+        standard_errors: Learns from the standard error of a mean over replicates, if trials have
+            seeds of their own. If not, it learns from the mean only.
         pruning: May end a trial between its replicates.
         pending: Takes pending treatments into account. If not, it may suggest points close to them.
         joint_batches: `ask(n)` chooses the n points jointly. If not, one after the other.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from crystallize_opt.errors import InvalidParametersError, TellError, UnknownMetricError
+from crystallize_opt.optimizers.noise import SharedSeeds
 from crystallize_opt.space.parameter import canonical_value, refuse_unknown
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import BestSoFar, Criterion
@@ -224,11 +225,14 @@ class Measured:
             self._constraints.setdefault(constraint.metric, []).append(constraint)
         self._violations = dict.fromkeys(self._constraints, -math.inf)
         self._corrections: list[Callable[[], None]] = []
+        self._seeds = SharedSeeds()
 
     def teach(
         self, learn: Callable[[Any, Observation], None], handle: Any, observation: Observation
     ) -> None:
         """Report a trial to a backend; if an extreme has changed, correct its failed trials.
+
+        The backend gets no standard errors of noise that trials share: see `SharedSeeds`.
 
         Args:
             learn: The backend's `_learn`.
@@ -236,6 +240,7 @@ class Measured:
             observation: The trial's outcome.
         """
         changed = False
+        observation = self._seeds.told(observation)
         if observation.status is Status.COMPLETED:
             if self._corrections:
                 changed = self._add(observation)
