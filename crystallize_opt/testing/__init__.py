@@ -1,21 +1,21 @@
-"""The conformance suite: pytest tests of everything that an optimizer promises.
+"""The conformance suite: pytest tests for every rule that an optimizer must keep.
 
-Subclass `OptimizerContract` in a test module, build your optimizer in it, and run pytest:
+To test an optimizer, subclass `OptimizerContract` in a test module and run pytest:
 
     class TestMyOptimizer(OptimizerContract):
         def make_optimizer(self, space, objective, *, constraints=(), seed=0):
             return MyOptimizer(space, objective, constraints=constraints, seed=seed)
 
-The tests follow the optimizer's `capabilities`: it must refuse a feature that it does not declare
-when it is built. Each test's docstring states the rule that it enforces. The guide is
-`docs/write_an_adapter.md`.
+The tests read the optimizer's `capabilities`: a feature that it does not declare must be refused
+when the optimizer is built. Each test's docstring states the rule that the test enforces. The guide
+is `docs/write_an_adapter.md`.
 
-This package does not depend on pytest: install it yourself. No other module imports this one.
+Install pytest yourself, because crystallize-opt does not depend on it.
 """
 
 import pytest
 
-# Makes failed assertions readable; pytest requires this call before the modules are imported.
+# pytest shows the values in a failed assertion only if this call comes before the imports.
 pytest.register_assert_rewrite(
     "crystallize_opt.testing._base",
     "crystallize_opt.testing._enqueued",

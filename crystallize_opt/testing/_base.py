@@ -1,6 +1,6 @@
 """The base of all parts of the contract: the factory, the class attributes, and helpers."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ContractPart(ABC):
         super().__init_subclass__()
         for name in cls.known_gaps:
             if not hasattr(cls, name.partition("[")[0]):
-                raise TypeError(f"{cls.__name__}.known_gaps names {name!r}: there is no such test.")
+                raise TypeError(f"{cls.__name__}.known_gaps names {name!r}, which is not a test.")
 
     @abstractmethod
     def make_optimizer(
@@ -53,12 +53,13 @@ class ContractPart(ABC):
         constraints: Iterable[Constraint] = (),
         seed: int | None = 0,
     ) -> Optimizer:
-        """Return a fresh optimizer; pass these arguments on unchanged."""
+        """Build a fresh optimizer with exactly these arguments."""
 
     def count_running(self, optimizer: Optimizer) -> int:
-        """Return how many trials the backend itself believes to be running.
+        """Return how many trials are running according to the backend.
 
-        Override it if the backend can tell; the tests then check that no trial is left running.
+        Override this method if the backend counts its running trials. The tests then check that
+        no trial is left running.
         """
         return len(optimizer.pending)
 
@@ -72,11 +73,11 @@ class ContractPart(ABC):
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """The capabilities of the optimizer over an ordinary space."""
+        """The optimizer's capabilities over an ordinary space."""
         return self.make_optimizer(SQUARE, LOSS).capabilities
 
     def takes(self, space: Mapping[str, Any]) -> bool:
-        """Whether the optimizer declares every kind of parameter in a space."""
+        """Whether the optimizer accepts every kind of parameter in a space."""
         kinds = self.capabilities.parameters
         return all(isinstance(each, kinds) for each in SearchSpace(space).values())
 
@@ -94,11 +95,11 @@ class ContractPart(ABC):
             message = str(raised)
         else:
             pytest.fail(
-                f"{who(optimizer)} does not declare that it takes {named!r}, and so must refuse it "
-                f"when it is built, by {error.__name__}."
+                f"{who(optimizer)} does not declare {named!r} in its capabilities, so building it "
+                f"must raise {error.__name__}."
             )
         assert named in message, (
-            f"{type(self).__name__}: the refusal must name {named!r}: {message}"
+            f"{type(self).__name__}: the error must name {named!r}, but says: {message}"
         )
 
 
@@ -115,7 +116,7 @@ def must_raise(
     Args:
         error: The error that the call must raise.
         optimizer: The optimizer, for the message.
-        what: What the call does, for the message: "telling a treatment twice".
+        what: A description of the call for the message, such as "telling a treatment twice".
         call: The call.
     """
     try:
@@ -130,16 +131,16 @@ def must_raise(
 
 
 def must_agree_on_what_runs(contract: ContractPart, optimizer: Optimizer) -> None:
-    """Check that the backend counts as many running trials as there are pending ones."""
+    """Check that the backend counts as many running trials as there are pending treatments."""
     running = contract.count_running(optimizer)
     assert running == len(optimizer.pending), (
-        f"{who(optimizer)}: its backend has {running} trials running, pending are "
-        f"{len(optimizer.pending)}."
+        f"{who(optimizer)}: {running} trials are running in the backend, but "
+        f"{len(optimizer.pending)} treatments are pending."
     )
 
 
 def state_of(optimizer: Optimizer) -> tuple[Any, ...]:
-    """Return everything that is visible of an optimizer's state."""
+    """Return the visible state of an optimizer."""
     return (
         points_of(optimizer.pending),
         [(o.treatment.name, exactly(o.treatment.params)) for o in optimizer.observations],
@@ -156,35 +157,35 @@ def completed(treatment: Treatment, loss: float | None = None) -> Observation:
 def ask_one(optimizer: Optimizer) -> Treatment:
     """Ask for one treatment."""
     asked = optimizer.ask()
-    assert isinstance(asked, list), f"{who(optimizer)}: ask() returns a list, not {asked!r}."
-    assert len(asked) == 1, f"{who(optimizer)}: ask() returns one treatment, not {asked!r}."
+    assert isinstance(asked, list), f"{who(optimizer)}: ask() must return a list, not {asked!r}."
+    assert len(asked) == 1, f"{who(optimizer)}: ask() must return one treatment, not {asked!r}."
     return asked[0]
 
 
 def must_be_in_space(optimizer: Optimizer, treatment: Treatment) -> None:
-    """Check that the parameters are the active ones, in their ranges, in plain values."""
+    """Check that a treatment has the active parameters, with plain values in their ranges."""
     params = dict(treatment.params)
     try:
         point = optimizer.space.validate(params)
     except CrystallizeOptError as error:
         raise AssertionError(
-            f"{who(optimizer)} suggests {params!r}, which is not in its space: {error}"
+            f"{who(optimizer)} suggests {params!r}, which is not a point of its space: {error}"
         ) from error
     for name, value in point.items():
         given = params[name]
         assert type(given) is type(value), (
-            f"{who(optimizer)} suggests {given!r} of {type(given)} for {name!r}; values are plain "
-            f"Python or the user's own object, here of {type(value)}."
+            f"{who(optimizer)} suggests {given!r} of {type(given)} for {name!r}; it must be plain "
+            f"Python or the user's object, here of {type(value)}."
         )
         if type(value) not in (float, int, str):
             assert given is value, (
-                f"{who(optimizer)} suggests {given!r} for {name!r}, which is a copy of the user's "
-                "own object."
+                f"{who(optimizer)} suggests a copy of the user's object {given!r} for {name!r}, "
+                "instead of the object."
             )
 
 
 def exactly(params: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return names, types and values of a point, to compare points bit for bit across processes."""
+    """Return the names, types and values of a point, to compare it bit for bit across processes."""
     return [(name, type(value).__name__, repr(value)) for name, value in params.items()]
 
 
@@ -193,7 +194,7 @@ def search(
     trials: int,
     outcome: Callable[[Treatment], Observation] = completed,
 ) -> list[Treatment]:
-    """Ask and tell one trial after the other, until the number or a finite space is exhausted."""
+    """Ask and tell one trial at a time, until the number is reached or the space is exhausted."""
     treatments = []
     for _ in range(trials):
         try:

@@ -15,23 +15,23 @@ from crystallize_opt.testing._values import Values
 class OptimizerContract(
     Values, Tells, Failures, Results, FiniteSpaces, EnqueuedPoints, Repeats, SideEffects
 ):
-    """Tests of every promise of an optimizer. Subclass this class and supply `make_optimizer`.
+    """Tests for every rule that an optimizer must keep. Subclass it and define `make_optimizer`.
 
-    Class attributes declare known gaps, and limit how much the tests cost. Name the subclass
+    Class attributes declare known gaps and limit the cost of the tests. Name the subclass
     `Test...` and define it at the top level of a module, because one test builds it in another
     process.
 
     Attributes:
-        known_gaps: The name of a test to the reason why this optimizer fails it. The test becomes a
-            strict xfail: remove the entry once it passes. `"test_x[case]"` names one case of a
-            test.
+        known_gaps: A mapping from the name of a test to the reason why this optimizer fails the
+            test, which becomes a strict xfail: remove the entry once the test passes.
+            `"test_x[case]"` names one case of a test.
         asks_per_test: How many suggestions most tests ask for. If possible, choose more than the
-            optimizer's initial design.
+            optimizer's initial design has.
         most_pending: The largest number of treatments that are pending at once.
         uses_seed: Whether different seeds give different suggestions. A grid has no randomness.
-        trap_trials: The number of trials in the search of which half of the space fails; 0 skips
-            that test.
-        trap_seeds: The seeds with which that search is run.
-        trap_share: The share of the last half of its trials that must be outside of the failing
-            half, on average. A search that learns nothing has about 0.5: choose less for it.
+        trap_trials: How many trials to run in the test in which half of the space fails; 0 skips
+            the test.
+        trap_seeds: The seeds of the searches in that test.
+        trap_share: The share of trials, in the second half of each search, that must lie outside
+            of the failing half, on average. Random search has about 0.5: choose less for it.
     """

@@ -1,6 +1,6 @@
 """Enqueued points are suggested first."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from crystallize_opt.testing._spaces import CONDITIONAL, CONSTRAINED, LOSS, SQUA
 
 
 class EnqueuedPoints(ContractPart):
-    """`enqueue` makes the optimizer suggest points first, in order, whole or in part."""
+    """`enqueue` makes the optimizer suggest points first, in order, complete or partial."""
 
     def test_enqueued_points_come_first(self) -> None:
-        """Whole points come in their order, in any batches, before the optimizer's suggestions."""
+        """Complete points come in order, in batches of any size, before other suggestions."""
         space = mixed_space(self.capabilities)
         points = [space.sample(seed) for seed in (1, 2, 3)]
         optimizer = self.make_optimizer(space, LOSS)
@@ -38,7 +38,7 @@ class EnqueuedPoints(ContractPart):
         optimizer.enqueue(points[2])
         asked = [ask_one(optimizer), *(optimizer.ask(2) if self.most_pending > 2 else ())]
         assert points_of(asked) == [exactly(point) for point in points[: len(asked)]], (
-            f"{who(optimizer)} suggests {points_of(asked)} first, of which {points} were enqueued."
+            f"{who(optimizer)} suggests {points_of(asked)} first, but {points} were enqueued."
         )
         for treatment in asked:
             must_be_in_space(optimizer, treatment)
@@ -61,7 +61,7 @@ class EnqueuedPoints(ContractPart):
     def test_a_part_of_a_point_is_kept(
         self, space: Mapping[str, Any], constraints: list[str], part: Mapping[str, Any]
     ) -> None:
-        """The given values are kept; the other values complete them to a point of the space."""
+        """The optimizer keeps the given values, and completes them to a point of the space."""
         if not self.takes(space):
             pytest.skip("takes no such parameters")
         whole = SearchSpace(space, constraints)
@@ -91,19 +91,19 @@ class EnqueuedPoints(ContractPart):
             )
         twin = self.make_optimizer(SQUARE, LOSS)
         assert points_of([ask_one(optimizer)]) == points_of([ask_one(twin)]), (
-            f"{who(optimizer)} has enqueued a part of what it refused."
+            f"{who(optimizer)} has enqueued a point from a call that it refused."
         )
 
     def test_enqueued_points_are_replayed(self) -> None:
-        """A recording with enqueued points is repeated exactly."""
+        """A replay repeats a recording with enqueued points exactly."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         search(optimizer, 2)
         optimizer.enqueue({"x": 0.5, "y": 0.25}, {"y": 0.75})
         search(optimizer, 4)
-        optimizer.enqueue({"x": 0.125, "y": 0.5})  # Not asked for in the recording.
+        optimizer.enqueue({"x": 0.125, "y": 0.5})  # The recording ends before this point is asked.
         again = self.make_optimizer(SQUARE, LOSS)
         again.replay(optimizer.events)
         assert points_of(again.ask()) == points_of(optimizer.ask()), (
-            f"{who(optimizer)}: the point that was enqueued last is lost in a replay."
+            f"{who(optimizer)}: a replay loses the point that was enqueued last."
         )
         assert points_of(again.ask()) == points_of(optimizer.ask())

@@ -1,6 +1,6 @@
 """Tests of failed trials: every status has one meaning, and no failure is reported as data."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NO_NUMBERS: Mapping[str, Any] = {
 
 
 class Failures(ContractPart):
-    """The search learns that a trial failed, and nothing else from it."""
+    """A search learns from a failed trial only that it failed."""
 
     @pytest.mark.parametrize("status", Status)
     def test_every_status_ends_a_trial(self, status: Status) -> None:
@@ -51,22 +51,26 @@ class Failures(ContractPart):
             optimizer.tell(completed(ask_one(optimizer), loss))
         treatment = ask_one(optimizer)
         optimizer.tell(Observation(treatment, {"loss": -1e9}, status, error="boom"))
-        assert optimizer.pending == [], f"{who(optimizer)}: a trial {status.value} stays pending."
+        assert optimizer.pending == [], (
+            f"{who(optimizer)}: a trial that is told as {status.value!r} stays pending."
+        )
         must_agree_on_what_runs(self, optimizer)
         assert optimizer.observations[-1].status is status, (
-            f"{who(optimizer)} makes {optimizer.observations[-1].status!r} of {status!r}."
+            f"{who(optimizer)} records {optimizer.observations[-1].status!r} for {status!r}."
         )
         best = optimizer.get_best_treatment()
         assert (best is treatment) == (status is Status.COMPLETED), (
-            f"{who(optimizer)} takes {best!r} for the best; told last was {status!r} with -1e9."
+            f"{who(optimizer)}: the best is {best!r} after a trial with {status!r} and loss -1e9."
         )
         front = [o.status for o in optimizer.pareto_front()]
-        assert front == [Status.COMPLETED], f"{who(optimizer)}: the Pareto front has {front}."
+        assert front == [Status.COMPLETED], (
+            f"{who(optimizer)}: the trials on the Pareto front have the statuses {front}."
+        )
         ask_one(optimizer)
 
     @pytest.mark.parametrize("status", FAILURES)
     def test_failures_before_any_success(self, status: Status) -> None:
-        """Trials may fail before any trial completes, and the search continues."""
+        """The search continues if trials fail before any trial completes."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         treatments = [ask_one(optimizer) for _ in range(min(3, self.most_pending))]
         for treatment in treatments:
@@ -75,14 +79,14 @@ class Failures(ContractPart):
         treatment = ask_one(optimizer)
         optimizer.tell(completed(treatment))
         assert optimizer.get_best_treatment() is treatment, (
-            f"{who(optimizer)} has another best than the only trial that completed."
+            f"{who(optimizer)}: the best is not the only completed trial."
         )
         ask_one(optimizer)
 
     @pytest.mark.parametrize("successes", [0, 4])
     @pytest.mark.parametrize("kind", ["all kinds", "abandoned"])
     def test_it_suggests_after_ten_failures_in_a_row(self, kind: str, successes: int) -> None:
-        """Failing trials do not make a backend stop suggesting, or repeat the same point."""
+        """While all trials fail, the backend still suggests, and does not repeat one point."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         search(optimizer, successes)
         treatments = []
@@ -94,17 +98,17 @@ class Failures(ContractPart):
                 Observation(treatment, status=status if kind == "all kinds" else Status.ABANDONED)
             )
         treatments.append(ask_one(optimizer))
-        # Some methods, such as evolution, may return to a point, but not all of the time.
+        # Some methods, such as evolution, may repeat a point, but not always the same.
         points = {tuple(treatment.params.values()) for treatment in treatments}
         assert len(points) > len(treatments) / 2, (
-            f"{who(optimizer)}: of {len(treatments)} suggestions while all trials fail, only "
-            f"{len(points)} are different."
+            f"{who(optimizer)}: while all trials fail, only {len(points)} of {len(treatments)} "
+            "suggestions are distinct."
         )
         if not successes:
             must_raise(
                 NoCompletedTrialError,
                 optimizer,
-                "asking for the best where all trials failed",
+                "asking for the best when all trials failed",
                 optimizer.get_best_treatment,
             )
             assert optimizer.pareto_front() == []
@@ -124,16 +128,20 @@ class Failures(ContractPart):
         optimizer.tell(metrics if way == "plain mapping" else Observation(treatment, metrics))
         observation = optimizer.observations[-1]
         assert observation.status is Status.INVALID, (
-            f"{who(optimizer)} takes {metrics} for {observation.status.value}."
+            f"{who(optimizer)} records {observation.status!r} for the metrics {metrics}."
         )
-        assert optimizer.get_best_treatment() is best, f"{who(optimizer)} prefers {metrics}."
-        assert optimizer.pending == [], f"{who(optimizer)}: {metrics} leaves it pending."
+        assert optimizer.get_best_treatment() is best, (
+            f"{who(optimizer)}: the best is the trial with the metrics {metrics}."
+        )
+        assert optimizer.pending == [], (
+            f"{who(optimizer)}: a trial that is told with {metrics} stays pending."
+        )
         must_agree_on_what_runs(self, optimizer)
         ask_one(optimizer)
 
     @pytest.mark.parametrize("status", FAILURES)
     def test_the_metrics_of_a_failed_trial_teach_nothing(self, status: Status) -> None:
-        """The metrics of a failed trial are recorded, but the search does not use them."""
+        """The metrics of a failed trial are recorded, but do not change the search."""
         recorded: list[Mapping[str, Any]] = [{}, {"loss": -1e9}, {"loss": math.nan}]
 
         def outcome(metrics: Mapping[str, Any]) -> Callable[[Treatment], Observation]:
@@ -151,12 +159,12 @@ class Failures(ContractPart):
             optimizer = self.make_optimizer(SQUARE, LOSS)
             suggested.append(points_of(search(optimizer, self.asks_per_test, outcome(metrics))))
             assert suggested[-1] == suggested[0], (
-                f"{who(optimizer)}: whether a trial {status.value} has the metrics {{}} or "
-                f"{metrics} changes what is suggested."
+                f"{who(optimizer)}: its suggestions depend on whether a trial that is "
+                f"{status.value!r} has no metrics or {metrics}."
             )
 
     def test_a_failing_half_does_not_trap_the_search(self) -> None:
-        """If the half of the space with the optimum fails, the search moves to the other half."""
+        """If all trials in the half with the optimum fail, the search moves to the other half."""
         if not self.trap_trials:
             pytest.skip("trap_trials = 0")
         shares = []
@@ -167,22 +175,22 @@ class Failures(ContractPart):
             shares.append(sum(t.params["x"] >= 0.5 for t in last) / len(last))
         mean = sum(shares) / len(shares)
         assert mean >= self.trap_share, (
-            f"{type(self).__name__}: of the last half of {self.trap_trials} trials, {mean:.0%} are "
-            f"outside of the half that fails, for each seed {[f'{s:.0%}' for s in shares]}; at "
-            f"least {self.trap_share:.0%} should be."
+            f"{type(self).__name__}: in the second half of {self.trap_trials} trials, {mean:.0%} "
+            f"are outside of the failing half; at least {self.trap_share:.0%} must be. The seeds "
+            f"have {[f'{s:.0%}' for s in shares]}."
         )
 
     # Numbers -----------------------------------------------------------------------------------
 
     def test_any_finite_value_is_taken(self) -> None:
-        """Huge, tiny, equal and negative values are accepted."""
+        """The optimizer accepts huge, tiny, equal and negative values."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         losses = [1.0, 1e300, -1e300, 5e-324, 0.0, 0.0, -1.0, 1e12]
         for index in range(max(8, self.asks_per_test)):
             optimizer.tell(completed(ask_one(optimizer), losses[index % len(losses)]))
         best = optimizer.get_best_treatment()
         assert best is optimizer.observations[2].treatment, (
-            f"{who(optimizer)} takes {best!r} for the best, not the first with -1e300."
+            f"{who(optimizer)}: the best is {best!r}, not the first trial with -1e300."
         )
 
     def test_other_metrics_teach_nothing(self) -> None:
@@ -198,11 +206,11 @@ class Failures(ContractPart):
             assert all(o.status is Status.COMPLETED for o in optimizer.observations)
             suggested.append(points_of(treatments))
         assert suggested[0] == suggested[1], (
-            f"{who(optimizer)}: metrics that are no objective change what is suggested."
+            f"{who(optimizer)}: metrics that are not objectives change its suggestions."
         )
 
     def test_standard_errors_may_come_and_go(self) -> None:
-        """A trial may lack standard errors; without the capability, they change nothing."""
+        """Some trials may lack standard errors; without the capability, these change nothing."""
         sems = itertools.cycle([0.1, None, 0.0, 1e-12, 3.0])
 
         def outcome(treatment: Treatment) -> Observation:
@@ -213,8 +221,8 @@ class Failures(ContractPart):
         if not self.capabilities.standard_errors:
             plain = self.make_optimizer(SQUARE, LOSS)
             assert suggested == points_of(search(plain, self.asks_per_test)), (
-                f"{who(optimizer)} does not declare that it learns from standard errors, but they "
-                "change what it suggests."
+                f"{who(optimizer)} does not declare `standard_errors`, but they change its "
+                "suggestions."
             )
 
     def test_replicates_are_reported_where_it_prunes(self) -> None:
@@ -225,17 +233,19 @@ class Failures(ContractPart):
             before = state_of(optimizer)
             prunes = [optimizer.report(treatment, r, {"loss": 0.5 + r}) for r in range(3)]
             assert all(type(prune) is bool for prune in prunes), (
-                f"{who(optimizer)}: report() returns {prunes}, not True or False."
+                f"{who(optimizer)}: report() must return True or False, not {prunes}."
             )
             if not self.capabilities.pruning:
-                assert not any(prunes), f"{who(optimizer)} prunes, but does not declare it."
-                assert state_of(optimizer) == before, f"{who(optimizer)}: report() does something."
+                assert not any(prunes), f"{who(optimizer)} prunes, but does not declare `pruning`."
+                assert state_of(optimizer) == before, (
+                    f"{who(optimizer)} does not declare `pruning`, but report() changes its state."
+                )
             status = Status.PRUNED if any(prunes) else Status.COMPLETED
             optimizer.tell(Observation(treatment, {"loss": 1.5}, status))
 
 
 def half_of_the_square_fails(treatment: Treatment) -> Observation:
-    """Return a failure where x < 0.5, which is also where the loss would be lowest."""
+    """Return a failure if x < 0.5; the loss has its minimum in that half."""
     x, y = treatment.params["x"], treatment.params["y"]
     loss = {"loss": (x - 0.25) ** 2 + (y - 0.5) ** 2}
     if x < 0.5:

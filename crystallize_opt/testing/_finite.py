@@ -1,6 +1,6 @@
-"""Tests of the end of spaces with few points."""
+"""Tests of spaces with few points, which a search exhausts."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FiniteSpaces(ContractPart):
 
     @pytest.mark.parametrize("kind", FINITE)
     def test_a_finite_space_ends(self, kind: str) -> None:
-        """No point is left out, and with `unique_points` none is suggested twice."""
+        """Every point is suggested; with `unique_points`, every point is suggested only once."""
         space = self._finite_space(kind)
         optimizer = self.make_optimizer(space, LOSS)
         count = sum(1 for _ in space.points())
@@ -46,12 +46,13 @@ class FiniteSpaces(ContractPart):
         self._must_be_all_points(optimizer, asked)
         if self.capabilities.unique_points:
             assert len(asked) == count, (
-                f"{who(optimizer)} suggests {len(asked)} times a point of {count}."
+                f"{who(optimizer)} makes {len(asked)} suggestions, but the space has {count} "
+                "points and `unique_points` is declared."
             )
 
     @pytest.mark.parametrize("kind", FINITE)
     def test_a_finite_space_ends_while_all_is_pending(self, kind: str) -> None:
-        """While all points are pending, the space ends; later tells still count."""
+        """The space is exhausted while all points are pending; they can still be told."""
         space = self._finite_space(kind)
         count = sum(1 for _ in space.points())
         if count > self.most_pending:
@@ -75,11 +76,14 @@ class FiniteSpaces(ContractPart):
         optimizer = self.make_optimizer(space, LOSS)
         asked = optimizer.ask(count + 5)
         self._must_be_all_points(optimizer, asked)
-        assert len(asked) == count, f"{who(optimizer)}: ask({count + 5}) gives {len(asked)}."
+        assert len(asked) == count, (
+            f"{who(optimizer)}: ask({count + 5}) returns {len(asked)} treatments; the space has "
+            f"{count} points."
+        )
         self._must_be_exhausted(optimizer)
 
     def test_attached_points_are_not_suggested(self) -> None:
-        """With `unique_points`, points that were attached count as suggested."""
+        """With `unique_points`, attached points count as suggested."""
         if not self.capabilities.unique_points:
             pytest.skip("may suggest a point twice")
         space = self._finite_space("integers")
@@ -92,7 +96,7 @@ class FiniteSpaces(ContractPart):
         self._must_be_exhausted(optimizer)
 
     def test_a_large_finite_space_is_not_listed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Of 10**8 points, at most a part is looked at, also where most violate a constraint."""
+        """The optimizer does not list 10**8 points, even if most of them violate a constraint."""
         if not self.takes({"a": Integer(1, 2)}):
             pytest.skip("takes no integers")
         constraints = ["a + b <= 2000"] if self.capabilities.linear_constraints else []
@@ -126,7 +130,7 @@ class FiniteSpaces(ContractPart):
             what = f"asking after all points of {dict(optimizer.space)!r}"
             must_raise(SpaceExhausted, optimizer, what, optimizer.ask)
         assert [treatment.name for treatment in optimizer.pending] == pending, (
-            f"{who(optimizer)}: an ask that raises leaves something pending."
+            f"{who(optimizer)}: an ask that raises changes the pending treatments."
         )
 
     def _must_be_all_points(self, optimizer: Optimizer, asked: Iterable[Treatment]) -> None:

@@ -1,6 +1,6 @@
 """Runs a contract's conversation in another process, and returns its suggestions and side effects.
 
-The process imports the test module by its name, or from its file if the name is another module's.
+The process imports the test module by name, or from its file if another module has that name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Elsewhere:
 
     Attributes:
         said: The suggestions.
-        changed: The global state that had changed.
+        changed: The names of the global states that changed.
         printed: The text that the process wrote to stdout and stderr.
         files: The files that the process left in its working directory.
     """
@@ -47,10 +47,10 @@ class Elsewhere:
 def run_in_another_process(contract: type[ContractPart]) -> Elsewhere:
     """Run a contract's conversation in a fresh process, in an empty working directory.
 
-    The process has another PYTHONHASHSEED, and its libraries use another number of threads.
+    The process has a different PYTHONHASHSEED and a different number of threads in its libraries.
     """
     if "<locals>" in contract.__qualname__:
-        pytest.fail(f"{contract.__qualname__} must be at the top level of a module.")
+        pytest.fail(f"Define {contract.__qualname__} at the top level of a module.")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         empty = Path(folder) / "empty"
@@ -85,7 +85,7 @@ def run_in_another_process(contract: type[ContractPart]) -> Elsewhere:
 
 
 def main() -> None:
-    """Run the conversation; this is the main function of the other process."""
+    """Run the conversation: the main function of the other process."""
     from crystallize_opt.testing._base import said_by
     from crystallize_opt.testing._world import changed, world
 
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def _module(name: str, file: Path) -> ModuleType:
-    """Import a test module, however pytest has named it."""
+    """Import a test module, whatever name pytest has given to it."""
     ways: list[Callable[[], ModuleType]] = [
         lambda: importlib.import_module(name),
         lambda: importlib.import_module(file.stem),

@@ -1,6 +1,6 @@
-"""Tests that the same seed gives the same search: again, in another process, and in a replay."""
+"""Tests that a seed gives the same search again, in another process, and in a replay."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 def nothing() -> None:
-    """Do nothing between the calls of a conversation."""
+    """Do nothing: the default of `between`."""
 
 
 class Repeats(ContractPart):
     """The same seed and the same tells give the same asks."""
 
     def converse(self, seed: int | None = 0, between: Callable[[], None] = nothing) -> Optimizer:
-        """Drive an optimizer: several pending trials, tells out of order, failures, attached ones.
+        """Drive an optimizer with several pending trials, failures and an attached trial.
 
         Args:
             seed: The optimizer's seed.
-            between: Called before each call of the optimizer.
+            between: A function to call before each call of the optimizer.
         """
         between()
         optimizer = self.make_optimizer(mixed_space(self.capabilities), LOSS, seed=seed)
@@ -69,7 +69,7 @@ class Repeats(ContractPart):
         """The same seed and tells give the same asks; 0 is an ordinary seed."""
         optimizer = self.converse(seed)
         assert said_by(optimizer) == said_by(self.converse(seed)), (
-            f"{who(optimizer)}: with seed {seed} the same search differs when it is run again."
+            f"{who(optimizer)}: a second search with seed {seed} has other suggestions."
         )
 
     def test_another_seed_suggests_something_else(self) -> None:
@@ -77,28 +77,28 @@ class Repeats(ContractPart):
         optimizer = self.converse(0)
         same = said_by(optimizer) == said_by(self.converse(1))
         if self.uses_seed:
-            assert not same, f"{who(optimizer)} suggests the same with seeds 0 and 1."
+            assert not same, f"{who(optimizer)} makes the same suggestions with seeds 0 and 1."
         else:
-            assert same, f"{who(optimizer)} uses its seed; take out `uses_seed = False`."
+            assert same, f"{who(optimizer)} uses its seed; remove `uses_seed = False`."
 
     def test_it_works_without_a_seed(self) -> None:
         """With seed=None, every search is different."""
         optimizer = self.converse(None)
         if self.uses_seed:
             assert said_by(optimizer) != said_by(self.converse(None)), (
-                f"{who(optimizer)} suggests the same twice without a seed."
+                f"{who(optimizer)} makes the same suggestions in two searches without a seed."
             )
 
     def test_the_same_seed_suggests_the_same_in_another_process(self) -> None:
-        """Neither PYTHONHASHSEED nor the number of threads of a process changes the suggestions."""
+        """PYTHONHASHSEED and the number of threads do not change the suggestions."""
         optimizer = self.converse()
         there = run_in_another_process(type(self)).said
         assert said_by(optimizer) == there, (
-            f"{who(optimizer)}: the same search differs in another process."
+            f"{who(optimizer)}: the same search has other suggestions in another process."
         )
 
     def test_global_random_state_plays_no_part(self) -> None:
-        """The state of the generators of `random`, numpy and torch does not change the asks."""
+        """The global generators of `random`, numpy and torch do not change the suggestions."""
         seed = 0
 
         def between() -> None:
@@ -110,11 +110,11 @@ class Repeats(ContractPart):
         with RandomStateKept():
             other = self.converse(between=between)
         assert said_by(optimizer) == said_by(other), (
-            f"{who(optimizer)}: the global random state changes what is suggested."
+            f"{who(optimizer)}: the global random state changes its suggestions."
         )
 
     def test_the_number_of_threads_plays_no_part(self) -> None:
-        """The number of torch threads does not change the asks."""
+        """The number of torch threads does not change the suggestions."""
         optimizer = self.converse()
         torch = sys.modules.get("torch")
         if torch is None:
@@ -126,13 +126,13 @@ class Repeats(ContractPart):
         finally:
             torch.set_num_threads(threads)
         assert said_by(optimizer) == said_by(other), (
-            f"{who(optimizer)}: the number of torch's threads changes what is suggested."
+            f"{who(optimizer)}: the number of torch threads changes its suggestions."
         )
 
     # Events and replay -------------------------------------------------------------------------
 
     def test_events_and_observations_are_in_order(self) -> None:
-        """Every ask, tell and attach is recorded, in the order in which it happened."""
+        """Every ask, tell and attach is recorded, in the order of the calls."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         expected: list[tuple[type[Event], list[str]]] = []
 
@@ -159,21 +159,21 @@ class Repeats(ContractPart):
         )
 
     def test_a_replay_suggests_the_same(self) -> None:
-        """A fresh optimizer that replays the events continues like the recorded one."""
+        """A fresh optimizer that replays the events continues as the recorded optimizer does."""
         recorded = self.converse()
         replayed = self.make_optimizer(mixed_space(self.capabilities), LOSS)
         replayed.replay(recorded.events, recorded.versions)
         assert said_by(replayed) == said_by(recorded), (
-            f"{who(recorded)}: the replayed events are not the recorded ones."
+            f"{who(recorded)}: the replayed events differ from the recorded events."
         )
         assert points_of(replayed.pending) == points_of(recorded.pending), (
-            f"{who(recorded)}: after the replay, other treatments are pending."
+            f"{who(recorded)}: different treatments are pending after the replay."
         )
         assert points_of([replayed.get_best_treatment()]) == points_of(
             [recorded.get_best_treatment()]
-        ), f"{who(recorded)}: after the replay, another treatment is the best."
+        ), f"{who(recorded)}: another treatment is the best after the replay."
         ahead = [points_of(search(each, 2)) for each in (recorded, replayed)]
-        assert ahead[0] == ahead[1], f"{who(recorded)} goes on differently after a replay."
+        assert ahead[0] == ahead[1], f"{who(recorded)} continues differently after the replay."
 
     def test_batches_are_replayed(self) -> None:
         """`ask(n)` is replayed as one call."""
@@ -185,7 +185,7 @@ class Repeats(ContractPart):
         assert said_by(replayed) == said_by(recorded), f"{who(recorded)}: a batch is not replayed."
 
     def test_a_replay_that_diverges_is_an_error(self) -> None:
-        """A suggestion that differs from the recorded one raises, and names the trial."""
+        """A suggestion that differs from the recorded one raises an error that names the trial."""
         recorded = self.make_optimizer(SQUARE, LOSS)
         search(recorded, 3)
         events = recorded.events
@@ -198,11 +198,15 @@ class Repeats(ContractPart):
         error = must_raise(
             ReplayDiverged,
             recorded,
-            "replaying a suggestion that it does not make",
+            "replaying a suggestion that the optimizer does not make",
             lambda: replayed.replay(doctored),
         )
-        assert "'trial_2'" in str(error), f"{who(recorded)} does not name the trial: {error}"
-        assert "0.123456789" in str(error), f"{who(recorded)} does not show the values: {error}"
+        assert "'trial_2'" in str(error), (
+            f"{who(recorded)}: the error must name the trial, but says: {error}"
+        )
+        assert "0.123456789" in str(error), (
+            f"{who(recorded)}: the error must show the values, but says: {error}"
+        )
 
 
 def _outcome(treatment: Treatment, number: int) -> Observation:

@@ -1,6 +1,6 @@
 """Tests of results: the best treatment, the Pareto front, and a whole experiment."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Results(ContractPart):
             must_raise(
                 NoCompletedTrialError,
                 optimizer,
-                "asking for the best before a result",
+                "asking for the best before a trial completed",
                 optimizer.get_best_treatment,
             )
             assert optimizer.pareto_front() == []
@@ -59,8 +59,8 @@ class Results(ContractPart):
         losses = [observation["loss"] for observation in optimizer.observations]
         expected = optimizer.observations[losses.index(choose(losses))].treatment
         assert optimizer.get_best_treatment() is expected, (
-            f"{who(optimizer)}: to {direction} {losses}, the best is not "
-            f"{optimizer.get_best_treatment()!r}."
+            f"{who(optimizer)}: the best is {optimizer.get_best_treatment()!r}, but the objective "
+            f"is to {direction} the losses {losses}."
         )
 
     def test_maximizing_is_minimizing_the_negative(self) -> None:
@@ -76,13 +76,16 @@ class Results(ContractPart):
             best = optimizer.get_best_treatment()
             found.append((points_of(treatments), points_of([best])))
             assert found[0][0] == found[-1][0], (
-                f"{who(optimizer)} suggests something else to maximize than to minimize the "
-                "negative."
+                f"{who(optimizer)}: maximizing a metric and minimizing its negative give different "
+                "suggestions."
             )
-        assert found[0] == found[1], f"{who(optimizer)} has another best to {direction}."
+        assert found[0] == found[1], (
+            f"{who(optimizer)}: maximizing a metric and minimizing its negative give different "
+            "best treatments."
+        )
 
     def test_the_pareto_front(self) -> None:
-        """The front has the completed trials that no other one dominates."""
+        """The front consists of the completed trials that no other trial dominates."""
         if not self.capabilities.several_objectives:
             pytest.skip("takes one objective")
         optimizer = self.make_optimizer(SQUARE, COST_AND_GAIN)
@@ -105,7 +108,7 @@ class Results(ContractPart):
             )
         ]
         assert [o.treatment.name for o in optimizer.pareto_front()] == front, (
-            f"{who(optimizer)}: the Pareto front is {front}."
+            f"{who(optimizer)}: the Pareto front must consist of {front}."
         )
         assert optimizer.get_best_treatment().name in front, (
             f"{who(optimizer)}: the best is not on the Pareto front."
@@ -132,18 +135,18 @@ class Results(ContractPart):
                 must_raise(
                     NoCompletedTrialError,
                     optimizer,
-                    "asking for the best where no trial satisfies the constraints",
+                    "asking for the best when no trial satisfies the constraints",
                     optimizer.get_best_treatment,
                 )
             told[name] = ask_one(optimizer)
             optimizer.tell(Observation(told[name], values))
         assert optimizer.get_best_treatment() is told["good"], (
-            f"{who(optimizer)}: the best is not the best that satisfies the constraints."
+            f"{who(optimizer)}: the best must be the best trial that satisfies the constraints."
         )
         front = [observation.treatment for observation in optimizer.pareto_front()]
         assert front == [told["good"]], f"{who(optimizer)}: the front is {front!r}."
         assert optimizer.observations[-1].status is Status.INVALID, (
-            f"{who(optimizer)} takes a trial without the metric of a constraint for completed."
+            f"{who(optimizer)}: a trial without the metric of a constraint must be invalid."
         )
         for _ in range(min(3, self.asks_per_test)):
             optimizer.tell(Observation(ask_one(optimizer), metrics["good"]))
@@ -155,12 +158,16 @@ class Results(ContractPart):
         experiment = Experiment(_nothing(), Pipeline([_loss_of_the_square()]), seed=0)
         trials = max(6, self.asks_per_test)
         best = experiment.optimize(optimizer, trials, replicates, progress=False)
-        assert len(optimizer.observations) == trials, f"{who(optimizer)}: not {trials} trials."
-        assert optimizer.pending == [], f"{who(optimizer)}: something is left pending."
+        assert len(optimizer.observations) == trials, (
+            f"{who(optimizer)}: {len(optimizer.observations)} of {trials} trials were told."
+        )
+        assert optimizer.pending == [], f"{who(optimizer)}: {optimizer.pending!r} stay pending."
         real = [o for o in optimizer.observations if o.status is Status.COMPLETED]
         assert all(len(o.replicates) == replicates for o in real)
         lowest = min(real, key=lambda observation: observation["loss"])
-        assert best is lowest.treatment, f"{who(optimizer)}: the best is not the best."
+        assert best is lowest.treatment, (
+            f"{who(optimizer)}: the best is {best!r}, but {lowest.treatment!r} has a lower loss."
+        )
 
 
 @data_source

@@ -1,6 +1,6 @@
-"""Tests that nothing else changes: global state, arguments, files, the screen."""
+"""Tests that an optimizer has no side effects: on global state, arguments, files or output."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class SideEffects(ContractPart):
     """An optimizer does not change global state or the caller's arguments."""
 
     def test_global_state_stays_as_it_was(self, capfd: pytest.CaptureFixture[str]) -> None:
-        """No call changes random state, warnings, logging, environment or directory, or prints."""
-        # Run once without checks: the next test covers the effects of imports.
+        """No call prints, or changes random state, warnings, logging, environment or directory."""
+        # Run once without checks, because imports have effects, which the next test covers.
         self._go_through_all_operations(lambda *_: nullcontext(), asks=2)
         capfd.readouterr()
         optimizer = self._go_through_all_operations(
@@ -40,7 +40,7 @@ class SideEffects(ContractPart):
         assert out == err == "", f"{who(optimizer)} prints {out + err!r}."
 
     def test_a_fresh_process_stays_as_it_was(self) -> None:
-        """No global state changes in a process that must first import libraries; no files stay."""
+        """In a fresh process, imports and calls change no global state and leave no file."""
         elsewhere = run_in_another_process(type(self))
         name = type(self).__name__
         assert elsewhere.changed == [], f"{name} changes {elsewhere.changed}."
@@ -84,13 +84,13 @@ class SideEffects(ContractPart):
             assert same_value(old, new), f"{who(optimizer)} has changed {old!r} to {new!r}."
         for observation in told:
             assert (observation.metrics, observation.sem) == (metrics, sem), (
-                f"{who(optimizer)} has changed what it was told to {observation!r}."
+                f"{who(optimizer)} has changed an observation that it was told: {observation!r}."
             )
         assert observations == company, f"{who(optimizer)} has changed the list of observations."
         assert events == recorded, f"{who(optimizer)} has changed the list of events."
 
     def test_a_search_space_stays_as_it_was(self) -> None:
-        """One `SearchSpace` serves many optimizers."""
+        """Several optimizers can share one `SearchSpace`."""
         space = mixed_space(self.capabilities)
         before = _described(space)
         optimizer = self.make_optimizer(space, LOSS)
@@ -101,7 +101,7 @@ class SideEffects(ContractPart):
             [dict(optimizer.ask()[0].params) for optimizer in (first, second)] for _ in range(2)
         ]
         assert all(same_value(*pair) for pair in asked), (
-            f"{who(optimizer)}: two optimizers over one space get in each other's way."
+            f"{who(optimizer)}: two optimizers that share a space affect each other."
         )
 
     def test_lists_are_the_callers_own(self) -> None:
@@ -113,7 +113,7 @@ class SideEffects(ContractPart):
             before = list(getattr(optimizer, name))
             getattr(optimizer, name).clear()
             assert getattr(optimizer, name) == before, (
-                f"{who(optimizer)}: to change what .{name} returned changes the optimizer."
+                f"{who(optimizer)}: changing the list from .{name} changes the optimizer."
             )
 
     def _go_through_all_operations(

@@ -19,7 +19,7 @@ SQUARE: Mapping[str, Any] = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
 
 
 class Thing:
-    """A user's object without equality and data, whose text is the same in every process."""
+    """A user's object without data or equality. Its text is the same in every process."""
 
     def __repr__(self) -> str:
         return "Thing()"
@@ -115,7 +115,7 @@ CONDITIONAL: Mapping[str, Mapping[str, Any]] = {
     "equal values": {"flag": Categorical([True, 1, None]), "E": Float(0, 1).when(flag=True)},
     "odd names": {"val-loss": ["a", "b"], "lambda": Float(0, 1).when(**{"val-loss": "a"})},
 }
-"""Spaces in which some parameters are not always active."""
+"""Spaces with conditional parameters."""
 
 CONSTRAINED: Mapping[str, tuple[Mapping[str, Any], list[Any]]] = {
     "sum": ({"width": (0.0, 1.0), "height": (0.0, 1.0)}, ["width + height <= 1"]),
@@ -157,7 +157,7 @@ def finite_space(name: str) -> SearchSpace:
 
 
 def mixed_space(capabilities: Capabilities) -> SearchSpace:
-    """Return a space with each kind of feature that an optimizer takes."""
+    """Return a space with every kind of parameter that an optimizer takes."""
     kinds = ("float", "log float", "step float", "log int", "anything", "ordinal", "constant")
     space: dict[str, Any] = {
         name: KINDS[name] for name in kinds if isinstance(KINDS[name], capabilities.parameters)

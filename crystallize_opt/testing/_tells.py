@@ -1,6 +1,6 @@
 """Tests of tells: pending trials in any order, attached trials, and refused tells."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Tells(ContractPart):
-    """Every tell finds its treatment, or is refused and changes nothing."""
+    """A tell matches a pending treatment, or it is refused and changes nothing."""
 
     # Pending -----------------------------------------------------------------------------------
 
     def test_several_pending_are_told_in_any_order(self) -> None:
-        """Up to `most_pending` treatments are pending, and are told in any order."""
+        """Up to `most_pending` treatments are pending, and can be told in any order."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         for number in (self.most_pending, 3):
             asked = [ask_one(optimizer) for _ in range(min(number, self.most_pending))]
             names = [treatment.name for treatment in asked]
             assert [t.name for t in optimizer.pending] == names, (
-                f"{who(optimizer)}: pending are {optimizer.pending!r}, but {names} were asked for."
+                f"{who(optimizer)}: {names} were asked for, but {optimizer.pending!r} are pending."
             )
             must_agree_on_what_runs(self, optimizer)
             told = [*asked[1::2], *reversed(asked[::2])]
@@ -52,17 +52,19 @@ class Tells(ContractPart):
             assert [o.treatment.name for o in optimizer.observations[-len(told) :]] == [
                 treatment.name for treatment in told
             ], f"{who(optimizer)}: the observations are not in the order of the tells."
-            assert optimizer.pending == [], f"{who(optimizer)}: something is still pending."
+            assert optimizer.pending == [], (
+                f"{who(optimizer)}: {optimizer.pending!r} are still pending, though told."
+            )
             must_agree_on_what_runs(self, optimizer)
         for observation in optimizer.observations:
             assert observation["loss"] == any_loss(observation.treatment.params), (
-                f"{who(optimizer)} has mixed up which result belongs to which treatment."
+                f"{who(optimizer)} has mixed up the results of different treatments."
             )
 
     @pytest.mark.parametrize("space", ["continuous", "finite"])
     def test_pending_points_differ(self, space: str) -> None:
         """A pending point is not suggested again."""
-        # With so few points, a search that forgets pending points suggests one of them again.
+        # With 20 points, a search that forgets pending points soon suggests one of them again.
         given = SQUARE if space == "continuous" else {"a": (1, 5), "b": (1, 4)}
         if not self.takes(given):
             pytest.skip("takes no such parameters")
@@ -71,11 +73,12 @@ class Tells(ContractPart):
         pending = [ask_one(optimizer) for _ in range(min(8, self.most_pending))]
         points = {tuple(treatment.params.values()) for treatment in pending}
         assert len(points) == len(pending), (
-            f"{who(optimizer)}: of {len(pending)} pending treatments, {len(points)} are different."
+            f"{who(optimizer)}: only {len(points)} of {len(pending)} pending treatments are "
+            "distinct."
         )
 
     def test_a_treatment_may_have_been_to_another_process(self) -> None:
-        """An observation may carry an equal copy of the treatment, as workers send it back."""
+        """An observation may contain a copy of the treatment, such as a worker process returns."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         treatment = ask_one(optimizer)
         optimizer.tell(completed(pickle.loads(pickle.dumps(treatment))))  # noqa: S301  (our own)
@@ -96,7 +99,7 @@ class Tells(ContractPart):
         wrong: list[tuple[str, type[Exception], Any]] = [
             ("telling a treatment twice", TellError, completed(told)),
             (
-                "telling what was never asked for",
+                "telling a treatment that was never asked for",
                 TellError,
                 completed(Treatment("stranger", {"x": 0.5, "y": 0.5})),
             ),
@@ -113,7 +116,7 @@ class Tells(ContractPart):
             for treatment in each.pending:
                 each.tell(completed(treatment))
         assert points_of(search(optimizer, 4)) == points_of(search(twin, 4)), (
-            f"{who(optimizer)}: tells that were refused have changed its suggestions."
+            f"{who(optimizer)}: refused tells have changed its suggestions."
         )
         assert {first.name, second.name} <= {o.treatment.name for o in optimizer.observations}
 
@@ -128,23 +131,29 @@ class Tells(ContractPart):
             "telling a mapping without the objective",
             lambda: optimizer.tell({"accuracy": 0.5}),
         )
-        assert "'loss'" in str(error), f"{who(optimizer)} does not name the metric: {error}"
-        assert state_of(optimizer) == before, f"{who(optimizer)} changes its state all the same."
+        assert "'loss'" in str(error), (
+            f"{who(optimizer)}: the error must name the metric, but says: {error}"
+        )
+        assert state_of(optimizer) == before, (
+            f"{who(optimizer)}: a tell that is refused changes its state."
+        )
         optimizer.tell({"loss": 1})
         assert optimizer.observations[0]["loss"] == 1.0
 
     @pytest.mark.parametrize("number", [0, -1, 1.5, None, "2"])
     def test_a_batch_of_no_whole_number_is_refused(self, number: Any) -> None:
-        """`ask(n)` takes a whole number, at least 1."""
+        """`ask(n)` takes only a whole number, at least 1."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         must_raise(UsageError, optimizer, f"ask({number!r})", lambda: optimizer.ask(number))
-        assert optimizer.pending == [], f"{who(optimizer)}: ask({number!r}) leaves some pending."
+        assert optimizer.pending == [], (
+            f"{who(optimizer)}: ask({number!r}) is refused, but {optimizer.pending!r} are pending."
+        )
 
     # Attached ----------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("status", Status)
     def test_trials_of_others_are_attached(self, status: Status) -> None:
-        """Trials that were not asked for are recorded, and the search continues."""
+        """Attached trials are recorded, and the search continues."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         ask_one(optimizer)
         own = optimizer.pending[0]
@@ -156,10 +165,12 @@ class Tells(ContractPart):
         )
         best = second if status is Status.COMPLETED else first
         assert optimizer.get_best_treatment() is best, (
-            f"{who(optimizer)}: of attached trials with 1.0 and -1.0 ({status.value}) the best is "
-            f"{optimizer.get_best_treatment()!r}."
+            f"{who(optimizer)}: the best is {optimizer.get_best_treatment()!r}; attached were a "
+            f"completed trial with 1.0 and a trial with -1.0 and {status!r}."
         )
-        assert optimizer.pending == [own], f"{who(optimizer)}: attached trials are no asked ones."
+        assert optimizer.pending == [own], (
+            f"{who(optimizer)}: attaching trials changes the pending treatments."
+        )
         optimizer.tell(completed(own))
         search(optimizer, 3)
 
@@ -182,10 +193,14 @@ class Tells(ContractPart):
                 f"attaching {params}",
                 lambda bad=bad: optimizer.attach([good, bad]),  # type: ignore[misc]
             )
-            assert repr(name) in str(error), f"{who(optimizer)} does not say which one: {error}"
-            assert state_of(optimizer) == before, f"{who(optimizer)} has attached the others."
+            assert repr(name) in str(error), (
+                f"{who(optimizer)}: the error must name the treatment, but says: {error}"
+            )
+            assert state_of(optimizer) == before, (
+                f"{who(optimizer)} has attached the other observations of a refused call."
+            )
         assert points_of(search(optimizer, 3)) == points_of(search(twin, 3)), (
-            f"{who(optimizer)}: what was refused has changed its suggestions."
+            f"{who(optimizer)}: refused observations have changed its suggestions."
         )
 
     def test_inactive_parameters_are_not_attached(self) -> None:

@@ -1,6 +1,6 @@
 """Tests of suggestions: every kind of parameter, conditions, constraints, names."""
 
-# ruff: noqa: S101  (asserts are what tests are made of)
+# ruff: noqa: S101  (tests consist of asserts)
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Values(ContractPart):
-    """Every suggestion is a point of the space, in the user's values."""
+    """Every suggestion is a point of the space with the user's values."""
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_every_kind_of_parameter(self, kind: str) -> None:
@@ -52,23 +52,23 @@ class Values(ContractPart):
 
     @pytest.mark.parametrize("kind", ["log float", "huge log int"])
     def test_a_log_scale_is_searched_as_one(self, kind: str) -> None:
-        """With log=True, small values are as likely as large ones."""
+        """With log=True, the lower half of the logarithmic range is as likely as the upper half."""
         space = {"other": (0.0, 1.0), kind: KINDS[kind]}
         if not self.takes(space):
             pytest.skip(f"takes no {type(KINDS[kind]).__name__}")
         optimizer = self.make_optimizer(space, LOSS)
         treatments = search(optimizer, 10, lambda treatment: completed(treatment, 0.0))
-        # The geometric middles of the ranges are 0.03 and 3e4. On a linear scale, only one value
-        # in 30 000 would be smaller.
+        # The geometric means of the bounds are 0.03 and 3e4. On a linear scale, only one value in
+        # 30 000 would be smaller.
         small = [t for t in treatments if t.params[kind] < (0.1 if kind == "log float" else 4e4)]
         assert 0 < len(small) < 10, (
-            f"{who(optimizer)}: of 10 suggestions for {KINDS[kind]!r}, {len(small)} are in the "
-            "lower half of the logarithmic scale."
+            f"{who(optimizer)}: {len(small)} of 10 suggestions for {KINDS[kind]!r} are in the "
+            "lower half of the logarithmic range."
         )
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_parameter_may_have_any_name(self, name: str) -> None:
-        """A name may be any string, and is kept unchanged."""
+        """The name of a parameter may be any string."""
         optimizer = self.make_optimizer({name: (0.0, 1.0), "other": (0.0, 1.0)}, LOSS)
         for treatment in search(optimizer, min(3, self.asks_per_test)):
             assert list(treatment.params) == [name, "other"], (
@@ -78,20 +78,20 @@ class Values(ContractPart):
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_metric_may_have_any_name(self, name: str) -> None:
-        """The metrics of objectives and constraints are any strings."""
+        """The name of a metric may be any string."""
         optimizer = self.make_optimizer(
             SQUARE, Objective(name, "maximize"), constraints=[Constraint(f"{name}2", "<=", 1.0)]
         )
         for value in (1.0, 2.0):
             optimizer.tell(Observation(ask_one(optimizer), {name: value, f"{name}2": 0.5}))
         assert optimizer.get_best_treatment().name == optimizer.observations[1].treatment.name, (
-            f"{who(optimizer)} takes the lower value of {name!r} for the best."
+            f"{who(optimizer)}: the best is the trial with the lower {name!r}, which is maximized."
         )
         ask_one(optimizer)
 
     @pytest.mark.parametrize("kind", CONDITIONAL)
     def test_only_active_parameters_are_suggested(self, kind: str) -> None:
-        """A treatment has a parameter exactly where its conditions hold."""
+        """A treatment has a parameter if and only if the parameter's conditions hold."""
         space = CONDITIONAL[kind]
         if not self.takes(space):
             pytest.skip("takes no such parameters")
@@ -110,12 +110,12 @@ class Values(ContractPart):
         if not self.capabilities.linear_constraints:
             self.must_refuse(UnsupportedSpaceError, "width", space)
             return
-        # The loss is lowest where the constraints do not hold.
+        # This loss draws the search to points that violate the constraints.
         optimizer = self.make_optimizer(space, LOSS)
         checked_search(optimizer, self.asks_per_test, is_pulled_to_the_largest_width)
 
     def test_linear_constraints_of_inactive_parameters(self) -> None:
-        """A linear constraint that names an inactive parameter does not apply."""
+        """A linear constraint does not apply if one of its parameters is inactive."""
         if not (self.capabilities.linear_constraints and self.capabilities.conditions):
             pytest.skip("takes no linear constraints, or no conditions")
         space = {"width": (0.0, 1.0), **CONDITIONAL["one child"]}
@@ -123,7 +123,7 @@ class Values(ContractPart):
         checked_search(optimizer, self.asks_per_test, is_pulled_to_the_largest_width)
 
     def test_several_objectives_are_taken_or_refused(self) -> None:
-        """Several objectives are refused if the optimizer does not declare them."""
+        """An optimizer that does not declare several objectives refuses them."""
         objectives = [Objective("cost", "minimize"), Objective("gain", "maximize")]
         if self.capabilities.several_objectives:
             ask_one(self.make_optimizer(SQUARE, objectives))
@@ -131,12 +131,12 @@ class Values(ContractPart):
             self.must_refuse(ObjectiveError, "objective", SQUARE, objectives)
 
     def test_everything_at_once(self) -> None:
-        """Parameters of all kinds, with a default and a condition, make one space."""
+        """One space can have parameters of all kinds, a default and a condition."""
         optimizer = self.make_optimizer(mixed_space(self.capabilities), LOSS)
         checked_search(optimizer, self.asks_per_test)
 
     def test_a_default_does_not_narrow_the_search(self) -> None:
-        """A default is not a bound of the search, and the search does not change it."""
+        """A default does not restrict the search, and the search does not change the default."""
         space = SearchSpace({name: Float(0.0, 1.0, default=0.25) for name in ("x", "y")})
         optimizer = self.make_optimizer(space, LOSS)
         treatments = search(optimizer, max(6, self.asks_per_test))
@@ -155,9 +155,7 @@ class Values(ContractPart):
         names += [treatment.name for treatment in attached]
         names += [t.name for t in optimizer.ask(3)] if self.most_pending > 3 else []
         names += [ask_one(optimizer).name for _ in range(4)]
-        assert len(set(names)) == len(names), (
-            f"{who(optimizer)} gives the same name twice: {names}."
-        )
+        assert len(set(names)) == len(names), f"{who(optimizer)} uses a name twice: {names}."
 
     def test_a_batch(self) -> None:
         """`ask(n)` returns n distinct treatments, all of them pending."""
@@ -169,13 +167,13 @@ class Values(ContractPart):
                 must_be_in_space(optimizer, treatment)
             names = [treatment.name for treatment in treatments]
             assert [each.name for each in optimizer.pending] == names, (
-                f"{who(optimizer)}: ask({size}) gives {names}, but pending are "
-                f"{optimizer.pending!r}."
+                f"{who(optimizer)}: ask({size}) returns {names}, but {optimizer.pending!r} are "
+                "pending."
             )
             points = {tuple(treatment.params.values()) for treatment in treatments}
             assert len(treatments) == len(points) == size, (
-                f"{who(optimizer)}: ask({size}) gives {len(treatments)} treatments, {len(points)} "
-                "of them different."
+                f"{who(optimizer)}: ask({size}) returns {len(treatments)} treatments, of which "
+                f"{len(points)} are distinct."
             )
             for treatment in treatments:
                 optimizer.tell(completed(treatment))
@@ -186,7 +184,7 @@ def checked_search(
     trials: int,
     outcome: Callable[[Treatment], Observation] = completed,
 ) -> list[Treatment]:
-    """Search, and check that every suggestion is a point of the space, in the user's values."""
+    """Search, and check that every suggestion is a point of the space with the user's values."""
 
     def checked_outcome(treatment: Treatment) -> Observation:
         must_be_in_space(optimizer, treatment)
@@ -196,5 +194,5 @@ def checked_search(
 
 
 def is_pulled_to_the_largest_width(treatment: Treatment) -> Observation:
-    """Return a loss that is least where the linear constraints do not hold."""
+    """Return a loss that draws the search to points that violate the linear constraints."""
     return completed(treatment, -float(treatment.params["width"]))

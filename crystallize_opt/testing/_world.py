@@ -77,7 +77,7 @@ def _world_of_numpy() -> dict[str, Any]:
 
 
 def _plain(state: Any) -> Any:
-    """Return the state of a bit generator with arrays as bytes, so that it can be compared."""
+    """Return the state of a bit generator with arrays as bytes, so that `==` compares it."""
     if isinstance(state, dict):
         return {name: _plain(value) for name, value in state.items()}
     return state.tobytes() if hasattr(state, "tobytes") else state
@@ -96,7 +96,7 @@ def _world_of_torch() -> dict[str, Any]:
 
 
 def _loaded(module: str) -> Any:
-    """Return a module that has been imported completely, or None."""
+    """Return a module, or None if it has not been imported completely."""
     loaded = sys.modules.get(module)
     spec = getattr(loaded, "__spec__", None)
     return None if getattr(spec, "_initializing", False) else loaded

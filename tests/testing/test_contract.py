@@ -237,7 +237,7 @@ def test_a_dependence_on_threads_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "torch", torch)
 
     contract_of("Sound").test_the_number_of_threads_plays_no_part()
-    with pytest.raises(AssertionError, match="the number of torch's threads changes"):
+    with pytest.raises(AssertionError, match="the number of torch threads changes"):
         contract_of("DependsOnThreads").test_the_number_of_threads_plays_no_part()
     assert torch.threads == 4
 
@@ -331,7 +331,7 @@ def test_a_contract_within_a_function_says_what_to_do() -> None:
         def make_optimizer(self, *_: Any, **__: Any) -> RandomOptimizer:
             return RandomOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"))
 
-    with pytest.raises(pytest.fail.Exception, match="must be at the top level of a module"):
+    with pytest.raises(pytest.fail.Exception, match="at the top level of a module"):
         TestMine().test_a_fresh_process_stays_as_it_was()
 
 
