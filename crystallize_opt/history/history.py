@@ -31,6 +31,7 @@ class History(Sequence[Observation]):
         space: The search space, or None if it is not known.
         pending: The treatments that were asked for and not yet told.
         name: The name of the run.
+        notes: What a conversion from another library left out or changed: one sentence for each.
 
     Attributes:
         criterion: The rule for the best: objectives, constraints and fidelity.
@@ -52,12 +53,14 @@ class History(Sequence[Observation]):
         space: SearchSpace | None = None,
         pending: Sequence[Treatment] = (),
         name: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._observations = observations
         self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
         self.space = space
         self.pending = list(pending)
         self.name = name
+        self.notes = list(notes)
 
     @overload
     def __getitem__(self, index: int) -> Observation: ...

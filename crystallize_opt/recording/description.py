@@ -9,29 +9,21 @@ from crystallize_opt.optimizers.plain import Driven, kind_of
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.seeding import SeedPlugin
 from crystallize_opt.plain_data import describe, described, source_digest
-from crystallize_opt.storage.description import describe_space
+from crystallize_opt.storage.description import describe_goals
 
 Description = dict[str, Any]
 
 
 def describe_optimizer(optimizer: Driven) -> Description:
     """Describe an optimizer: its space, objectives, constraints, class, seed and settings."""
-    criterion = optimizer.criterion
-    description = {
-        "space": None if optimizer.space is None else describe_space(optimizer.space),
-        "objectives": [[each.metric, each.direction] for each in criterion.objectives],
-        "constraints": [
-            [each.metric, each.comparison, each.bound] for each in criterion.constraints
-        ],
+    return {
+        **describe_goals(optimizer.space, optimizer.criterion),
         "optimizer": {
             "class": described(kind_of(optimizer)),
             "seed": optimizer.seed,
             "settings": optimizer.settings,
         },
     }
-    if criterion.fidelity is not None:
-        description["fidelity"] = criterion.fidelity
-    return description
 
 
 def describe_recipe(recipe: Recipe, replicates: int) -> Description:

@@ -8,12 +8,27 @@ from typing import Any
 from crystallize_opt.errors import SpaceError, StorageError
 from crystallize_opt.plain_data import as_described_before, as_description
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
 
 
 def describe_space(space: SearchSpace) -> Any:
     """Return a space as plain data; choices that are not plain data become descriptions."""
     return space.to_dict(other=as_description)
+
+
+def describe_goals(space: SearchSpace | None, criterion: Criterion) -> dict[str, Any]:
+    """Describe a space, and what makes a trial the best in it."""
+    description = {
+        "space": None if space is None else describe_space(space),
+        "objectives": [[each.metric, each.direction] for each in criterion.objectives],
+        "constraints": [
+            [each.metric, each.comparison, each.bound] for each in criterion.constraints
+        ],
+    }
+    if criterion.fidelity is not None:
+        description["fidelity"] = criterion.fidelity
+    return description
 
 
 def space_of(data: Any) -> SearchSpace:

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,12 +38,16 @@ from crystallize_opt.errors import SpaceExhausted, UsageError
 UNGUARANTEED = (
     "ax.utils.common.logger:ROOT_STREAM_HANDLER",
     "ax.api.client:Client.set_generation_strategy",
+    "ax.core.base_trial:BaseTrial.update_run_metadata",
     "ax.api.utils.generation_strategy_dispatch:choose_generation_strategy",
     "ax.api.utils.structs:GenerationStrategyDispatchStruct",
     "ax.core.data_utils:DataLoaderConfig.fit_abandoned",
     "ax.generation_strategy.generation_strategy:GenerationStrategy.last_generator_run",
     "ax.generation_strategy.generation_strategy:GenerationStrategy.nodes_by_name",
 )
+
+KEY = "crystallize_opt"
+"""The key in an experiment's properties: the description of a search by `AxOptimizer`."""
 
 # Warnings filters, torch's threads and its random state belong to the process, not to a thread.
 _lock = threading.RLock()
@@ -58,6 +62,7 @@ class QuietClient:
         seed: The seed of all random choices.
         generation_strategy: A fresh strategy, which is copied; None for Sobol, then a Gaussian
             process with noisy expected improvement.
+        description: The search as plain data; kept in the client, also in its JSON file.
 
     Attributes:
         native: The Ax client.
@@ -72,6 +77,7 @@ class QuietClient:
         metrics: AxMetrics,
         seed: int,
         generation_strategy: GenerationStrategy | None,
+        description: Mapping[str, Any],
     ) -> None:
         with _no_trace():
             if generation_strategy is None:
@@ -89,7 +95,12 @@ class QuietClient:
                 parameters=space.parameters, parameter_constraints=space.parameter_constraints
             )
             self.native.configure_optimization(metrics.objective, metrics.outcome_constraints)
+            self._experiment._properties[KEY] = dict(description)  # noqa: SLF001
             self.native.set_generation_strategy(_learning_from_abandoned(generation_strategy))
+
+    @property
+    def _experiment(self) -> Any:
+        return self.native._experiment  # noqa: SLF001  (the client shows neither it nor its trials)
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
         """Return the index and the parameters of a new trial; None if Ax has no suggestion.
@@ -130,14 +141,15 @@ class QuietClient:
             self.native.attach_data(index, _raw(outcome))
             self.native.mark_trial_early_stopped(index)
 
-    def abandon(self, index: int) -> None:
-        """Report that a trial will have no outcome.
+    def abandon(self, index: int, status: str) -> None:
+        """Report that a trial will have no outcome, and keep its true status in `run_metadata`.
 
         After `mark_trial_failed`, Ax may suggest the same point again, with a seed for ever:
         https://github.com/facebook/Ax/issues/329
         """
         with _no_trace():
             self.native.mark_trial_abandoned(index)
+            self._experiment.trials[index].update_run_metadata({"status": status})
 
     def add_data(self, index: int, outcome: Outcome) -> None:
         """Report an outcome that replaces an earlier one, and keep the trial's status."""

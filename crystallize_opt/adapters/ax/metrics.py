@@ -23,6 +23,7 @@ class AxMetrics:
         constraints: The outcome constraints.
 
     Attributes:
+        names: Private name -> the user's metric.
         objective: The argument `objective` of `Client.configure_optimization`.
         outcome_constraints: Its argument `outcome_constraints`.
     """
@@ -32,8 +33,7 @@ class AxMetrics:
         metrics = sorted(set(used))
         width = len(str(len(metrics)))
         private = {metric: f"m{index:0{width}}" for index, metric in enumerate(metrics)}
-        # Private name -> the user's metric.
-        self._metrics = {name: metric for metric, name in private.items()}
+        self.names = {name: metric for metric, name in private.items()}
         self._objectives = {private[each.metric]: each for each in objectives}
         constrained: dict[str, list[Constraint]] = {}
         thresholds = _thresholds(objectives, constraints)
@@ -41,7 +41,7 @@ class AxMetrics:
             name = private[constraint.metric]
             if name in self._objectives and constraint not in thresholds:
                 name += "_constrained"  # A copy: Ax refuses this constraint on an objective.
-                self._metrics[name] = constraint.metric
+                self.names[name] = constraint.metric
             constrained.setdefault(name, []).append(constraint)
         self.objective = ", ".join(
             f"-{name}" if each.direction == "minimize" else name
@@ -56,7 +56,7 @@ class AxMetrics:
     def outcome_of(self, observation: Observation) -> Outcome | None:
         """Return the outcome that Ax gets; None if a metric is not a finite number."""
         outcome: dict[str, tuple[float, float | None]] = {}
-        for name, metric in self._metrics.items():
+        for name, metric in self.names.items():
             mean = as_number(observation.get(metric))
             if mean is None or not math.isfinite(mean):
                 return None
@@ -72,7 +72,7 @@ class AxMetrics:
         if not measured.costs:
             return None
         outcome = {}
-        for name, metric in self._metrics.items():
+        for name, metric in self.names.items():
             is_objective = name in self._objectives
             worst = measured.worst[metric] if is_objective else measured.most_violating[metric]
             outcome[name] = _told(worst, metric)

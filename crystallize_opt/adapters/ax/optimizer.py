@@ -47,6 +47,7 @@ from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.space import SearchSpace, as_space
+from crystallize_opt.storage.description import describe_goals
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
 
@@ -122,7 +123,13 @@ class AxOptimizer(SpaceOptimizer[int]):
         drawn = secrets.randbits(32) if self.seed is None else self.seed
         self._ax_space = ax_space.AxSpace(self.space)
         self._metrics = AxMetrics(self.objectives, self.constraints)
-        self._client = client.QuietClient(self._ax_space, self._metrics, drawn, generation_strategy)
+        self._client = client.QuietClient(
+            self._ax_space,
+            self._metrics,
+            drawn,
+            generation_strategy,
+            describe_goals(self.space, self.criterion),
+        )
         self._tells_sems = True
         self._outcomes: dict[int, Outcome] = {}
         self._failed: dict[int, None] = {}
@@ -135,7 +142,8 @@ class AxOptimizer(SpaceOptimizer[int]):
     # Ask ---------------------------------------------------------------------------------------
 
     def _suggest(self) -> tuple[int, dict[str, Any]] | None:
-        asked = self._client.ask()
+        # Some generators raise IndexError if there is nothing to search.
+        asked = self._client.ask() if self._ax_space.has_choice else None
         if asked is None:
             return None
         index, stored = asked
@@ -146,9 +154,9 @@ class AxOptimizer(SpaceOptimizer[int]):
 
     def _drop(self, handle: int, why: Dropped) -> None:
         if why is Dropped.REPEATED:
-            self._client.abandon(handle)
+            self._client.abandon(handle, str(why))
         else:
-            self._fail(handle)
+            self._fail(handle, str(why))
 
     # Tell --------------------------------------------------------------------------------------
 
@@ -159,9 +167,9 @@ class AxOptimizer(SpaceOptimizer[int]):
         elif observation.status is Status.PRUNED and outcome:
             self._client.stop_early(handle, self._remember(handle, outcome))
         elif observation.status is Status.ABANDONED:
-            self._client.abandon(handle)
+            self._client.abandon(handle, observation.status.value)
         else:
-            self._fail(handle)
+            self._fail(handle, observation.status.value)
 
     def _remember(self, index: int, outcome: Outcome) -> Outcome:
         """Return the outcome to report, with standard errors while every trial has them."""
@@ -171,16 +179,18 @@ class AxOptimizer(SpaceOptimizer[int]):
                 self._outcomes[earlier] = without_sems(known)
                 self._client.add_data(earlier, self._outcomes[earlier])
             for failed in self._failed:
-                self._fail(failed)
+                self._fail_again(failed)
         self._outcomes[index] = outcome if self._tells_sems else without_sems(outcome)
         return self._outcomes[index]
 
-    def _fail(self, index: int) -> None:
+    def _fail(self, index: int, status: str) -> None:
         """Report a failed trial as the worst value so far, and again when a worse one comes."""
-        if index not in self._failed:
-            self._failed[index] = None
-            self.measured.when_changed(partial(self._fail, index))
-            self._client.abandon(index)
+        self._failed[index] = None
+        self.measured.when_changed(partial(self._fail_again, index))
+        self._client.abandon(index, status)
+        self._fail_again(index)
+
+    def _fail_again(self, index: int) -> None:
         stand_in = self._metrics.stand_in(self.measured)
         if stand_in is not None:
             self._client.add_data(index, stand_in if self._tells_sems else without_sems(stand_in))

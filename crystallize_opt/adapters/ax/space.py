@@ -195,6 +195,11 @@ class AxSpace:
             text for each in space.constraints if (text := self._native_constraint(each))
         ]
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether there is anything to search: a parameter with more than one value."""
+        return bool(self._codes)
+
     def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return the point of a suggestion of Ax; it may violate linear constraints."""
         params: dict[str, Any] = {}

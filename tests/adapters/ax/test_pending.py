@@ -114,3 +114,17 @@ def test_a_strategy_that_ends_ends_the_search() -> None:
 
     with pytest.raises(SpaceExhausted, match="generation strategy"):
         optimizer.ask()
+
+
+@pytest.mark.parametrize("generator", [Generators.SOBOL, Generators.UNIFORM])
+def test_the_only_point_needs_no_generator(generator: Generators) -> None:
+    node = GenerationNode(name="n", generator_specs=[GeneratorSpec(generator)])
+    strategy = GenerationStrategy(name="s", nodes=[node])
+    optimizer = AxOptimizer(
+        {"c": Constant(3), "i": Integer(7, 7)}, LOSS, seed=0, generation_strategy=strategy
+    )
+    (treatment,) = optimizer.ask()
+    assert treatment.params == {"c": 3, "i": 7}
+    optimizer.tell({"loss": 1.0})
+    with pytest.raises(SpaceExhausted):
+        optimizer.ask()
