@@ -28,7 +28,7 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import RandomOptimizer, SMACOptimizer
-from crystallize_opt.adapters.optuna.studies import study_of
+from crystallize_opt.adapters.optuna.export import study_of
 from crystallize_opt.errors import NoCompletedTrialError
 from tests.toy import experiment_of
 

@@ -1,21 +1,29 @@
-"""Reads Optuna studies into a `History`, and makes studies from one."""
+"""Reads Optuna studies into a `History`; `export.py` writes them."""
 
 from __future__ import annotations
 
-import datetime as dt
-import math
-import warnings
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from crystallize_opt.errors import UsageError
+from crystallize_opt.errors import CrystallizeOptError, StorageError, UsageError
+from crystallize_opt.history.foreign import Notes, point_of
 from crystallize_opt.history.history import History
 from crystallize_opt.runtime.extras import needs
-from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.choices import Categorical
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter, same_value
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.trials.objective import Direction, Objective
+from crystallize_opt.storage.description import (
+    constraints_of,
+    fidelity_of,
+    objectives_of,
+    space_of,
+)
+from crystallize_opt.storage.records import TrialFormat, read_observation
+from crystallize_opt.trials.objective import Constraint, Direction, Objective
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 
@@ -23,27 +31,98 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+KEY = "crystallize_opt"
+"""The attribute of the description of an exported study, and of the record of its trials."""
+
 
 def history_from_optuna(
     study: optuna.Study | str, study_name: str | None = None, *, metrics: Sequence[str] = ()
 ) -> History:
     """Read an Optuna study (extra `optuna`).
 
-    A pruned trial gets its last intermediate value. The history has no space if trials have
-    different parameters or ranges.
+    A study that `study_of` wrote gives the history that was written. In any other study, a
+    constraint becomes a metric, `"constraint <name>"`, that is feasible at 0 or below; a user
+    attribute that is a number becomes a metric; and a pruned trial gets its last intermediate
+    value. Enqueued and running trials are pending. `notes` lists what the history leaves out.
 
     Args:
-        study: The study, or the URL of its storage, such as `"sqlite:///studies.db"`.
+        study: The study, or the URL of its storage, such as `"sqlite:///studies.db"`, which is
+            only read.
         study_name: The study's name; not needed if the storage has only one study.
         metrics: Names for the objectives. Default: the study's metric names, or else `"value"`, or
             for several objectives `"value_0"`, `"value_1"`, and so on.
 
     Raises:
         UsageError: The number of metrics differs from the number of the study's objectives.
+        StorageError: There is no such study.
         MissingExtraError: Optuna is not installed.
     """
     if isinstance(study, str):
         study = _load(study, study_name)
+    trials = study.get_trials(deepcopy=False)
+    notes = Notes()
+    described = None if metrics else study.user_attrs.get(KEY)
+    if described:
+        objectives, constraints = objectives_of(described), constraints_of(described)
+        space = described["space"] and space_of(described["space"])
+        for note in described["notes"]:
+            notes.add(note)
+    else:
+        objectives = tuple(_objectives(study, metrics))
+        keys = dict.fromkeys(key for trial in trials for key in trial.constraints)
+        constraints = tuple(Constraint(_metric_of(key), "<=", 0.0) for key in keys)
+        space = _space(trials, notes)
+        if study.user_attrs:
+            notes.add(f"The user attributes of the study are left out: {study.user_attrs!r}.")
+    reader = _Reader(space, objectives, constraints, notes)
+    observations: list[Observation] = []
+    pending: list[Treatment] = []
+    for trial in trials:
+        treatment = reader.treatment_of(trial)
+        if trial.state.is_finished():
+            observations.append(reader.observation_of(trial, treatment))
+        else:
+            pending.append(treatment)
+    return History(
+        observations,
+        objectives,
+        constraints,
+        fidelity=fidelity_of(described) if described else None,
+        space=space,
+        pending=pending,
+        name=study.study_name,
+        notes=notes.of_points(space, observations),
+    )
+
+
+def _load(url: str, study_name: str | None) -> optuna.Study:
+    """Load a study without writing: Optuna would make a missing file, and missing tables."""
+    library = import_optuna()
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    address = make_url(url)
+    path = address.database
+    if address.drivername.startswith("sqlite") and path:
+        if not Path(path).is_file():
+            raise StorageError(f"There is no file {path!r} to read a study from.")
+        url = f"sqlite:///file:{quote(str(Path(path).absolute()))}?mode=ro&uri=true"
+    try:
+        storage = library.storages.RDBStorage(url, skip_table_creation=True)
+        study: optuna.Study = library.load_study(study_name=study_name, storage=storage)
+    except (
+        SQLAlchemyError,
+        library.exceptions.StorageInternalError,
+        LookupError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        which = "a study" if study_name is None else f"the study {study_name!r}"
+        raise StorageError(f"Cannot read {which} from {address}: {error}") from error
+    return study
+
+
+def _objectives(study: optuna.Study, metrics: Sequence[str]) -> list[Objective]:
     directions: list[Direction] = [
         "minimize" if each.name == "MINIMIZE" else "maximize" for each in study.directions
     ]
@@ -55,220 +134,149 @@ def history_from_optuna(
         raise UsageError(
             f"metrics= names the {len(directions)} objectives of the study, not {names!r}."
         )
-    objectives = [Objective(n, d) for n, d in zip(names, directions, strict=True)]
-    observations, pending = [], []
-    trials = study.get_trials(deepcopy=False)
-    for trial in trials:
-        treatment = Treatment(f"optuna_{trial.number}", dict(trial.params))
-        if trial.state.is_finished():
-            observations.append(_observation(trial, treatment, names))
-        else:
-            pending.append(treatment)
-    space = _space([trial.distributions for trial in trials])
-    return History(observations, objectives, space=space, pending=pending, name=study.study_name)
+    return [Objective(n, d) for n, d in zip(names, directions, strict=True)]
 
 
-def _load(url: str, study_name: str | None) -> optuna.Study:
-    study: optuna.Study = _optuna().load_study(study_name=study_name, storage=url)
-    return study
+def _metric_of(constraint: str) -> str:
+    # Not the bare name: a metric of that name may be what the constraint was computed from.
+    return f"constraint {constraint}"
 
 
-def _observation(trial: FrozenTrial, treatment: Treatment, names: Sequence[str]) -> Observation:
-    status = {
-        "COMPLETE": Status.COMPLETED,
-        "PRUNED": Status.PRUNED,
-        "FAIL": Status.FAILED,
-    }[trial.state.name]
-    values = trial.values
-    if status is Status.PRUNED and values is None and trial.last_step is not None:
-        values = [trial.intermediate_values[trial.last_step]]
-    # OptunaOptimizer reports a failed trial in the form the sampler learns from, and stores the
-    # true status as a user attribute.
-    noted = trial.user_attrs.get("status")
-    if noted in [str(each) for each in Status] and noted not in ("completed", str(status)):
-        status, values = Status(noted), None
-    started, ended = trial.datetime_start, trial.datetime_complete
-    error = trial.user_attrs.get("error", trial.system_attrs.get("fail_reason"))
-    return Observation(
-        treatment,
-        dict(zip(names, values, strict=True)) if values else {},
-        status,
-        error=None if error is None else str(error),
-        started_at=started.timestamp() if started else None,
-        duration=(ended - started).total_seconds() if started and ended else None,
-    ).checked(names)
+class _Reader:
+    """Reads the trials of a study; a trial that `study_of` wrote, from its record."""
+
+    def __init__(
+        self,
+        space: SearchSpace | None,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        notes: Notes,
+    ) -> None:
+        self._space = space
+        self._format = TrialFormat(space)
+        self._objectives = [each.metric for each in objectives]
+        self._required = [*self._objectives, *(each.metric for each in constraints)]
+        self._notes = notes
+
+    def treatment_of(self, trial: FrozenTrial) -> Treatment:
+        if KEY in trial.system_attrs:
+            return self._format.read_treatment(json.loads(trial.system_attrs[KEY])["treatment"])
+        name = f"optuna_{trial.number}"
+        fixed = trial.system_attrs.get("fixed_params", {}) if not trial.state.is_finished() else {}
+        if trial.state.name == "WAITING":
+            self._notes.add(f"The enqueued trial {name!r} is pending.")
+        return Treatment(name, point_of(self._space, {**fixed, **trial.params}))
+
+    def observation_of(self, trial: FrozenTrial, treatment: Treatment) -> Observation:
+        record = json.loads(trial.system_attrs.get(KEY, "{}"))
+        if "outcome" in record:
+            return read_observation(record["outcome"], treatment)
+        status = _STATUSES[trial.state.name]
+        values = trial.values
+        if status is Status.PRUNED and values is None and trial.last_step is not None:
+            values = [trial.intermediate_values[trial.last_step]]
+        # OptunaOptimizer reports a failed trial in the form the sampler learns from, and stores the
+        # true status as a user attribute.
+        noted = trial.user_attrs.get("status")
+        if noted in [str(each) for each in Status] and noted not in ("completed", str(status)):
+            status, values = Status(noted), None
+        started, ended = trial.datetime_start, trial.datetime_complete
+        error = trial.user_attrs.get("error", trial.system_attrs.get("fail_reason"))
+        metrics = dict(zip(self._objectives, values, strict=True)) if values else {}
+        observation = Observation(
+            treatment,
+            {**self._attributes(trial), **self._violations(trial, status), **metrics},
+            status,
+            error=None if error is None else str(error),
+            started_at=started.timestamp() if started else None,
+            duration=(ended - started).total_seconds() if started and ended else None,
+        ).checked(self._required)
+        if observation.status is not status:
+            self._notes.add(
+                f"Optuna has {treatment.name!r} as complete, the history as invalid: "
+                f"{observation.error}"
+            )
+        return observation
+
+    def _violations(self, trial: FrozenTrial, status: Status) -> dict[str, float]:
+        found = {_metric_of(key): v for key, v in trial.constraints.items()}
+        if status is Status.COMPLETED:
+            for metric in self._required[len(self._objectives) :]:
+                if metric not in found:
+                    # Optuna takes a trial without a constraint for feasible.
+                    found[metric] = 0.0
+                    self._notes.add(f"Trials without {metric!r} have 0 there: feasible.")
+        return found
+
+    def _attributes(self, trial: FrozenTrial) -> dict[str, float]:
+        """Return the user attributes that are numbers."""
+        numbers = {}
+        for key, value in trial.user_attrs.items():
+            if type(value) in (int, float):
+                numbers[key] = float(value)
+            elif key not in ("status", "error"):
+                self._notes.add(f"The user attribute {key!r} of trials is left out: no number.")
+        if trial.intermediate_values:
+            self._notes.add("The intermediate values of trials are left out.")
+        return numbers
 
 
-def _space(distributions: Sequence[Mapping[str, Any]]) -> SearchSpace | None:
-    first = next(iter(distributions), {})
-    if not first or any(dict(each) != dict(first) for each in distributions):
+_STATUSES = {"COMPLETE": Status.COMPLETED, "PRUNED": Status.PRUNED, "FAIL": Status.FAILED}
+
+
+def _space(trials: Sequence[FrozenTrial], notes: Notes) -> SearchSpace | None:
+    """Return the space of the parameters that trials have; None if it cannot be known."""
+    found: dict[str, dict[str, Any]] = {}
+    for trial in sorted(trials, key=lambda each: -len(each.distributions)):
+        for name, distribution in trial.distributions.items():
+            found.setdefault(name, {})[repr(distribution)] = distribution
+    lacking = {
+        name
+        for trial in trials
+        for name in found.keys() - trial.distributions.keys()
+        if trial.state.name == "COMPLETE"
+    }
+    if lacking:
+        notes.add(
+            f"The history has no space: only some completed trials have {sorted(lacking)!r}, and a "
+            "study does not store under which conditions."
+        )
+    try:
+        parameters = {name: _parameter(name, each, notes) for name, each in found.items()}
+    except CrystallizeOptError as error:
+        notes.add(f"The history has no space: {error}")
         return None
-    return SearchSpace({name: _parameter(each) for name, each in first.items()})
+    return None if lacking or not found else SearchSpace(parameters)
 
 
-def _parameter(distribution: Any) -> Parameter:
-    if hasattr(distribution, "choices"):
-        return Categorical(distribution.choices)
-    number = Integer if type(distribution).__name__ == "IntDistribution" else Float
-    step = distribution.step
-    if number is Integer and step == 1:
-        step = None
-    return number(distribution.low, distribution.high, log=distribution.log, step=step)
+def _parameter(name: str, distributions: Mapping[str, Any], notes: Notes) -> Parameter:
+    """Return the parameter that holds all distributions of one name."""
+    first, *others = distributions.values()
+    if hasattr(first, "choices"):
+        return Categorical(different(first.choices))
+    kinds = {(type(each), each.log, each.step) for each in (first, *others)}
+    low = min(each.low for each in (first, *others))
+    high = max(each.high for each in (first, *others))
+    if others:
+        notes.add(f"The range of {name!r} is the widest, because it differs between trials.")
+    number = Integer if type(first).__name__ == "IntDistribution" else Float
+    step = None if number is Integer and first.step == 1 else first.step
+    if len(kinds) > 1 or (others and step is not None):
+        raise UsageError(f"the distribution of {name!r} differs between trials.")
+    return number(low, high, log=first.log, step=step)
 
 
-def study_of(
-    history: History, *, storage: Any = None, study_name: str | None = None
-) -> optuna.Study:
-    """Return a history of any backend as an Optuna study, for Optuna's plots and dashboard.
-
-    Failed trials have the state FAIL. Status, error, standard errors and further metrics are user
-    attributes. With a single objective, the replicates' values are intermediate values. Choices
-    that Optuna cannot store become text; numbers that are off Optuna's grid are refused.
-
-    Args:
-        history: `optimizer.history`, `History.load(...)`, or a part of one.
-        storage: An Optuna storage, or its URL. Default: in memory.
-        study_name: The study's name. Default: the history's name.
-
-    Raises:
-        UsageError: The history has no objectives.
-        MissingExtraError: Optuna is not installed.
-    """
-    library = _optuna()
-    if not history.objectives:
-        raise UsageError("A study needs objectives: History(..., objectives).")
-    study: optuna.Study = library.create_study(
-        storage=storage,
-        study_name=study_name or history.name,
-        directions=[each.direction for each in history.objectives],
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", library.exceptions.ExperimentalWarning)
-        study.set_metric_names([each.metric for each in history.objectives])
-    space = history.space or _guessed_space(history)
-    shown = {name: _Shown(parameter) for name, parameter in space.items()}
-    highest = max(map(history.criterion.level, history.criterion.candidates(history)), default=0.0)
-    for observation in history:
-        study.add_trial(_trial(observation, history, shown, highest))
-    for treatment in history.pending:
-        study.add_trial(_create(treatment, shown, state=library.trial.TrialState.RUNNING))
-    return study
-
-
-class _Shown:
-    """A parameter as a study shows it: choices as themselves, or as text if Optuna needs it.
-
-    Attributes:
-        distribution: Optuna's counterpart; None for a constant, which a study does not store.
-    """
-
-    def __init__(self, parameter: Parameter) -> None:
-        from crystallize_opt.adapters.optuna.space import distribution_of, fits_optuna
-
-        self._parameter = parameter
-        self._labels: list[Any] | None = None
-        if isinstance(parameter, (Categorical, Ordinal)):
-            self._labels = list(parameter.choices)
-            if not fits_optuna(parameter):
-                self._labels = [f"{i}: {choice!r}" for i, choice in enumerate(parameter.choices)]
-        is_constant = isinstance(parameter, Constant)
-        self.distribution = None if is_constant else distribution_of(parameter, self._labels)
-
-    def encode(self, value: Any) -> Any:
-        if self._labels is not None and isinstance(self._parameter, (Categorical, Ordinal)):
-            return self._labels[self._parameter.index(value)]
-        return value
-
-
-def _constraints(observation: Observation, history: History, highest: float) -> dict[str, float]:
-    """Return what makes a completed trial a candidate, as constraints: none is above 0.
-
-    Args:
-        observation: The trial.
-        history: The history that it belongs to.
-        highest: The highest fidelity of a candidate.
-    """
-    found = {each.text: each.violation(observation[each.metric]) for each in history.constraints}
-    if history.criterion.fidelity is not None:
-        level = history.criterion.level(observation)
-        found[f"{history.criterion.fidelity} >= {highest!r}"] = highest - level
+def different(values: Iterable[Any]) -> list[Any]:
+    """Return the different values, in order."""
+    found: list[Any] = []
+    for value in values:
+        if not any(same_value(value, seen) for seen in found):
+            found.append(value)
     return found
 
 
-def _trial(
-    observation: Observation, history: History, shown: Mapping[str, _Shown], highest: float
-) -> FrozenTrial:
-    states = _optuna().trial.TrialState
-    names = [each.metric for each in history.objectives]
-    completed = observation.status is Status.COMPLETED
-    values = [observation[name] for name in names] if completed else None
-    intermediate = {}
-    if len(names) == 1 and len(observation.replicates) > 1:
-        known = [r for r in observation.replicates if names[0] in r]
-        intermediate = {r.index: r[names[0]] for r in known}
-    state = states.COMPLETE if completed else states.FAIL
-    if observation.status is Status.PRUNED:
-        state = states.PRUNED
-        pruned_at = observation.metrics.get(names[0], math.nan)
-        values = [pruned_at] if len(names) == 1 and math.isfinite(pruned_at) else None
-    notes: dict[str, Any] = {"trial": observation.treatment.name, "status": str(observation.status)}
-    if observation.error is not None:
-        notes["error"] = observation.error
-    for metric, value in observation.items():
-        if metric not in names or not completed:
-            notes[f"metrics.{metric}"] = value
-    for metric, sem in observation.sem.items():
-        if sem is not None:
-            notes[f"sem.{metric}"] = sem
-    trial = _create(
-        observation.treatment,
-        shown,
-        state=state,
-        values=values,
-        user_attrs=notes,
-        intermediate_values=intermediate,
-        constraints=_constraints(observation, history, highest) if completed else None,
-    )
-    if observation.started_at is not None:
-        trial.datetime_start = dt.datetime.fromtimestamp(observation.started_at)  # noqa: DTZ006  (as Optuna does)
-        seconds = dt.timedelta(seconds=observation.duration or 0.0)
-        trial.datetime_complete = trial.datetime_start + seconds
-    return trial
-
-
-def _create(treatment: Treatment, shown: Mapping[str, _Shown], **fields: Any) -> FrozenTrial:
-    stored = {name: value for name, value in treatment.params.items() if shown[name].distribution}
-    trial: FrozenTrial = _optuna().trial.create_trial(
-        params={name: shown[name].encode(value) for name, value in stored.items()},
-        distributions={name: shown[name].distribution for name in stored},
-        **fields,
-    )
-    return trial
-
-
-def _guessed_space(history: History) -> SearchSpace:
-    """Return a space of ranges that cover the tried values, for a history without a space."""
-    values: dict[str, list[Any]] = {}
-    for treatment in [*(o.treatment for o in history), *history.pending]:
-        for name, value in treatment.params.items():
-            values.setdefault(name, []).append(value)
-    return SearchSpace({name: _guessed(seen) for name, seen in values.items()})
-
-
-def _guessed(values: Sequence[Any]) -> Parameter:
-    kinds = {type(value) for value in values}
-    if kinds == {int}:
-        return Integer(min(values), max(values))
-    if kinds <= {int, float} and all(map(math.isfinite, values)):
-        return Float(min(values), max(values))
-    different: list[Any] = []
-    for value in values:
-        if not any(same_value(value, seen) for seen in different):
-            different.append(value)
-    return Categorical(different)
-
-
-def _optuna() -> Any:
+def import_optuna() -> Any:
+    """Return the module `optuna`, or say how to install it."""
     with needs("An Optuna study needs", "optuna", extra="optuna"):
         import optuna
     return optuna

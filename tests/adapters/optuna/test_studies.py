@@ -1,0 +1,293 @@
+"""Studies as histories, and histories as studies: nothing is lost, or a note says what."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from crystallize_opt import (
+    Categorical,
+    Constraint,
+    Float,
+    History,
+    Integer,
+    Objective,
+    Observation,
+    Replicate,
+    SearchSpace,
+    Status,
+    Treatment,
+)
+from crystallize_opt.errors import StorageError, UsageError
+from crystallize_opt.interchange import history_from_optuna, study_of
+from crystallize_opt.storage.records import write_observation
+from tests.adapters.parity import exactly
+from tests.strategies import spaces
+
+LOSS = Objective("loss", "minimize")
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+def observation(name: str, params: dict[str, Any], rng: random.Random) -> Observation:
+    """Return a trial of any status, with two replicates or none."""
+    replicates = [
+        Replicate(
+            index,
+            rng.randrange(2**60),
+            {metric: rng.choice([0.0, rng.random()]) for metric in ("loss", "acc", "lag")},
+            rng.choice([Status.COMPLETED, *Status]),
+            error="why",
+            started_at=1e9,
+            duration=rng.random(),
+        )
+        for index in range(rng.choice([1, 2]))
+    ]
+    return Observation.of_replicates(Treatment(name, params), replicates)
+
+
+def history_of(space: SearchSpace, seed: int, objectives: list[Objective]) -> History:
+    rng = random.Random(seed)
+    told = [observation(f"t_{number}", space.sample(rng), rng) for number in range(6)]
+    pending = [Treatment("waiting", space.sample(rng))]
+    constraints = [Constraint("lag", "<=", 0.7), Constraint("loss", ">=", 0.1)]
+    return History(
+        told, objectives, constraints, space=space, pending=pending, name="run", notes=["A note."]
+    )
+
+
+def as_data(history: History) -> list[Any]:
+    """Return all that a history says of its trials."""
+    return [
+        exactly(t.params for t in [*(o.treatment for o in history), *history.pending]),
+        [write_observation(each) for each in history],
+        [each.name for each in history.pending],
+    ]
+
+
+def shown(study: optuna.Study) -> list[Any]:
+    """Return what Optuna shows of the finished trials, whatever their times."""
+    return [
+        (t.state, t.params, t.distributions, t.values, t.user_attrs, t.constraints)
+        for t in study.trials
+        if t.state.is_finished()
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(spaces(objects=False), st.integers(0, 999), st.booleans())
+def test_a_history_comes_back_from_a_study_with_the_same_best(
+    space: SearchSpace, seed: int, several: bool
+) -> None:
+    objectives = [LOSS, Objective("acc", "maximize")][: 1 + several]
+    history = history_of(space, seed, objectives)
+
+    study = study_of(history)
+    back = history_from_optuna(study)
+
+    assert as_data(back) == as_data(history)
+    assert (back.space, back.objectives) == (history.space, history.objectives)
+    assert (back.constraints, back.notes) == (history.constraints, history.notes)
+    front = [each.treatment.name for each in history.pareto_front]
+    if several:
+        assert [trial.user_attrs["trial"] for trial in study.best_trials] == front
+    elif front:
+        assert study.best_trial.user_attrs["trial"] == front[0]
+    else:
+        with pytest.raises(ValueError, match="completed yet"):
+            _ = study.best_trial
+
+
+def test_what_a_database_cannot_hold_is_kept_in_the_record(tmp_path: Path) -> None:
+    choices = [None, math.nan, "", "\r", (1, 2), 1, True]
+    space = SearchSpace({"k": Categorical(choices), "i": Integer(0, 2**63 - 1)})
+    points = [{"k": k, "i": 2**63 - 1 - n} for n, k in enumerate(choices)]
+    told = [Observation(Treatment(f"{n}", p), {"loss": 1.0}) for n, p in enumerate(points)]
+    url = f"sqlite:///{tmp_path}/study.db"
+
+    study = study_of(History(told, [LOSS], space=space), storage=url, study_name="s")
+    back = history_from_optuna(url)
+
+    assert exactly(o.treatment.params for o in back) == exactly(points)
+    assert back.space == space
+    assert study.user_attrs["notes"] == [
+        "The choices of 'k' are shown as text.",
+        "The integers of 'i' are shown as floats.",
+    ]
+
+
+def test_reading_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="There is no file"):
+        history_from_optuna(f"sqlite:///{tmp_path}/missing.db")
+    (tmp_path / "other.db").touch()
+    with pytest.raises(StorageError, match="Cannot read a study from"):
+        history_from_optuna(f"sqlite:///{tmp_path}/other.db")
+    assert [each.name for each in tmp_path.iterdir()] == ["other.db"]
+    assert (tmp_path / "other.db").stat().st_size == 0
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_exporting_again_updates_the_study(stored: bool, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/live.db" if stored else None
+    storage = optuna.storages.get_storage(url)
+    space = SearchSpace({"x": (0.0, 1.0), "k": ["a", None]})
+    history = history_of(space, 3, [LOSS])
+    told = list(history)
+    for count in range(0, len(told) + 1, 2):
+        running = [each.treatment for each in told[count : count + 2]]
+        part = History(told[:count], [LOSS], history.constraints, space=space, pending=running)
+        study = study_of(part, storage=storage, study_name="live")
+        states = [trial.state.is_finished() for trial in study.trials]
+        assert states == [True] * count + [False] * len(running)
+
+    whole = History(told, [LOSS], history.constraints, space=space)
+    assert shown(study) == shown(study_of(whole))
+    assert as_data(history_from_optuna(study)) == as_data(whole)
+    told[0] = observation("t_0", space.sample(99), random.Random(99))
+    with pytest.raises(UsageError, match="has another trial 't_0'"):
+        study_of(
+            History(told, [LOSS], history.constraints, space=space),
+            storage=storage,
+            study_name="live",
+        )
+    with pytest.raises(UsageError, match="another space, objectives or constraints"):
+        study_of(History(told, [LOSS], space=space), storage=storage, study_name="live")
+
+
+def test_a_study_of_somebody_else_is_not_written_to() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=storage, study_name="mine")
+    study.tell(study.ask(), 1.0)
+    history = history_of(SearchSpace({"x": (0.0, 1.0)}), 0, [LOSS])
+    with pytest.raises(UsageError, match="Give another study_name="):
+        study_of(history, storage=storage, study_name="mine")
+    assert len(study.trials) == 1
+
+
+def test_only_the_highest_fidelity_is_best_also_where_it_rises() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    space = SearchSpace({"x": (0.0, 1.0), "epochs": (1, 9)})
+    told = []
+    for number, epochs in enumerate([1, 1, 3, 3, 9]):
+        treatment = Treatment(f"t_{number}", {"x": 0.5, "epochs": epochs})
+        told.append(Observation(treatment, {"loss": float(number)}))
+        history = History(told, [LOSS], space=space, fidelity="epochs")
+        study = study_of(history, storage=storage, study_name="live")
+        assert history.best is not None
+        assert study.best_trial.user_attrs["trial"] == history.best.treatment.name
+        assert len(study.trials) == len(told)
+        assert history_from_optuna(study).criterion == history.criterion
+
+
+def test_a_trial_that_optuna_cannot_hold_is_refused_by_name() -> None:
+    trial = Observation(Treatment("t_7", {"x": 3.0}), {"loss": 1.0})
+    with pytest.raises(UsageError, match="'t_7' cannot be written"):
+        study_of(History([trial], [LOSS], space=SearchSpace({"x": (0.0, 1.0)})))
+
+
+# Studies of other programs --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("old", [False, True])
+def test_constraints_decide_which_trial_is_the_best(several: bool, old: bool) -> None:
+    rng = random.Random(0)
+    study = optuna.create_study(directions=["minimize"] * (1 + several))
+    for _ in range(12):
+        x = rng.random()
+        constraints = {"value": 0.5 - x, "heat": x - 0.9}
+        study.add_trial(
+            optuna.create_trial(
+                params={"x": x},
+                distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+                values=[x, -x][: 1 + several],
+                constraints=None if old else constraints,
+                system_attrs={"constraints": list(constraints.values())} if old else None,
+            )
+        )
+
+    history = history_from_optuna(study)
+
+    assert [o.treatment.params for o in history.pareto_front] == [
+        trial.params for trial in study.best_trials
+    ]
+    assert len(history.pareto_front) < 12
+    assert study_of(history).best_trials[0].params == study.best_trials[0].params
+
+
+def test_a_trial_without_constraints_is_feasible_and_infinity_is_invalid() -> None:
+    study = optuna.create_study()
+    for number, value in enumerate([3.0, 2.0, -math.inf]):
+        trial = study.ask()
+        if number == 0:
+            trial.set_constraint("c", -1.0)
+        study.tell(trial, value)
+
+    history = history_from_optuna(study)
+
+    assert [str(o.status) for o in history] == ["completed", "completed", "invalid"]
+    assert history.best is history[1]
+    assert "Trials without 'constraint c' have 0 there: feasible." in history.notes
+    assert any("'optuna_2' as complete" in note for note in history.notes)
+
+
+def test_trials_without_parameters_leave_the_space() -> None:
+    study = optuna.create_study()
+    study.tell(study.ask(), state=TrialState.FAIL)
+    trial = study.ask()
+    trial.suggest_float("x", 0.0, 1.0)
+    trial.suggest_categorical("k", [None, math.nan, "", "\r", True, 1])
+    trial.set_user_attr("accuracy", 0.5)
+    trial.set_user_attr("host", "here")
+    study.tell(trial, 1.0)
+    failed = study.ask()
+    failed.suggest_float("x", 0.0, 1.0)
+    study.tell(failed, state=TrialState.FAIL)
+    study.ask()
+    study.enqueue_trial({"x": 0.25})
+
+    history = history_from_optuna(study)
+
+    assert history.space == SearchSpace(
+        {"x": (0.0, 1.0), "k": Categorical([None, math.nan, "", "\r", True, 1])}
+    )
+    assert [dict(t.params) for t in history.pending] == [{}, {"x": 0.25}]
+    assert history[1]["accuracy"] == 0.5
+    notes = " ".join(history.notes)
+    assert "The enqueued trial 'optuna_4' is pending." in notes
+    assert "The user attribute 'host' of trials is left out" in notes
+
+
+def test_the_space_is_unknown_where_parameters_depend_on_others() -> None:
+    study = optuna.create_study()
+    for kind in ("a", "b", "b"):
+        study.enqueue_trial({"kind": kind})
+        trial = study.ask()
+        if trial.suggest_categorical("kind", ["a", "b"]) == "b":
+            trial.suggest_int("n", 1, 5)
+        study.tell(trial, 1.0)
+
+    history = history_from_optuna(study)
+
+    assert history.space is None
+    assert "only some completed trials have ['n']" in history.notes[0]
+
+
+def test_a_range_that_changes_is_the_widest() -> None:
+    study = optuna.create_study()
+    for high in (1.0, 2.0, 1.5):
+        trial = study.ask()
+        trial.suggest_float("x", high - 1.0, high)
+        study.tell(trial, 1.0)
+
+    history = history_from_optuna(study)
+
+    assert history.space == SearchSpace({"x": Float(0.0, 2.0)})
+    assert history.notes == ["The range of 'x' is the widest, because it differs between trials."]
