@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from crystallize_opt.errors import InvalidParametersError, NoCompletedTrialError, SpaceExhausted
 from crystallize_opt.history.history import History
@@ -86,7 +86,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     If it never does, set this to False: the loop then need not restore them before each call.
     """
 
-    asks_in_a_row: ClassVar[int | None] = 20
+    asks_in_a_row: int | None = 20
     """How many suggestions in a row are discarded before a random point takes their place."""
 
     def __init__(

@@ -12,13 +12,14 @@ space's order. The differences from a loop written by hand are:
 - A point that is pending is not suggested again; in a space of at most 24 points, no point is. The
   discarded trial is reported as FAIL, and the sampler is asked again. `duplicates=True` turns this
   off.
+- Where the model of one of Optuna's samplers raises an error, as CMA-ES does with some conditions,
+  every parameter of that suggestion is drawn alone. The logger says so, once.
 - A point that violates a linear constraint is reported like a failed trial, and the sampler is
   asked again. After 20 such points in a row, a random point that satisfies the constraints is used.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,16 +27,24 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    GridSampler,
+    TPESampler,
+)
 from optuna.trial import Trial, TrialState
 
-from crystallize_opt.adapters.optuna import replay, samplers
+from crystallize_opt.adapters.optuna import quiet, replay, samplers
+from crystallize_opt.adapters.optuna.refusals import refuse_space
 from crystallize_opt.adapters.optuna.space import OptunaSpace
 from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped, Repeats
+from crystallize_opt.pipeline.context import logger
 from crystallize_opt.runtime.checks import checked_seed
+from crystallize_opt.space.parameter import canonical_value
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status
@@ -67,7 +76,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     Raises:
         UnsupportedSpaceError: The sampler cannot take the space.
         MissingExtraError: The sampler needs a library that is not installed.
-        UsageError: Another optimizer already uses the sampler.
+        UsageError: Another optimizer already uses the sampler, or the sampler carries values that
+            are not in the space.
 
     Example:
         >>> space = {"x": (-10.0, 10.0), "kind": ["a", "b"]}
@@ -96,13 +106,18 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         space = as_space(space)
         several = len(as_objectives(objective)) > 1
         if sampler is not None:
-            samplers.check_sampler(sampler, space, several=several)
+            samplers.check_sampler(sampler, several=several)
         if pruner is not None:
             samplers.check_pruner(pruner, several=several)
         settings = {"sampler": sampler, "pruner": pruner, "duplicates": duplicates}
         seed = None if seed is None else checked_seed(seed)
         if sampler is None:
             sampler = TPESampler(seed=seed, multivariate=not several, constant_liar=True)
+        self._optuna_space = OptunaSpace(space)
+        refuse_space(sampler, space, self._optuna_space)
+        base = samplers.base_of(sampler)
+        if isinstance(base, GridSampler | BruteForceSampler):
+            self.asks_in_a_row = None  # Skip any number of points, to the end of the grid.
         super().__init__(
             space,
             objective,
@@ -112,7 +127,11 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             capabilities=samplers.capabilities_of(sampler, pruner),
             repeats=_repeats(space, duplicates),
         )
-        self._optuna_space = OptunaSpace(space)
+        samplers.use(sampler)
+        self._errors_of_model = samplers.errors_of_model(sampler)
+        self._quietly = quiet.while_asking(base)
+        self._has_said = False
+        self._has_users_values = samplers.has_users_values(sampler)
         self._is_conditional = space.is_conditional
         self._distributions = self._optuna_space.distributions
         self._learning = samplers.learning_of(sampler)
@@ -123,7 +142,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         # Whether the study has trials that were not returned by `ask`.
         self._has_others = False
         self._inserted: set[int] = set()
-        with _without_new_study_message():
+        with quiet.without_messages_of("optuna.storages._in_memory"):  # "A new study created"
             # A fixed name: Hyperband draws its brackets from a hash of it.
             self.study = optuna.create_study(
                 study_name="crystallize-opt",
@@ -145,40 +164,72 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             raise SpaceExhausted(
                 f"{type(self.study.sampler).__name__} has suggested every point of its grid."
             )
-        known = len(self.study.get_trials(deepcopy=False)) if self._is_conditional else 0
         try:
-            if not self._is_conditional:
-                trial = self.study.ask(self._distributions)
-                return trial, self._optuna_space.decode(_params_of(trial))
-            trial = self.study.ask()
-            return trial, self._optuna_space.suggest(trial)
+            return self._ask()
+        except self._errors_of_model as error:
+            return self._ask_without_model(error, {})
+
+    def _ask(self) -> tuple[Trial, dict[str, Any]]:
+        try:
+            with self._quietly():
+                if not self._is_conditional:
+                    trial = self.study.ask(self._distributions)
+                    point = self._optuna_space.decode(_params_of(trial))
+                else:
+                    trial = self.study.ask()
+                    point = self._optuna_space.suggest(trial)
+            if self._has_users_values:
+                point = {n: canonical_value(n, self.space[n], v) for n, v in point.items()}
+            return trial, point
         except BaseException:
-            self._close_trials_from(known)
+            self._close_last_trial()
             raise
 
-    def _close_trials_from(self, known: int) -> None:
+    def _ask_without_model(
+        self, error: Exception, given: dict[str, Any]
+    ) -> tuple[Trial, dict[str, Any]]:
+        """Ask again after an error of the sampler's model: each parameter is drawn alone."""
+        if not self._has_said:
+            self._has_said = True
+            logger.warning(
+                "%s cannot model the trials (%s: %s), so its next suggestion has every parameter "
+                "drawn alone. This is said once, even if it happens again.",
+                type(samplers.base_of(self.study.sampler)).__name__,
+                type(error).__name__,
+                error,
+            )
+        if given:
+            self.study.enqueue_trial(given)
+        with self._in_place_of_sampler(replay.Alone(self.study.sampler)):
+            return self._ask()
+
+    def _close_last_trial(self) -> None:
         """Close the trial whose `ask` raised: it would stay running, as nobody has its handle."""
         self._has_others = True
-        last = self.study.get_trials(deepcopy=False)[known:][-1:]
+        last = self.study.get_trials(deepcopy=False)[-1:]
         pending = {each.handle.number for each in self.ledger.pending.values()}
         if last and last[0].state is TrialState.RUNNING and last[0].number not in pending:
             self.study.tell(last[0].number, state=TrialState.FAIL)
 
     def _complete(self, params: Mapping[str, Any]) -> tuple[Trial, dict[str, Any]]:
-        self.study.enqueue_trial(self._optuna_space.encode(params))
-        return self._suggest()
+        given = self._optuna_space.encode(params)
+        self.study.enqueue_trial(given)
+        try:
+            return self._ask()
+        except self._errors_of_model as error:
+            return self._ask_without_model(error, given)
 
     def _insert(self, params: Mapping[str, Any]) -> Trial:
-        with self._in_place_of_sampler(params):
-            trial, _ = self._suggest()
+        with self._in_place_of_sampler(replay.GivenValues(self._optuna_space.encode(params))):
+            trial, _ = self._ask()
         self._inserted.add(trial.number)
         return trial
 
     @contextmanager
-    def _in_place_of_sampler(self, params: Mapping[str, Any]) -> Iterator[None]:
-        """Replace the sampler by given values, so that its state does not change meanwhile."""
+    def _in_place_of_sampler(self, other: BaseSampler) -> Iterator[None]:
+        """Replace the sampler for a moment, so that its state does not change meanwhile."""
         sampler = self.study.sampler
-        self.study.sampler = replay.GivenValues(self._optuna_space.encode(params))
+        self.study.sampler = other
         try:
             yield
         finally:
@@ -210,7 +261,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             self._finish(handle, observation)
             return
         self._inserted.discard(handle.number)
-        with self._in_place_of_sampler({}):
+        with self._in_place_of_sampler(replay.GivenValues({})):
             self._finish(handle, observation)
 
     def _finish(self, trial: Trial, observation: Observation) -> None:
@@ -310,18 +361,3 @@ def _params_of(trial: Trial) -> dict[str, Any]:
     `trial.params` would make a deep copy, which takes about as long as the rest of this adapter.
     """
     return trial._cached_frozen_trial.params  # noqa: SLF001
-
-
-@contextmanager
-def _without_new_study_message() -> Iterator[None]:
-    """Suppress Optuna's message "A new study created in memory", and no other message."""
-    logger = logging.getLogger("optuna.storages._in_memory")
-
-    def drop(_: logging.LogRecord) -> bool:
-        return False
-
-    logger.addFilter(drop)
-    try:
-        yield
-    finally:
-        logger.removeFilter(drop)

@@ -1,4 +1,4 @@
-"""Support for resumed searches: Optuna trials with given values, and the state of TPE."""
+"""Samplers that take a study's place for one trial, and the state of TPE for resumed searches."""
 
 from __future__ import annotations
 
@@ -28,6 +28,29 @@ class GivenValues(BaseSampler):
 
     def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
         return self._stored[name]
+
+
+class Alone(BaseSampler):
+    """Draws every parameter alone, as another sampler draws those that it cannot model.
+
+    Args:
+        sampler: The other sampler.
+    """
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        self._sampler = sampler
+
+    def before_trial(self, *args: Any) -> None:
+        self._sampler.before_trial(*args)
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, *args: Any) -> Any:
+        return self._sampler.sample_independent(*args)
 
 
 def state_of(sampler: BaseSampler) -> str | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import math
 import warnings
 import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.pruners import BasePruner, WilcoxonPruner
+from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.samplers import (
     BaseSampler,
     BruteForceSampler,
@@ -25,10 +24,9 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState
 
-from crystallize_opt.errors import ObjectiveError, UnsupportedSpaceError, UsageError
+from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.runtime.extras import is_installed, missing
-from crystallize_opt.space.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -63,53 +61,107 @@ _NEEDED_LIBRARIES: tuple[tuple[type, tuple[str, ...]], ...] = (
 _samplers_in_use: weakref.WeakSet[BaseSampler] = weakref.WeakSet()
 
 
+# Those of Optuna that model trials jointly, and can also draw each parameter alone.
+_MODELS = (TPESampler, GPSampler, CmaEsSampler, NSGAIISampler, NSGAIIISampler, QMCSampler)
+
+# What such a sampler raises where a search space or its arithmetic surprises it.
+_ERRORS_OF_MODELS = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def chain_of(sampler: BaseSampler) -> list[BaseSampler]:
+    """Return a sampler, the sampler that it wraps, the one that this one wraps, and so on.
+
+    `PartialFixedSampler` and samplers of other packages that wrap another one keep it under the
+    name `_base_sampler`, and pass trials on to it.
+    """
+    chain: list[BaseSampler] = []
+    each: Any = sampler
+    while isinstance(each, BaseSampler) and each not in chain:
+        chain.append(each)
+        each = getattr(each, "_base_sampler", None)
+    return chain
+
+
+def base_of(sampler: BaseSampler) -> BaseSampler:
+    """Return the innermost sampler that another one wraps, or the sampler itself."""
+    return chain_of(sampler)[-1]
+
+
 def learning_of(sampler: BaseSampler) -> Learning:
     """Return how a sampler, or the sampler that it wraps, learns."""
-    sampler = _base_of(sampler)
-    return next(how for kind, how in _LEARNING if isinstance(sampler, kind))
+    base = base_of(sampler)
+    return next(how for kind, how in _LEARNING if isinstance(base, kind))
+
+
+def errors_of_model(sampler: BaseSampler) -> tuple[type[Exception], ...]:
+    """Return the errors after which every parameter is drawn alone; none for samplers of others.
+
+    CmaEsSampler mixes trials of different dimensions where parameters have conditions, and its
+    learning rate can become nan; it then raises at every further ask. An error of a sampler that is
+    not Optuna's own is its author's to see.
+    """
+    base = base_of(sampler)
+    ours = type(base).__module__.startswith("optuna.")
+    return _ERRORS_OF_MODELS if ours and isinstance(base, _MODELS) else ()
+
+
+def has_users_values(sampler: BaseSampler) -> bool:
+    """Whether suggested values may come from a user: 0 for 0.0, or 0.3 on a grid of 0.1."""
+    return any(
+        isinstance(each, GridSampler | PartialFixedSampler)
+        or not type(each).__module__.startswith("optuna.")
+        for each in chain_of(sampler)
+    )
 
 
 def capabilities_of(sampler: BaseSampler, pruner: BasePruner | None) -> Capabilities:
     """Return what an optimizer with this sampler and pruner can do."""
     learning = learning_of(sampler)
     return Capabilities(
-        several_objectives=not isinstance(_base_of(sampler), CmaEsSampler),
+        several_objectives=not isinstance(base_of(sampler), CmaEsSampler),
         outcome_constraints=learning.constraints,
-        pruning=pruner is not None,
+        pruning=pruner is not None and not isinstance(pruner, NopPruner),
         pending=learning.pending,
     )
 
 
-def check_sampler(sampler: Any, space: SearchSpace, *, several: bool) -> None:
-    """Refuse a sampler that cannot be used, and mark it as used.
+def check_sampler(sampler: Any, *, several: bool) -> None:
+    """Refuse a sampler that cannot be used; `use` marks it as used.
 
     Raises:
         UsageError: The object is not a sampler, or another optimizer uses it.
         MissingExtraError: The sampler needs a library that is not installed.
         ObjectiveError: The sampler takes one objective, and there are several.
-        UnsupportedSpaceError: The sampler cannot take a parameter of the space.
     """
     if not isinstance(sampler, BaseSampler):
         raise UsageError(f"sampler= takes an Optuna sampler, not {sampler!r}.{_hint(sampler)}")
-    if sampler in _samplers_in_use:
-        raise UsageError(
-            f"{sampler!r} serves another optimizer already. Build a fresh sampler for each."
-        )
-    base = _base_of(sampler)
-    _check_libraries(base)
-    if several and isinstance(base, CmaEsSampler):
+    for each in chain_of(sampler):
+        if each in _samplers_in_use:
+            raise UsageError(
+                f"{each!r} serves another optimizer already. Build a fresh sampler for each."
+            )
+        _check_libraries(each)
+    if several and isinstance(base_of(sampler), CmaEsSampler):
         raise ObjectiveError(
             "CmaEsSampler takes one objective. For several use TPESampler, GPSampler, "
             "NSGAIISampler or NSGAIIISampler."
         )
-    if isinstance(base, BruteForceSampler):
-        for name, parameter in space.items():
-            if parameter.size == math.inf:
-                raise UnsupportedSpaceError(
-                    f"BruteForceSampler cannot take {name!r}, {parameter!r}: it has no finite set "
-                    "of values. Give it a step, or use another sampler."
-                )
-    _samplers_in_use.add(sampler)
+
+
+def use(sampler: BaseSampler) -> None:
+    """Mark a sampler, and those that it wraps, as used; turn off what they write to stderr."""
+    for each in chain_of(sampler):
+        _samplers_in_use.add(each)
+        # A line for each parameter that is drawn alone: the capabilities and the docs say it once.
+        if hasattr(each, "_warn_independent_sampling"):
+            each._warn_independent_sampling = False  # noqa: SLF001
 
 
 def check_pruner(pruner: Any, *, several: bool) -> None:
@@ -125,13 +177,6 @@ def check_pruner(pruner: Any, *, several: bool) -> None:
     if several:
         raise ObjectiveError("Optuna prunes with one objective only. Leave out pruner=.")
     _check_libraries(pruner)
-
-
-def _base_of(sampler: BaseSampler) -> BaseSampler:
-    """Return the sampler that another one wraps, or the sampler itself."""
-    while isinstance(sampler, PartialFixedSampler):
-        sampler = sampler._base_sampler  # noqa: SLF001  (there is no other way to it)
-    return sampler
 
 
 def _hint(given: Any) -> str:

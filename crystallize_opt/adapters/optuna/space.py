@@ -45,6 +45,10 @@ class OptunaSpace:
             if is_choice and not (isinstance(parameter, Categorical) and fits_optuna(parameter)):
                 self._codes[name] = ChoiceIndex(parameter)
 
+    def is_coded(self, name: str) -> bool:
+        """Whether the study stores something other than the values of a parameter."""
+        return name in self._codes
+
     def decode(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Return the point that a trial stores, for a space without conditions."""
         if not self._codes:
