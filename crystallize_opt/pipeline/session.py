@@ -15,6 +15,8 @@ from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.result import BASELINE, Result, Results
 from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin
+from crystallize_opt.runtime.interruption import Uninterrupted
+from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve
 from crystallize_opt.trials.treatment import Treatment
@@ -36,6 +38,7 @@ class Session:
         experiment: The experiment.
         results: The replicates of the run so far; code that runs a replicate adds it.
         result: The result that `after_run` gets; None for the final content of `results`.
+        owner: The process of this session; a child that foreign code forks ends in its `with`.
         context: The experiment's initial context, with the keys that the steps' `setup` added.
         teardown_error: An error of a step's `teardown`, with those before it as its context; None
             if every `teardown` returned.
@@ -53,6 +56,7 @@ class Session:
         self.result: Result | None = None
         self.teardown_error: BaseException | None = None
         self._teardown_errors: set[str] = set()
+        self.owner = Owner()
         plugins = experiment.plugins
         self._before_replicate = _overriding(plugins, "before_replicate")
         self._before_step = _overriding(plugins, "before_step")
@@ -70,7 +74,9 @@ class Session:
         """Run data source and pipeline once, with hooks, a seed and private global generators.
 
         An exception of a step, the data source, a plugin or the treatment is caught and returned,
-        as is `SystemExit`; `KeyboardInterrupt` and cancellation are raised.
+        as is `SystemExit`, and the `CancelledError` of a task that the step itself cancelled.
+        `KeyboardInterrupt` and the cancellation of the run are raised, even if a step swallowed
+        them. A child that the code has forked ends here.
 
         Args:
             treatment: Applied to the context first; None for the baseline.
@@ -87,22 +93,27 @@ class Session:
         output = None
         started_at, start = time.time(), time.perf_counter()
         self.callers_random_state.put_away()
+        uninterrupted = Uninterrupted()
         try:
-            if treatment is not None:
-                ctx.treat(treatment)
-            for before_replicate in self._before_replicate:
-                before_replicate(experiment, ctx)
-            if data is FETCH:
-                data = await resolve(experiment.datasource.fetch(ctx))
-            output = await experiment.pipeline.execute(
-                data,
-                ctx,
-                before_step=self._step_begins if self._before_step else None,
-                after_step=self._step_ends(ctx) if self._after_step else None,
-            )
-        except (Exception, SystemExit) as exc:  # noqa: BLE001  (returned, not swallowed)
+            with self.owner:
+                if treatment is not None:
+                    ctx.treat(treatment)
+                for before_replicate in self._before_replicate:
+                    before_replicate(experiment, ctx)
+                if data is FETCH:
+                    data = await resolve(experiment.datasource.fetch(ctx))
+                output = await experiment.pipeline.execute(
+                    data,
+                    ctx,
+                    before_step=self._step_begins if self._before_step else None,
+                    after_step=self._step_ends(ctx) if self._after_step else None,
+                )
+        except BaseException as exc:
+            if not (isinstance(exc, (Exception, SystemExit)) or uninterrupted.owns(exc)):
+                raise
             exc.add_note(f"In replicate {index} of {condition!r}.")
-            error = exc
+            error = exc  # Returned, not swallowed.
+        uninterrupted.check()
         return ReplicateRun(
             index,
             ctx.get(SEED_KEY),
@@ -154,12 +165,14 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
     run, that one is raised, and the error of the `teardown` is logged.
     """
     with CallersRandomState() as callers_random_state:
+        owner = Owner()
         begun: list[BasePlugin] = []
         results = Results()
         session: Session | None = None
         try:
             for plugin in experiment.plugins:
-                plugin.before_run(experiment)
+                with owner:
+                    plugin.before_run(experiment)
                 begun.append(plugin)
             session = Session(experiment, callers_random_state, results)
             async with _set_up(session, experiment.pipeline.steps if set_up_steps else ()):
@@ -175,8 +188,9 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
         if session.teardown_error is not None:
             _end_after_error(experiment, begun, result)
             raise session.teardown_error
-        for plugin in begun:
-            plugin.after_run(experiment, result)
+        with owner:
+            for plugin in begun:
+                plugin.after_run(experiment, result)
 
 
 def _end_after_error(experiment: Recipe, plugins: Sequence[BasePlugin], result: Result) -> None:
@@ -210,7 +224,8 @@ async def _set_up(session: Session, steps: Sequence[PipelineStep]) -> AsyncItera
     try:
         for step in steps:
             begun.append(step)
-            await resolve(step.setup(session.context))
+            with session.owner:
+                await resolve(step.setup(session.context))
         yield
     finally:
         session.callers_random_state.put_away()
@@ -221,7 +236,8 @@ async def _tear_down(steps: Sequence[PipelineStep], session: Session) -> None:
     """Tear all steps down, the last one first; the session keeps their errors."""
     if steps:
         try:
-            await resolve(steps[-1].teardown(session.context))
+            with session.owner:
+                await resolve(steps[-1].teardown(session.context))
         except (Exception, SystemExit) as error:  # noqa: BLE001  (kept, and raised at the end of the run)
             error.add_note(f"In the teardown of step {steps[-1].name!r}.")
             session.teardown_failed(error)

@@ -14,7 +14,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-from crystallize_opt.runtime.sync import SIGNAL_SECONDS
+from crystallize_opt.runtime.signals import SignalHandlers
+from crystallize_opt.runtime.sync import SIGNAL_SECONDS, is_loopless
+
+_strikes = 0
+"""How often a signal has interrupted a trial in the main thread."""
 
 
 class Interruption:
@@ -38,26 +42,19 @@ class Interruption:
         self.wake: Callable[[], None] | None = None
         self._event_loop: Any = None
         self._task: Any = None
-        self._before: dict[int, Any] = {}
+        self._handlers = SignalHandlers(self._handle)
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number, untouched in (
-                (signal.SIGINT, signal.default_int_handler),
-                (signal.SIGTERM, signal.SIG_DFL),
-            ):
-                if signal.getsignal(number) == untouched:
-                    self._before[number] = signal.signal(number, self._handle)
+        self._handlers.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handlers.__exit__()
 
     def on_event_loop(self, event_loop: Any, task: Any) -> None:
         """Note that the search now runs as a task of an event loop."""
         self._event_loop, self._task = event_loop, task
-        if self._before:
+        if self._handlers.before:
             self._look()
 
     def _look(self) -> None:
@@ -65,6 +62,7 @@ class Interruption:
         self._event_loop.call_later(SIGNAL_SECONDS, self._look)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        global _strikes
         self.count += 1
         self.cause = self.cause or signal.Signals(number).name
         if self.wake is not None:
@@ -75,6 +73,7 @@ class Interruption:
             # Elsewhere the search reads the count soon, and gives up the running trials itself.
             self.count > (1 if self.in_optimizer else 2)
         ):
+            _strikes += 1
             raise KeyboardInterrupt
 
     def _cancel_trial(self) -> None:
@@ -95,3 +94,57 @@ class Interruption:
             self._task.uncancel()
             return True
         return False
+
+
+class Uninterrupted:
+    """Tells whether the code since this object was made ran without being asked to end.
+
+    A step may swallow the `KeyboardInterrupt` or `CancelledError` by which it is asked to end: a
+    trainer that stops at the next epoch, or a search within the step. Such a trial measured less
+    than it should have.
+    """
+
+    __slots__ = ("_before",)
+
+    def __init__(self) -> None:
+        self._before = _requests()
+
+    def owns(self, error: BaseException) -> bool:
+        """Whether an exception is the code's own `CancelledError`, from a task it cancelled."""
+        asyncio = sys.modules.get("asyncio")
+        return (
+            asyncio is not None
+            and isinstance(error, asyncio.CancelledError)
+            and _requests() == self._before
+        )
+
+    def check(self) -> None:
+        """Interrupt the code's caller as the code was interrupted.
+
+        Raises:
+            KeyboardInterrupt: A signal interrupted the code.
+            CancelledError: The task was asked to end.
+        """
+        requests = _requests()
+        if requests == self._before:
+            return
+        strikes, cancellations = requests
+        if strikes > self._before[0]:
+            raise KeyboardInterrupt
+        if cancellations > self._before[1]:
+            raise sys.modules["asyncio"].CancelledError
+
+
+def _requests() -> tuple[int, int]:
+    """Return how often this thread was interrupted, and its task asked to end."""
+    strikes = _strikes
+    if strikes and threading.current_thread() is not threading.main_thread():
+        strikes = 0  # Python interrupts the main thread only.
+    if is_loopless():
+        return strikes, 0
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = None if asyncio is None else asyncio.current_task()
+    except RuntimeError:  # No event loop runs.
+        task = None
+    return strikes, 0 if task is None else task.cancelling()

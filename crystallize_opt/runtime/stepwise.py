@@ -82,6 +82,15 @@ class Stepwise(Generic[T]):
         with suppress(Ended):
             self.step()
 
+    def forget(self) -> None:
+        """Never run the rest of the coroutine, for a forked child: not even its `finally` clauses.
+
+        A coroutine runs them when it is collected, so this object is made immortal.
+        """
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+
     async def _hand_over(self, item: T) -> bool:
         if is_loopless():
             await _give(item)

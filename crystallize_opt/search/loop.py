@@ -39,6 +39,7 @@ from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Trial, ended
 
 _INTERRUPTED = "The search was interrupted."
+_PERHAPS_BY_A_SIGNAL = (Status.FAILED, Status.WORKER_DIED)
 _LEFT = "its caller left the loop over the search"
 
 
@@ -124,11 +125,8 @@ class Loop:
     async def _resume(self) -> None:
         """Begin a new run, or continue a stored run where it ended."""
         settings = self._settings
-        self._callers_turn.begin()
-        try:
+        with self._callers_turn:
             resumed = await self._recorded.resume()
-        finally:
-            self._callers_turn.end()
         self._count = resumed.count
         for observation in (*resumed.observations, *resumed.held):
             self._failures.add(observation)
@@ -219,10 +217,10 @@ class Loop:
         number = 1
         if settings.workers.batch:
             number = min(settings.workers.count, settings.num_trials - self._count)
-        self._callers_turn.begin()
         interruption.in_optimizer = True
         try:
-            treatments = await self._recorded.ask(number)
+            with self._callers_turn:
+                treatments = await self._recorded.ask(number)
         except SpaceExhausted as end:
             if not self._count:
                 raise
@@ -230,7 +228,6 @@ class Loop:
             return False
         finally:
             interruption.in_optimizer = False
-            self._callers_turn.end()
         last = 1 if self._reports else settings.replicates
         for treatment in treatments:
             self._asked.append(Trial(treatment, last))
@@ -259,6 +256,11 @@ class Loop:
                     trial.done.append(ended(len(trial.done), Status.ABANDONED, _INTERRUPTED))
         elif self._tried_again(trial):
             return
+        elif self._interruption.count and done[-1][1].status in _PERHAPS_BY_A_SIGNAL:
+            # A signal for the whole process group also reaches what the trial has started. The
+            # trial may have failed because of that; it runs again when the run is resumed.
+            error = f"{_INTERRUPTED} {done[-1][1].error}"
+            trial.done[-1] = ended(len(trial.done) - 1, Status.ABANDONED, error)
         del self._running[trial]
         results, name = self._session.results, trial.treatment.name
         for run, _ in trial.done:
@@ -272,11 +274,8 @@ class Loop:
 
     def _report(self, trial: Trial) -> bool:
         """Report a replicate to the optimizer; return whether it would end the trial here."""
-        self._callers_turn.begin()
-        try:
+        with self._callers_turn:
             return self._recorded.report(trial.treatment, trial.done[-1][1])
-        finally:
-            self._callers_turn.end()
 
     def _run_next_replicate(self, trial: Trial) -> None:
         trial.seconds += trial.done[-1][1].duration or 0.0
@@ -316,13 +315,12 @@ class Loop:
                 self._emit(TrialStored(observation))
             good = observation.status.has_value
             self._emit(TrialCompleted(observation) if good else TrialFailed(observation))
-        self._callers_turn.begin()
         self._interruption.in_optimizer = True
         try:
-            told = await self._recorded.tell(observation)
+            with self._callers_turn:
+                told = await self._recorded.tell(observation)
         finally:
             self._interruption.in_optimizer = False
-            self._callers_turn.end()
         if self._settings.stop:
             for each in told:
                 self._state.add(each)
@@ -341,7 +339,7 @@ class Loop:
                 self._to_hand_over.clear()
                 self.reason = self.reason or _LEFT
                 await self._settle()
-            self._callers_turn.end()
+            self._callers_turn.end_loop_body()
 
     # The end --------------------------------------------------------------------------------------
 
@@ -359,15 +357,12 @@ class Loop:
 
     def _should_stop(self) -> bool:
         self._state.elapsed = time.monotonic() - self._began
-        self._callers_turn.begin()
-        try:
+        with self._callers_turn:
             for condition in self._settings.stop:
                 if reason := condition(self._state):
                     name = getattr(condition, "__name__", repr(condition))
                     self.reason = reason if isinstance(reason, str) else f"{name} said so"
                     return True
-        finally:
-            self._callers_turn.end()
         return False
 
     async def _interrupted(self) -> None:
@@ -426,6 +421,5 @@ class Loop:
             return None
 
     def _emit(self, event: Event) -> None:
-        self._callers_turn.begin()
-        notify(self._settings.callbacks, event)
-        self._callers_turn.end()
+        with self._callers_turn:
+            notify(self._settings.callbacks, event)

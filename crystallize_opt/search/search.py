@@ -10,6 +10,7 @@ from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.plain import driven
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.stepwise import Ended, HandOver, Stepwise
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.search.settings import SearchSettings, checked_settings, takes_settings
@@ -161,6 +162,7 @@ class Search:
             Exception: As `run`, but a search without a completed trial raises no error.
         """
         steps: Stepwise[Observation] = Stepwise(self._begin, self._interruption.on_event_loop)
+        owner = Owner()
         while True:
             try:
                 with self._interruption:
@@ -169,7 +171,15 @@ class Search:
                 return
             try:
                 yield observation
+                if not owner.is_here:
+                    raise UsageError(
+                        "This process is a fork of the process that runs the search. Only that "
+                        "process can continue the loop; end the child within the loop's body."
+                    )
             except BaseException:
+                if not owner.is_here:
+                    steps.forget()
+                    raise
                 with self._interruption:
                     steps.leave()
                 raise

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crystallize_opt.errors import StorageError
+from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.storage.files import checked_path
 from crystallize_opt.storage.lock import OpenFiles, RunLock
 from crystallize_opt.storage.schema import (
@@ -54,6 +55,7 @@ class RunWriter:
     def __init__(self, path: str | os.PathLike[str], run: str) -> None:
         self.path, self.name = Path(path), run
         self._broken: str | None = None
+        self._owner = Owner()
         real, shown = checked_path(path, to_write=True), os.fspath(path)
         with contextlib.ExitStack() as undo, storage_errors(shown, "opened"):
             lock = RunLock(real, run)
@@ -88,8 +90,14 @@ class RunWriter:
             state: Replaces the stored state; None keeps it.
 
         Raises:
-            StorageError: The events could not be written; all earlier events are intact.
+            StorageError: The events could not be written; all earlier events are intact. Or this
+                process is a fork of the process that writes the run.
         """
+        if not self._owner.is_here:
+            raise StorageError(
+                f"The run {self.name!r} in {str(self.path)!r} is written by another process, of "
+                "which this one is a fork. Write from that process only."
+            )
         self._refuse_other_files()
         execute, checksum, now = self._connection.execute, self._checksum, time.time()
         try:
@@ -142,7 +150,9 @@ class RunWriter:
             raise StorageError(self._broken)
 
     def close(self) -> None:
-        """Let other writers open the run."""
+        """Let other writers open the run. In a fork of the process that writes it, do nothing."""
+        if not self._owner.is_here:  # SQLite's connections must not be used after a fork.
+            return
         try:
             # Now SQLite may write the log back to the database and delete it. It does neither if
             # another file took the place of the database, or another process has it open.

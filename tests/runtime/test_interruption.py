@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from crystallize_opt import (
     Experiment,
     FrozenContext,
+    History,
     Search,
     Status,
     Treatment,
@@ -177,3 +181,148 @@ def test_a_signal_ends_asynchronous_trials(
     assert {o.status for o in optimizer.observations[1:]} == {Status.ABANDONED}
     assert optimizer.pending == []
     assert search.stop_reason == "interrupted by SIGTERM"
+
+
+# A step that swallows the interruption ---------------------------------------------------------
+
+
+def swallow(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    """As a trainer does that ends at Ctrl-C with what it has."""
+    try:
+        if x == 2.0:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
+    return data, {"loss": x}
+
+
+def convert(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    try:
+        if x == 2.0:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait()
+    except KeyboardInterrupt as error:
+        raise RuntimeError("stopped by the user") from error
+    return data, {"loss": x}
+
+
+def nested(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    """A search within the step returns its best so far when it is interrupted."""
+    if x == 2.0:
+        experiment_of(swallow).optimize(grid([1.0, 2.0, 3.0]), 3, progress=False)
+    return data, {"loss": x}
+
+
+async def swallow_cancellation(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    try:
+        if x == 2.0:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        pass
+    return data, {"loss": x}
+
+
+@pytest.mark.parametrize("step", [swallow, convert, nested, swallow_cancellation])
+def test_a_step_that_swallows_the_signal_has_not_completed(
+    step: Any, fresh_handlers: None, tmp_path: Path
+) -> None:
+    """It is abandoned: pending in the run, so that it runs again when the run is resumed."""
+    optimizer = grid([1.0, 2.0, 0.0])
+    search = Search(experiment_of(step), optimizer, 3, 2, storage=tmp_path / "runs.db")
+    assert search.run().params == {"x": 1.0}
+    assert statuses(optimizer) == {1.0: Status.COMPLETED, 2.0: Status.ABANDONED}
+
+    history = History.load(tmp_path / "runs.db")
+    assert [o.treatment.name for o in history] == ["trial_0"]
+    assert [t.name for t in history.pending] == ["trial_1"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_step_that_swallows_its_cancellation_has_not_completed(count: int) -> None:
+    """`aoptimize` is cancelled: by a time limit, or by Ctrl-C within `asyncio.run`."""
+    waits = asyncio.Event()
+
+    async def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        try:
+            if x == 2.0:
+                waits.set()
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        return data, {"loss": x}
+
+    optimizer = grid([1.0, 2.0])
+
+    async def main() -> None:
+        workers = Workers(None, count)
+        search = asyncio.create_task(experiment_of(step).aoptimize(optimizer, 2, workers=workers))
+        await waits.wait()
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await search
+
+    asyncio.run(main())
+
+    assert statuses(optimizer)[2.0] is Status.ABANDONED
+    assert optimizer.pending == []
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_a_trial_that_fails_after_the_signal_may_have_failed_because_of_it(
+    executor: str, fresh_handlers: None
+) -> None:
+    """In a terminal, Ctrl-C also reaches the processes that a step has started."""
+    driver = os.getpid()
+
+    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        if x == 2.0:
+            os.kill(driver, signal.SIGINT)
+            raise RuntimeError("a data loader was interrupted")
+        return data, {"loss": x}
+
+    optimizer = grid([1.0, 2.0, 0.0])
+    experiment_of(step).optimize(optimizer, 3, workers=Workers(executor, 1))
+
+    assert statuses(optimizer) == {1.0: Status.COMPLETED, 2.0: Status.ABANDONED}
+    assert "a data loader was interrupted" in str(optimizer.observations[-1].error)
+
+
+# Handlers belong to the process that installed them --------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("executor", [None, "threads", "processes", "spawn"], indirect=True)
+def test_a_child_that_a_step_forks_has_no_handlers_of_the_search(
+    executor: Any, fresh_handlers: None
+) -> None:
+    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        context = multiprocessing.get_context("fork")
+        child = context.Process(target=signal.pause)
+        child.start()
+        child.terminate()
+        child.join()
+        return data, {"loss": child.exitcode}
+
+    optimizer = grid([1.0])
+    experiment_of(step).optimize(optimizer, 1, workers=Workers(executor, 1))
+
+    assert optimizer.observations[0]["loss"] == -signal.SIGTERM
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("executor", [None, "threads"], indirect=True)
+def test_a_program_that_a_step_starts_hears_signals(executor: Any, fresh_handlers: None) -> None:
+    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        codes = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            program = subprocess.Popen(["sleep", "600"])  # noqa: S607
+            program.send_signal(number)
+            codes.append(program.wait())
+        return data, {"loss": codes[0], "second": codes[1]}
+
+    optimizer = grid([1.0])
+    experiment_of(step).optimize(optimizer, 1, workers=Workers(executor, 1))
+
+    assert dict(optimizer.observations[0]) == {"loss": -signal.SIGINT, "second": -signal.SIGTERM}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing.connection
 import os
 import re
@@ -226,6 +227,27 @@ def test_a_region_that_always_fails_is_no_trap(optimizer: str) -> None:
     assert len(search.observations) == 60
     last = [o.treatment.params["x"] for o in search.observations[-30:]]
     assert sum(x >= 0.5 for x in last) >= 15
+
+
+@pytest.mark.parametrize(
+    "executor", [None, "together", "threads", "processes", "spawn", "dask"], indirect=True
+)
+def test_a_task_that_a_step_cancels_itself_is_a_failure_of_the_trial(executor: Any) -> None:
+    async def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        if x == 2.0:
+            inner = asyncio.create_task(asyncio.sleep(600))
+            inner.cancel()
+            await inner
+        return data, {"loss": x}
+
+    workers = Workers(None, 2) if executor == "together" else Workers(executor, 1)
+    optimizer = grid([1.0, 2.0, 0.0])
+    experiment_of(step).optimize(optimizer, 3, workers=workers)
+
+    assert statuses(optimizer) == {
+        1.0: Status.COMPLETED, 2.0: Status.FAILED, 0.0: Status.COMPLETED,
+    }  # fmt: skip
+    assert "CancelledError" in str(optimizer.observations[1].error)
 
 
 def test_a_worker_that_dies_between_two_trials_costs_nothing() -> None:

@@ -1,0 +1,69 @@
+"""Keeps a search in the process that began it, although a fork copies all of it into a child.
+
+A step, a callback or a data loader may fork. The child belongs to the code that forked it. Where
+that code would return to the search, the child ends instead, as a child of `multiprocessing` does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Self
+
+
+class Owner:
+    """The process that made this object; also a context manager around foreign code.
+
+    If the foreign code forks, the child that leaves the `with` block ends there: with the code of
+    its `SystemExit`, with a traceback and 1 after another exception, otherwise with 0. Neither the
+    rest of the search nor an `atexit` function of the parent runs in the child.
+
+    Example:
+        >>> with Owner() as owner:
+        ...     owner.is_here
+        True
+    """
+
+    __slots__ = ("_pid",)
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process made the object, and is not a fork of the process that did."""
+        return os.getpid() == self._pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if os.getpid() != self._pid:
+            end_fork(error)
+
+
+def end_fork(error: BaseException | None) -> None:
+    """End this process, a forked child, as the interpreter would after `error`."""
+    code = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = _exit_code(error)
+        elif error is not None:
+            code = 1
+            traceback.print_exception(error)
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)  # noqa: T201  (as the interpreter does)
+    return 1
