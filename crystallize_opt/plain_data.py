@@ -1,4 +1,4 @@
-"""Values as plain data and back, and an identity of each value that all processes agree on.
+"""Values as plain data and back.
 
 Plain data are the values JSON keeps: None, bool, int, float, str, lists, and dicts of strings.
 `encode` writes everything else with a tag, a dict with one key: `{"tuple": [1, 2]}`. Dicts are
@@ -8,15 +8,12 @@ a text, and `decode` imports and runs no user code.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import enum
 import functools
-import gc
 import inspect
 import math
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
@@ -136,6 +133,12 @@ def _encode_container(value: Any, kind: type, other: Other, level: int) -> Any:
     return items if kind is list else {kind.__name__: items}
 
 
+def _to_text(written: Any) -> str:
+    import json
+
+    return json.dumps(written, separators=(",", ":"), sort_keys=True, default=repr)
+
+
 def _encode_standard(value: Any, kind: type) -> dict[str, Any] | None:
     """Return a tagged value of the standard library, or None if it has no exact form."""
     module = kind.__module__.partition(".")[0]  # `pathlib._local` in Python 3.13
@@ -197,27 +200,6 @@ def decode(data: Any) -> Any:
 
 
 _NOT_PLAIN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-
-
-def as_described_before(data: Any) -> Any:
-    """Return encoded data in the form of earlier versions, which described more values.
-
-    They encoded None, bool, int, float, str, lists, tuples and dicts, and described all others.
-    Records of two versions are compared in this form.
-    """
-    if type(data) is list:
-        return [as_described_before(item) for item in data]
-    if type(data) is not dict:
-        return data
-    if len(data) == 1 and not data.keys() <= _FIRST_TAGS:
-        try:
-            return as_description(decode(data))
-        except UsageError:  # The key is not a tag, but the only key of a dict.
-            pass
-    return {key: as_described_before(item) for key, item in data.items()}
-
-
-_FIRST_TAGS = {"object", "float", "tuple", "dict"}
 
 
 def _stored_object(text: Any) -> StoredObject:
@@ -327,10 +309,10 @@ def _text(value: Any, levels: int, depth: int) -> str:
 
 def _object_text(value: Any, levels: int, depth: int) -> str:
     kind: Any = type(value)
-    if _is_of_numpy(kind, "generic"):
+    if is_of(kind, "numpy", "generic"):
         item = value.item()
         return repr(item) if type(item) is kind else _text(item, levels, depth)
-    if _is_of_numpy(kind, "ndarray"):
+    if is_of(kind, "numpy", "ndarray"):
         return f"array({', '.join(f'{k}={v!r}' for k, v in _array(value).items())})"
     if isinstance(value, enum.Enum) and type(value.value) not in _SCALARS:
         return f"<{kind.__name__}.{value.name}>"
@@ -368,8 +350,12 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _is_of_numpy(kind: type, name: str) -> bool:
-    return any(each.__module__ == "numpy" and each.__qualname__ == name for each in kind.__mro__)
+def is_of(kind: type, library: str, name: str) -> bool:
+    """Whether a class is a class of a library or derived from it; imports nothing."""
+    return any(
+        each.__qualname__ == name and each.__module__.partition(".")[0] == library
+        for each in kind.__mro__
+    )
 
 
 def _array(array: Any) -> dict[str, Any]:
@@ -409,150 +395,3 @@ def _attributes(value: Any) -> dict[str, Any]:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
                 found.setdefault(name, getattr(value, name))
     return found
-
-
-# Comparing ----------------------------------------------------------------------------------------
-
-
-@_bounded
-def describe(value: Any, depth: int = _OBJECT_DEPTH) -> Any:
-    """Return plain data by which to compare arguments of optimizers, steps and plugins.
-
-    Functions are described by name and a digest of their code; classes by name; dataclasses and
-    named tuples by class and all fields; other objects by class and the attributes that are None,
-    bool, int, float or str; arrays by type, shape and a digest. All else is encoded as by `encode`,
-    except that lists, tuples and dicts become plain lists and dicts.
-
-    Args:
-        value: The argument.
-        depth: How many levels of objects within objects to describe.
-
-    Raises:
-        UsageError: The value contains itself, or is nested more than 100 levels deep.
-    """
-    kind = type(value)
-    if kind is list or kind is tuple:
-        return [describe(item, depth) for item in value]
-    if kind is dict:
-        named = {str(key): describe(item, depth) for key, item in value.items()}
-        if len(named) == len(value):
-            return named
-    return encode(value, other=lambda other: _describe_object(other, depth, describe, _SCALARS))
-
-
-@_bounded
-def identity(value: Any) -> str:
-    """Return a text that identifies a value, and is the same in every process.
-
-    Equal values have equal texts, whatever PYTHONHASHSEED and the order of a dict or set are.
-    Values of different types, as 1, 1.0 and True, are distinct, and so are values that `encode`
-    writes differently, as `Decimal("1.0")` and `Decimal("1.00")`. Objects that `encode` only
-    describes are compared as by `describe`, but by all attributes.
-
-    Raises:
-        UsageError: The value contains itself, or is nested more than 100 levels deep.
-
-    Example:
-        >>> identity({"b": (1,), "a": 1.0})
-        '{"dict":[["a",1.0],["b",{"tuple":[1]}]]}'
-    """
-    return _to_text(_identity(value, _OBJECT_DEPTH))
-
-
-def _identity(value: Any, depth: int) -> Any:
-    def of_object(other: Any) -> Any:
-        return {"object": _describe_object(other, depth, _identity, None)}
-
-    return _in_order(encode(value, other=of_object))
-
-
-def _in_order(written: Any) -> Any:
-    """Return encoded data with dicts and sets sorted, and without negative zeros."""
-    kind = type(written)
-    if kind is list:
-        return [_in_order(item) for item in written]
-    if kind is dict:
-        ordered = {key: _in_order(item) for key, item in written.items()}
-        if len(ordered) == 1 and not ordered.keys().isdisjoint(("dict", "set", "frozenset")):
-            (items,) = ordered.values()
-            items.sort(key=_to_text)
-        return ordered
-    return written + 0.0 if kind is float else written
-
-
-def _to_text(written: Any) -> str:
-    import json
-
-    return json.dumps(written, separators=(",", ":"), sort_keys=True, default=identity)
-
-
-def _describe_object(
-    value: Any, depth: int, part: Callable[[Any, int], Any], kinds: tuple[type, ...] | None
-) -> dict[str, Any]:
-    """Describe an object that has no exact form.
-
-    Args:
-        value: The object.
-        depth: How many levels of objects to describe.
-        part: Describes a part of the object.
-        kinds: The types of the attributes to describe, besides None; None for all attributes.
-    """
-    if isinstance(value, type):
-        return {"class": described(value)}
-    if inspect.isroutine(value):
-        return {"function": described(value), "source": source_digest(value)}
-    kind = type(value)
-    found: dict[str, Any] = {"class": _qualified(kind)}
-    if _is_of_numpy(kind, "ndarray"):
-        return found | _array(value)
-    if _is_of_numpy(kind, "generic"):
-        return found | {"dtype": str(value.dtype), "value": _text(value, _SHOWN_DEPTH, depth)}
-    # Enums do not count as a level; nor do dataclasses and named tuples in an identity.
-    if isinstance(value, enum.Enum) or (kinds is None and _fields(value)):
-        depth += 1
-    if not depth:
-        return found
-    found |= {name: part(item, depth - 1) for name, item in _parts(value, kinds).items()}
-    if len(found) == 1 and (kinds is None or not hasattr(value, "__dict__")):
-        found["text"] = _text(value, _SHOWN_DEPTH, depth)
-    return found
-
-
-def _parts(value: Any, kinds: tuple[type, ...] | None) -> dict[str, Any]:
-    """Return the parts of an object that its description contains."""
-    if isinstance(value, functools.partial):
-        return {"function": value.func, "args": value.args, "keywords": value.keywords}
-    fields = _fields(value) or {}
-    parts = {
-        name: item
-        for name, item in _attributes(value).items()
-        if name not in fields and (kinds is None or item is None or type(item) in kinds)
-    }
-    if fields or isinstance(value, enum.Enum):
-        return fields | parts
-    base = next((each for each in _BASES if isinstance(value, each)), None)
-    return parts if base is None else parts | {"items": base(value)}
-
-
-_BASES: tuple[type[Any], ...] = (dict, list, tuple, set, frozenset, int, float, complex, str, bytes)
-
-
-def source_digest(code: Any) -> str | None:
-    """Return a digest of the code of a function or class, without its comments and layout.
-
-    Returns:
-        None if the source is unknown: code typed at a prompt, compiled code, a part of a line.
-    """
-    # Python 3.11 raises SystemError if an object that is garbage collected meanwhile parses code,
-    # too, as the report of a forgotten asyncio task does:
-    # https://github.com/python/cpython/issues/106905
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    finally:
-        if was_enabled:
-            gc.enable()
-    return _digest(ast.unparse(tree).encode())

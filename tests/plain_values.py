@@ -89,6 +89,25 @@ def two(x: int) -> int:
     return x + 2
 
 
+SCALE = 2.0
+
+
+def helper(x: float) -> float:
+    return SCALE * x
+
+
+def calls_helper(x: float) -> float:
+    return helper(x) + 1 if WORDS else Layer(1).size
+
+
+def even(x: int) -> bool:
+    return odd(x - 1) if x else True
+
+
+def odd(x: int) -> bool:
+    return even(x - 1) if x else False
+
+
 def chain(depth: int, end: Any) -> Any:
     """Nest a value in dataclasses."""
     return end if not depth else Layer(0, chain(depth - 1, end))
@@ -146,7 +165,8 @@ def objects() -> list[Any]:
         *(Slots(1, 2), Slots(2, 2), Slots(2, 3), Named("a"), Named("b"), Named("b", more=2)),
         *(Whole(1), Whole(2), collections.Counter("ab"), collections.deque([1]), re.compile("a")),
         *(collections.OrderedDict(a=1), collections.OrderedDict(a=2), collections.deque([2])),
-        *(one, two, len, str.join, Color, Layer, int, dt.datetime(2020, 1, 1, fold=1)),  # noqa: DTZ001
+        *(one, two, calls_helper, even, odd, len, str.join, Color, Layer, int),
+        dt.datetime(2020, 1, 1, fold=1),  # noqa: DTZ001
         *(functools.partial(one, 1), functools.partial(one, 2), functools.partial(two, 1)),
         *(np.arange(3), np.arange(4), np.arange(3.0), np.arange(3.0).reshape(3, 1), np.zeros(0)),
         *(np.array([1.0, float("nan")]), np.array(1.0), np.arange(1000), np.array(["a", "b"])),

@@ -112,7 +112,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         # Describe the arguments now, because some, such as a sampler, change when they are used.
         self.settings: dict[str, Any] = {}
         if settings:
-            from crystallize_opt.plain_data import describe  # Most scripts need no encoder.
+            from crystallize_opt.identity import describe  # Most scripts need no encoder.
 
             self.settings = {name: describe(value) for name, value in settings.items()}
         self.capabilities = dataclasses.replace(

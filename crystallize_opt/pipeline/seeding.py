@@ -28,7 +28,13 @@ class BasePlugin:
 
     Every hook gets the `Experiment`. The argument is annotated as `Any` here, so that your hook may
     annotate it as `Experiment`.
+
+    Attributes:
+        version: None, or a text that stands for this plugin when a stored run is resumed. Without
+            it, the code, the attributes and all values that the code uses are compared.
     """
+
+    version: str | None = None
 
     def init_hook(self, experiment: Any) -> None:
         """Called once, at the end of the experiment's construction."""

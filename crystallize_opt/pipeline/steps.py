@@ -7,7 +7,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from crystallize_opt.errors import MissingParameterError, UsageError
 from crystallize_opt.pipeline.annotations import annotated_parameter, merge_parameters
@@ -17,7 +17,14 @@ from crystallize_opt.space.space import SearchSpace
 
 
 class DataSource(ABC):
-    """Provides the input of a pipeline. Subclass it, or decorate a function with `data_source`."""
+    """Provides the input of a pipeline. Subclass it, or decorate a function with `data_source`.
+
+    Attributes:
+        version: None, or a text that stands for this source when a stored run is resumed. Without
+            it, the code, the attributes and all values that the code uses are compared.
+    """
+
+    version: str | None = None
 
     @abstractmethod
     def fetch(self, ctx: FrozenContext) -> Any:
@@ -25,7 +32,14 @@ class DataSource(ABC):
 
 
 class PipelineStep(ABC):
-    """One step of a pipeline. Subclass it, or decorate a function with `pipeline_step`."""
+    """One step of a pipeline. Subclass it, or decorate a function with `pipeline_step`.
+
+    Attributes:
+        version: None, or a text that stands for this step when a stored run is resumed. Without
+            it, the code, the attributes and all values that the code uses are compared.
+    """
+
+    version: str | None = None
 
     @abstractmethod
     def __call__(self, data: Any, ctx: FrozenContext) -> Any:
@@ -201,8 +215,20 @@ def _rebuild(factory: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     return factory(**given)
 
 
-def data_source(function: Callable[..., Any]) -> Callable[..., DataSource]:
+@overload
+def data_source(function: Callable[..., Any], /) -> Callable[..., DataSource]: ...
+@overload
+def data_source(
+    *, version: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., DataSource]]: ...
+def data_source(
+    function: Callable[..., Any] | None = None, /, *, version: str | None = None
+) -> Any:
     """Turn a function `fetch(ctx, *, named parameters)` into a factory of data sources.
+
+    Args:
+        function: The function; left out in `@data_source(version="1")`.
+        version: See `DataSource`.
 
     Example:
         >>> @data_source
@@ -211,20 +237,33 @@ def data_source(function: Callable[..., Any]) -> Callable[..., DataSource]:
         >>> numbers(count=2).fetch(FrozenContext())
         [0, 1]
     """
+    if function is None:
+        return functools.partial(_source_factory, version=version)
+    return _source_factory(function, version=version)
+
+
+def _source_factory(function: Callable[..., Any], version: str | None) -> Callable[..., DataSource]:
     parameters = _NamedParameters.of(function, first=("ctx",))
 
     @functools.wraps(function)
     def factory(**given: Any) -> DataSource:
-        return _FunctionSource(parameters, given, factory)
+        source = _FunctionSource(parameters, given, factory)
+        source.version = version
+        return source
 
     return factory
 
 
-def pipeline_step() -> Callable[[Callable[..., Any]], Callable[..., PipelineStep]]:
+def pipeline_step(
+    *, version: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., PipelineStep]]:
     """Turn a function `step(data, ctx, *, named parameters)` into a factory of pipeline steps.
 
     A named parameter takes the value given to the factory, else the context's (so a treatment can
     set it), else the function's default. Annotate the parameter with a range to search it.
+
+    Args:
+        version: See `PipelineStep`.
 
     Example:
         >>> from typing import Annotated
@@ -243,7 +282,9 @@ def pipeline_step() -> Callable[[Callable[..., Any]], Callable[..., PipelineStep
 
         @functools.wraps(function)
         def factory(**given: Any) -> PipelineStep:
-            return _FunctionStep(parameters, given, factory)
+            step = _FunctionStep(parameters, given, factory)
+            step.version = version
+            return step
 
         return factory
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crystallize_opt.errors import UsageError
+from crystallize_opt.identity import describe, without_identity
 from crystallize_opt.optimizers.plain import Driven, kind_of
 from crystallize_opt.pipeline.recipe import Recipe
-from crystallize_opt.pipeline.seeding import SeedPlugin
-from crystallize_opt.plain_data import describe, described, source_digest
+from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
+from crystallize_opt.plain_data import described, encode
+from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.description import describe_goals
 
 Description = dict[str, Any]
@@ -16,7 +20,7 @@ Description = dict[str, Any]
 
 def describe_optimizer(optimizer: Driven) -> Description:
     """Describe an optimizer: its space, objectives, constraints, class, seed and settings."""
-    return {
+    description = {
         **describe_goals(optimizer.space, optimizer.criterion),
         "optimizer": {
             "class": described(kind_of(optimizer)),
@@ -24,22 +28,65 @@ def describe_optimizer(optimizer: Driven) -> Description:
             "settings": optimizer.settings,
         },
     }
+    if optimizer.space is not None and (objects := _describe_objects(optimizer.space)):
+        description["choices"] = objects
+    return description
+
+
+def _describe_objects(space: SearchSpace) -> dict[str, Any]:
+    """Describe the choices and constants that the space's own description only names."""
+    found: dict[str, Any] = {}
+    for name, parameter in space.items():
+        values: Any = ()
+        if isinstance(parameter, (Categorical, Ordinal)):
+            values = parameter.choices
+        elif isinstance(parameter, Constant):
+            values = (parameter.value,)
+        described_only: list[Any] = []
+        for value in values:
+            encode(value, other=described_only.append)
+        if described_only:
+            found[name] = [describe(value) for value in described_only]
+    return found
 
 
 def describe_recipe(recipe: Recipe, replicates: int) -> Description:
     """Describe the experiment that a trial runs, and its number of replicates."""
+    known = {id(recipe): "experiment"}  # A plugin may keep it.
     return {
         "replicates_per_trial": replicates,
         "experiment": {
             "seed": recipe.seed_plugin.seed,
-            "datasource": _describe_step(recipe.datasource),
-            "pipeline": [_describe_step(step) for step in recipe.pipeline.steps],
-            "plugins": [described(type(plugin)) for plugin in recipe.plugins],
+            "datasource": _describe_part(recipe.datasource, known),
+            "pipeline": [_describe_part(step, known) for step in recipe.pipeline.steps],
+            "plugins": [_describe_plugin(plugin, known) for plugin in recipe.plugins],
             "initial_ctx": {
-                key: describe(recipe.initial_context[key]) for key in recipe.initial_context
+                key: describe(recipe.initial_context[key], known) for key in recipe.initial_context
             },
         },
     }
+
+
+def refuse_without_identity(description: Mapping[str, Any]) -> None:
+    """Refuse an experiment or choices with values that a resumed run could not compare.
+
+    The optimizer's settings need no identity: a resume compares each of its suggestions.
+
+    Raises:
+        UsageError: A value has no identity; the message names all such values.
+    """
+    parts = {key: description[key] for key in ("experiment", "choices") if key in description}
+    if found := list(without_identity(parts)):
+        raise UsageError(
+            "This run cannot be stored, because nobody could tell on a resume whether these values "
+            "are still the same:\n"
+            + "\n".join(f"  {path}: {why}" for path, why in found)
+            + "\nEither give the step, data source or plugin that has them a version (a text: "
+            "@pipeline_step(version='1'), @data_source(version='1'), or the attribute `version` of "
+            "a class), which then stands for its code and for all that the code uses. Or build "
+            "the value inside the step, or in its setup(). Or give its class a __reduce__ method, "
+            "as pickle uses it."
+        )
 
 
 def adopt_seed(recipe: Recipe, description: Mapping[str, Any]) -> None:
@@ -55,12 +102,28 @@ def adopt_seed(recipe: Recipe, description: Mapping[str, Any]) -> None:
                 plugin.seed = description["experiment"]["seed"]
 
 
-def _describe_step(step: Any) -> dict[str, Any]:
-    parameters = getattr(step, "_parameters", None)  # of a decorated function
-    code = type(step) if parameters is None else parameters.function
-    given = step.params if hasattr(step, "params") else getattr(step, "_given", {})
-    return {
+def _describe_part(part: Any, known: Mapping[int, str]) -> dict[str, Any]:
+    """Describe a step or a data source: its parameters, and its version, or else its code."""
+    parameters = getattr(part, "_parameters", None)  # of a decorated function
+    code = type(part) if parameters is None else parameters.function
+    given = part.params if hasattr(part, "params") else getattr(part, "_given", {})
+    found: dict[str, Any] = {
         "name": described(code),
-        "params": {name: describe(value) for name, value in given.items()},
-        "source": source_digest(code),
+        "params": {name: describe(value, known) for name, value in given.items()},
     }
+    if part.version is not None:
+        for name, value in given.items():
+            if any(without_identity(found["params"][name])):
+                found["params"][name] = described(type(value))
+        return found | {"version": str(part.version)}
+    return found | {"code": describe(part if parameters is None else code, known)}
+
+
+def _describe_plugin(plugin: BasePlugin, known: Mapping[int, str]) -> dict[str, Any]:
+    if plugin.version is not None:
+        return {"name": described(type(plugin)), "version": str(plugin.version)}
+    found = {"name": described(type(plugin)), "code": describe(plugin, known)}
+    if isinstance(plugin, SeedPlugin):  # Its seed is that of the experiment, drawn or not.
+        for name in ("seed", "is_drawn"):
+            found["code"].pop(name, None)
+    return found

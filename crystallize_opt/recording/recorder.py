@@ -83,12 +83,17 @@ class RecordedOptimizer:
             about: Plain data: everything else that decides the outcome of a trial.
 
         Raises:
+            UsageError: A value has no identity, so a resumed run could not compare it.
             RunChanged: The run is to be resumed exactly, but its description differs.
         """
         if self._log is not None:
-            from crystallize_opt.recording.description import describe_optimizer
+            from crystallize_opt.recording.description import (
+                describe_optimizer,
+                refuse_without_identity,
+            )
 
             self._description = {**describe_optimizer(self.optimizer), **about}
+            refuse_without_identity(self._description)
             self._log.refuse_changes(self._description)
 
     async def resume(self) -> Resumed:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crystallize_opt.errors import SpaceError, StorageError
-from crystallize_opt.plain_data import as_described_before, as_description
+from crystallize_opt.plain_data import as_description
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
@@ -67,14 +67,9 @@ def fidelity_of(description: Mapping[str, Any]) -> str | None:
 def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the differences between two descriptions, in words."""
     found = []
-    recorded, now = (
-        {**each, "space": as_described_before(each["space"])} for each in (recorded, now)
-    )
     for path, old, new in _differences("", recorded, now):
-        if path.endswith(".source"):
-            if None in (old, new):
-                continue  # One of the two processes could not read the source.
-            found.append(f"{path.removesuffix('.source')}: its code has changed")
+        if path.endswith((".(source)", ".(bytecode)")):
+            found.append(f"{path.rpartition('.')[0]}: its code has changed")
         else:
             found.append(f"{path}: {_shown(old)} became {_shown(new)}")
     return found
@@ -117,4 +112,8 @@ def _shown(value: Any) -> str:
         hidden = ("type", "name")
         fields = (f"{k}={v!r}" for k, v in value.items() if k not in hidden and v not in ([], None))
         return f"{value['type']}({', '.join(fields)})"
-    return repr(value)
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+
+
+_LONGEST = 300  # Characters of a value in a message.

@@ -13,7 +13,7 @@ import pytest
 from crystallize_opt import Constraint, Experiment, Objective
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer
 from crystallize_opt.errors import RunChanged
-from crystallize_opt.plain_data import source_digest
+from crystallize_opt.source_code import source_digest
 from tests.recording.killed_runs import LOSS, SPACE
 from tests.recording.resuming import FLOAT, Optimizer, another, one, piped, rand, search
 

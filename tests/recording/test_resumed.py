@@ -60,6 +60,8 @@ def test_the_plugins_get_the_metrics_of_all_trials(tmp_path: Path) -> None:
     results = []
 
     class Kept(SeedPlugin):
+        version = "the same"  # though `results` grows
+
         def after_run(self, experiment: Experiment, result: Any) -> None:
             results.append(result)
 

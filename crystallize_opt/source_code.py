@@ -1,0 +1,287 @@
+"""The code of functions and classes: its digest, and the names that it uses.
+
+Comments and layout do not count. Only the user's own code is read: the code of the standard
+library and of installed distributions is known by name and version.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import dis
+import functools
+import gc
+import hashlib
+import importlib.util
+import inspect
+import linecache
+import sys
+import sysconfig
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.machinery import PathFinder
+from pathlib import PurePath
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def digest(content: bytes) -> str:
+    """Return a short digest of some bytes."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def is_users(file: str | None) -> bool:
+    """Whether a file holds the user's own code: not that of Python, a distribution or this package.
+
+    Code without a file, typed at a prompt or in a notebook, is the user's.
+    """
+    if file is None or file.startswith("<frozen"):
+        return False
+    if file.startswith("<"):
+        return True
+    path = PurePath(file)
+    if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
+        return False
+    return not any(path.is_relative_to(library) for library in _libraries())
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    here = PurePath(__file__).parent
+    return (*(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")), str(here))
+
+
+# Digests ------------------------------------------------------------------------------------------
+
+
+def source_digest(code: Any) -> str | None:
+    """Return a digest of the code of a function or class, without its comments and layout.
+
+    Returns:
+        None if the source is unknown: code typed at a prompt, or compiled code.
+    """
+    if isinstance(code, type):
+        node = _class_node(code)
+    else:
+        code = getattr(code, "__code__", code)
+        node = _function_node(code) if isinstance(code, CodeType) else None
+    return None if node is None else digest(_shape(node).encode("utf-8", "surrogatepass"))
+
+
+def bytecode_digest(code: CodeType) -> str:
+    """Return a digest of compiled code; it holds within one version of Python."""
+    return digest(repr(_compiled(code)).encode("utf-8", "surrogatepass"))
+
+
+def _compiled(code: CodeType) -> tuple[Any, ...]:
+    constants = [_compiled(c) if isinstance(c, CodeType) else _constant(c) for c in code.co_consts]
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    return (sys.version_info[:2], code.co_code.hex(), names, code.co_flags, constants)
+
+
+def _constant(value: Any) -> str:
+    items = sorted(map(repr, value)) if isinstance(value, frozenset) else value
+    return f"{type(value).__name__} {items!r}"
+
+
+def module_digest(name: str) -> str | None:
+    """Return a digest of a module's file, which is not imported for it; None if it is no user's."""
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        for depth in range(len(rest)):  # `find_spec` of a dotted name would import its parents.
+            path = None if spec is None else spec.submodule_search_locations
+            inner = ".".join([top, *rest[: depth + 1]])
+            spec = None if path is None else PathFinder.find_spec(inner, path)
+    except (ImportError, ValueError):
+        return None
+    file = None if spec is None or not spec.has_location else spec.origin
+    if file is None or not file.endswith(".py") or not is_users(file):
+        return None
+    linecache.checkcache(file)
+    tree = _parsed("".join(linecache.getlines(file)))
+    return None if tree is None else digest(_shape(tree).encode("utf-8", "surrogatepass"))
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(source: str) -> ast.Module | None:
+    # Python 3.11 raises SystemError if an object that is garbage collected meanwhile parses code,
+    # too, as the report of a forgotten asyncio task does:
+    # https://github.com/python/cpython/issues/106905
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@functools.lru_cache(maxsize=64)
+def _definitions(source: str) -> Mapping[tuple[str, int], list[_Definition]]:
+    """Return the functions of a source, by name and first line."""
+    found: dict[tuple[str, int], list[_Definition]] = {}
+    for node in ast.walk(_parsed(source) or ast.Module([], [])):
+        if isinstance(node, ast.Lambda):
+            found.setdefault(("<lambda>", node.lineno), []).append(node)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            found.setdefault((node.name, first), []).append(node)
+    return found
+
+
+def _function_node(code: CodeType) -> ast.AST | None:
+    source = _source_of(code)
+    nodes = _definitions(source).get((code.co_name, code.co_firstlineno), []) if source else []
+    if len(nodes) == 1:
+        return nodes[0]
+    # Several lambdas begin in one line: find the one with the positions of this code.
+    places = [p for p in code.co_positions() if p[2] is not None and p[3] and p[0] is not None]
+    within = [n for n in nodes if isinstance(n, ast.Lambda) and _contains(n.body, places)]
+    return min(within, key=lambda n: len(ast.unparse(n)), default=None)
+
+
+def _contains(node: ast.AST, places: Iterable[tuple[int | None, ...]]) -> bool:
+    start, end = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+    return all(start <= (p[0], p[2]) and (p[1], p[3]) <= end for p in places)
+
+
+def _class_node(cls: type) -> ast.AST | None:
+    source = _source_of(cls)
+    if not source:  # In a notebook, only the functions know in which cell they were written.
+        own = [each for each in functions_of(cls) if each.__qualname__.startswith(cls.__qualname__)]
+        source = _source_of(own[0].__code__) if own else None
+    found = None
+    for node in _nodes_named(_parsed(source or "") or ast.Module([], []), cls.__qualname__):
+        found = node  # The last definition of a name is the one in use.
+    return found
+
+
+def _nodes_named(tree: ast.AST, name: str, above: str = "") -> Iterator[ast.ClassDef]:
+    for node in ast.iter_child_nodes(tree):
+        inner = above
+        if isinstance(node, ast.ClassDef):
+            if above + node.name == name:
+                yield node
+            inner = f"{above}{node.name}."
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            inner = f"{above}{node.name}.<locals>."
+        yield from _nodes_named(node, name, inner)
+
+
+def _source_of(code: Any) -> str | None:
+    try:
+        if isinstance(code, type):
+            file = inspect.getsourcefile(code)
+            linecache.checkcache(file)
+            lines = linecache.getlines(file) if file else []
+        else:
+            lines, _ = inspect.findsource(code)
+    except (OSError, TypeError):
+        return None
+    source = "".join(lines)
+    return source if _parsed(source) is not None else textwrap.dedent(source)
+
+
+def _shape(node: ast.AST) -> str:
+    """Return a text of a syntax tree that is the same in every version of Python."""
+    parts = [type(node).__name__]
+    for name, value in ast.iter_fields(node):
+        if value is None or value == [] or name in ("kind", "ctx", "type_comment"):
+            continue
+        items = value if isinstance(value, list) else [value]
+        shown = [_shape(each) if isinstance(each, ast.AST) else _constant(each) for each in items]
+        parts.append(f"{name}=[{','.join(shown)}]")
+    return f"({' '.join(parts)})"
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+_PARTS_OF_METHODS = ("__func__", "fget", "fset", "fdel", "func")
+
+
+def functions_of(cls: type) -> list[FunctionType]:
+    """Return the functions in the namespace of a class, also those within properties.
+
+    Not those that dataclasses and named tuples generate: they follow from the fields.
+    """
+    found: list[FunctionType] = []
+    for value in vars(cls).values():
+        parts = (value, *(getattr(value, name, None) for name in _PARTS_OF_METHODS))
+        found += [each for each in parts if isinstance(each, FunctionType)]
+    for function in found:  # The list grows meanwhile, until no function wraps another.
+        inner = getattr(function, "__wrapped__", None)
+        found += [inner] if isinstance(inner, FunctionType) else []
+    if dataclasses.is_dataclass(cls) or hasattr(cls, "_field_defaults"):
+        found = [f for f in found if f.__code__.co_filename != "<string>"]
+    return found
+
+
+def closure_of(function: FunctionType) -> dict[str, Any]:
+    """Return the variables of outer functions that a function uses, and their values."""
+    found = {}
+    cells = function.__closure__ or ()
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # Not assigned yet.
+            continue
+    return found
+
+
+def globals_of(function: FunctionType) -> dict[str, Any]:
+    """Return the global names that a function uses, and their values.
+
+    Of a module of the user, the attributes that the function uses. A module that the function
+    imports when it runs is not imported here: its value is a digest of its file.
+    """
+    paths = [_paths(code, function.__globals__) for code in _codes(function.__code__)]
+    return {k: v for each in paths for k, v in each if not isinstance(v, ModuleType)}
+
+
+def _paths(code: CodeType, space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the global names in some code, and the names in the user's modules, as `a.b`."""
+    module: tuple[str, ModuleType] | None = None
+    for each in dis.get_instructions(code):
+        if each.opname in _BEFORE_ATTRIBUTE:
+            continue
+        name = str(each.argval)
+        if each.opname == "IMPORT_NAME":
+            for imported in _imported(name, space):
+                if (made := module_digest(imported)) is not None:
+                    yield f"import {imported}", made
+        if each.opname in ("LOAD_ATTR", "LOAD_METHOD") and module is not None:
+            path, value = f"{module[0]}.{name}", getattr(module[1], name, None)
+        elif each.opname in ("LOAD_GLOBAL", "LOAD_NAME") and name in space:
+            path, value = name, space[name]
+        else:
+            module = None
+            continue
+        yield path, value
+        module = None
+        if isinstance(value, ModuleType) and is_users(getattr(value, "__file__", None)):
+            module = (path, value)
+
+
+# Instructions that may stand between a module and the attribute that is taken from it.
+_BEFORE_ATTRIBUTE = frozenset({"CACHE", "EXTENDED_ARG", "PUSH_NULL", "NOP"})
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _imported(name: str, space: Mapping[str, Any]) -> Iterator[str]:
+    package = space.get("__package__") or ""
+    yield name
+    if package:  # `from . import name` compiles to the name without its dots.
+        yield f"{package}.{name}".rstrip(".")

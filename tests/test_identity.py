@@ -1,0 +1,212 @@
+"""What is compared on a resume: two values have one identity only if they are equal.
+
+That it is the same in every process is tested with the values of `plain_values`.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime as dt
+import enum
+import functools
+import json
+import socket
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from crystallize_opt.identity import describe, identity, without_identity
+from tests import plain_values
+from tests.plain_values import Color, Layer, Plain, Point, Slots, Slotted, one, two
+
+# Any changed leaf changes the identity ------------------------------------------------------------
+
+LEAVES: list[tuple[Any, Any]] = [
+    (1, 2),
+    (1, 1.0),
+    (1, True),
+    ("a", "b"),
+    ("1", 1),
+    (None, False),
+    (b"a", b"b"),
+    (1j, 2j),
+    (Decimal("0.1"), Decimal("0.2")),
+    (dt.date(2020, 1, 1), dt.date(2021, 1, 1)),
+    (Path("v1.csv"), Path("v2.csv")),
+    (range(3), range(5)),
+    (slice(1), slice(2)),
+    (frozenset({"age"}), frozenset({"height"})),
+    (Color.RED, Color.GREEN),
+    (enum.StrEnum("E", ["A", "B"]).A, enum.StrEnum("E", ["A", "B"]).B),  # type: ignore[attr-defined]
+    (np.float64(0.1), np.float64(0.2)),
+    (np.float32(0.5), np.float64(0.5)),
+    (np.arange(3), np.arange(3.0)),
+    (np.zeros(4), np.zeros((2, 2))),
+    (np.array(["a", None]), np.array(["b", None])),
+    (pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 3]})),
+    (pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"b": [1, 2]})),
+    (pd.DataFrame({"a": ["x", None]}), pd.DataFrame({"a": ["x", "y"]})),
+    (pd.DataFrame({"a": [1]}, index=[0]), pd.DataFrame({"a": [1]}, index=[1])),
+    (pd.Series([1], name="a"), pd.Series([1], name="b")),
+    (pd.Series(["a", "b"], dtype="category"), pd.Series(["a", "c"], dtype="category")),
+    (functools.partial(pow, 2), functools.partial(pow, 3)),
+    (functools.partial(one), functools.partial(two)),
+    (one, two),
+    (lambda v: v, lambda v: -v),
+    ({"age", "name"}, {"age", "height"}),
+    (LogisticRegression(C=1.0), LogisticRegression(C=2.0)),
+    (
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        make_pipeline(StandardScaler(with_mean=False), LogisticRegression()),
+    ),
+    (np.random.default_rng(1), np.random.default_rng(2)),
+    (np.random.RandomState(1), np.random.RandomState(2)),
+    (collections.Counter("aab"), collections.Counter("abb")),
+    (collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1)),
+    (MappingProxyType({"a": 1}), MappingProxyType({"a": 2})),
+    ("a" * 2000, "a" * 1999 + "b"),
+    ([0.5] * 2000, [0.5] * 1999 + [0.25]),
+    ([1], (1,)),
+    ({"tuple": [1]}, (1,)),
+    ({"(tuple)": [1]}, (1,)),
+    ({1: "a"}, {"1": "a"}),
+]
+
+
+class Holder:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def get(self) -> Any:
+        return self.value
+
+
+WRAPS: list[Callable[[Any], Any]] = [
+    lambda leaf: [0, leaf],
+    lambda leaf: (leaf, 0),
+    lambda leaf: {"a": leaf, "b": 0},
+    lambda leaf: {3: leaf},
+    lambda leaf: Layer(1, leaf),
+    lambda leaf: Layer(1, hidden=leaf),
+    lambda leaf: Slotted(leaf),
+    lambda leaf: Point(leaf),
+    lambda leaf: Plain(a=leaf),
+    lambda leaf: Slots(1, leaf),
+    lambda leaf: functools.partial(one, leaf),
+    lambda leaf: functools.partial(one, x=leaf),
+    lambda leaf: collections.deque([leaf]),
+    lambda leaf: lambda: leaf,
+    lambda leaf: lambda x=leaf: x,
+    lambda leaf: Holder(leaf).get,
+    lambda leaf: np.array([leaf, None], dtype=object),
+    lambda leaf: type("Made", (), {"a": leaf})(),
+]
+
+
+@pytest.mark.parametrize("pair", LEAVES, ids=lambda pair: repr(pair)[:40])
+def test_two_values_are_two(pair: tuple[Any, Any]) -> None:
+    assert identity(pair[0]) == identity(pair[0])
+    assert identity(pair[0]) != identity(pair[1])
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(LEAVES), st.lists(st.sampled_from(WRAPS), max_size=4))
+def test_any_changed_leaf_changes_the_identity(
+    pair: tuple[Any, Any], wraps: list[Callable[[Any], Any]]
+) -> None:
+    def wrapped(leaf: Any) -> Any:
+        for wrap in wraps:
+            leaf = wrap(leaf)
+        return leaf
+
+    first, again, other = wrapped(pair[0]), wrapped(pair[0]), wrapped(pair[1])
+
+    assert identity(first) == identity(again)
+    assert identity(first) != identity(other)
+    assert list(without_identity(describe(first))) == []
+    json.dumps(describe(first), allow_nan=False)
+
+
+def test_a_value_that_did_not_change_is_described_as_before() -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": pd.Categorical(["u", "v"])})
+    assert identity(frame) == identity(frame.copy())
+    assert identity(frame) == identity(frame[["a"]].join(frame[["b", "c"]]))
+    array = np.arange(6).reshape(2, 3)
+    assert identity(array) == identity(np.asfortranarray(array))
+    assert identity(Plain(a=1, b=2)) == identity(Plain(b=2, a=1))
+
+
+# Code ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_function_calls_is_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identity(plain_values.calls_helper)
+    with monkeypatch.context() as patch:
+        patch.setattr(plain_values, "SCALE", 3.0)
+        assert identity(plain_values.calls_helper) != before
+    with monkeypatch.context() as patch:
+        patch.setattr(plain_values, "helper", one)
+        assert identity(plain_values.calls_helper) != before
+    assert identity(plain_values.calls_helper) == before
+    assert identity(plain_values.even) != identity(plain_values.odd)
+
+
+def test_the_bases_and_attributes_of_a_class_are_parts_of_it() -> None:
+    def made(scale: float, offset: float) -> Any:
+        class Base:
+            def shift(self) -> float:
+                return offset
+
+        class Step(Base):
+            factor = scale
+
+            def __init__(self, path: Path) -> None:
+                super().__init__()
+                self.path = path
+
+        return Step
+
+    plain = identity(made(1, 2)(Path("a")))
+    assert plain == identity(made(1, 2)(Path("a")))
+    others = [made(1, 2)(Path("b")), made(3, 2)(Path("a")), made(1, 3)(Path("a"))]
+    assert len({plain, *map(identity, others)}) == 4
+
+
+# No identity --------------------------------------------------------------------------------------
+
+
+def generator() -> Any:
+    yield 1
+
+
+def test_what_has_no_identity_is_named() -> None:
+    with socket.socket() as unknown:
+        values = [unknown, generator(), threading.local(), MappingProxyType({"a": generator()})]
+        for value in values:
+            found = list(without_identity(describe({"a": [1, value]})))
+            assert len(found) == 1
+            assert found[0][0].startswith("a[1]")
+    assert list(without_identity(describe([threading.Lock(), threading.Event(), json]))) == []
+
+
+def test_an_object_that_contains_itself_has_an_identity() -> None:
+    def circle(size: int, name: str) -> Plain:
+        nodes = [Plain(name=name) for _ in range(size)]
+        for node, following in zip(nodes, [*nodes[1:], nodes[0]], strict=True):
+            node.__dict__["next"] = following
+        return nodes[0]
+
+    assert identity(circle(3, "a")) == identity(circle(3, "a"))
+    assert len({identity(circle(*each)) for each in ((1, "a"), (2, "a"), (3, "a"), (3, "b"))}) == 4
