@@ -34,6 +34,7 @@ same strategy. The differences from a loop written by hand are:
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
 import secrets
@@ -114,7 +115,7 @@ class AxOptimizer(SpaceOptimizer[int]):
             objective,
             constraints=constraints,
             seed=seed,
-            settings={"generation_strategy": generation_strategy},
+            settings={"generation_strategy": _without_times(generation_strategy)},
             repeats="never" if space.size < math.inf else "allowed",
         )
         with importing_ax():
@@ -194,3 +195,12 @@ class AxOptimizer(SpaceOptimizer[int]):
         stand_in = self._metrics.stand_in(self.measured)
         if stand_in is not None:
             self._client.add_data(index, stand_in if self._tells_sems else without_sems(stand_in))
+
+
+def _without_times(strategy: Any) -> Any:
+    """Return a copy of a strategy whose nodes have not measured how long their set-up took."""
+    strategy = copy.deepcopy(strategy)
+    for node in getattr(strategy, "_nodes", ()):
+        if hasattr(node, "fit_time_since_gen"):
+            node.fit_time_since_gen = 0.0
+    return strategy
