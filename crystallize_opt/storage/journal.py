@@ -143,8 +143,8 @@ class RunWriter:
             self._broken = (
                 f"The run {self.name!r} cannot be written to {str(self.path)!r}: {other!r} was "
                 "removed or replaced while the run was open (by hand, by a restored copy, a sync "
-                "tool, git clean?). The last trials may be missing in the file that is there now. Restore "
-                "the file, or give another path, and call optimize() again."
+                "tool, git clean?). The last trials may be missing in the file that is there now. "
+                "Restore the file, or give another path, and call optimize() again."
             )
         if self._broken is not None:
             raise StorageError(self._broken)
