@@ -10,13 +10,14 @@ The ConfigurationSpace differs from the search space where ConfigSpace 1.2 has n
 - A child of several parents also carries its parents' own conditions. Without these, ConfigSpace
   samples children of inactive parents.
 
-`ConfigurationSpace.meta` stores the original space. `from_configspace` returns an equal space
-unless the ConfigurationSpace has been changed.
+The `meta` of the first hyperparameter stores the original space, also in ConfigSpace's JSON.
+`from_configspace` returns an equal space unless the ConfigurationSpace has been changed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +73,10 @@ def to_configspace(space: SearchSpace) -> ConfigSpace.ConfigurationSpace:
         for name, default in _legal_defaults(space, hyperparameters).items():
             parameter = space[name].with_default(default)
             hyperparameters[name] = _to_hyperparameter(name, parameter)
-    converted = ConfigSpace.ConfigurationSpace(meta={_META_KEY: space.to_dict()})
+    # Not the meta of the ConfigurationSpace, which its JSON leaves out.
+    for hyperparameter in list(hyperparameters.values())[:1]:
+        hyperparameter.meta = {_META_KEY: space.to_dict()}
+    converted = ConfigSpace.ConfigurationSpace()
     converted.add(
         *hyperparameters.values(),
         *(_to_condition(name, space, hyperparameters) for name in space if space[name].conditions),
@@ -260,19 +264,25 @@ def from_configspace(space: ConfigSpace.ConfigurationSpace) -> SearchSpace:
     Raises:
         UnsupportedSpaceError: It holds something that `SearchSpace` cannot express.
     """
-    original = (space.meta or {}).get(_META_KEY)
-    if original is not None:
-        remembered = SearchSpace.from_dict(original)
-        # Compare texts, because ConfigurationSpaces with choices that are tuples or lists are
-        # never `==`.
-        if repr(to_configspace(remembered)) == repr(space):
-            return remembered
+    for hyperparameter in space.values():
+        original = (hyperparameter.meta or {}).get(_META_KEY)
+        if original is not None:
+            remembered = SearchSpace.from_dict(original)
+            if _as_text(to_configspace(remembered)) == _as_text(space):
+                return remembered
     parameters = {name: _from_hyperparameter(each) for name, each in space.items()}
     for name in parameters:
         conditions = _from_conditions(name, parameters, space)
         parameters[name] = dataclasses.replace(parameters[name], conditions=conditions)  # type: ignore[type-var]
     constraints = [_from_forbidden(each, parameters) for each in space.forbidden_clauses]
     return SearchSpace(parameters, constraints)
+
+
+def _as_text(space: ConfigSpace.ConfigurationSpace) -> str:
+    """Return the space as in its JSON file, where tuples are lists and a space has no meta."""
+    data = space.to_serialized_dict()
+    data["hyperparameters"] = [{**each, "meta": None} for each in data["hyperparameters"]]
+    return json.dumps(data, default=repr, sort_keys=True)
 
 
 def _from_hyperparameter(hyperparameter: Hyperparameter[Any, Any]) -> Parameter:
