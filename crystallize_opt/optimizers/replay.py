@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import Any, Protocol, runtime_checkable
 
-from crystallize_opt.errors import ReplayDiverged, SpaceExhausted, TellError
+from crystallize_opt.errors import ReplayDiverged, SpaceExhausted, StorageError, TellError
 from crystallize_opt.optimizers.ledger import Ledger
 from crystallize_opt.optimizers.unique import Backend, Proposals
 from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, SavedState, Told
@@ -70,7 +70,7 @@ def replay(
                 _repeat(optimizer, proposals, event)
                 continue
             if state is not None and asks == state.asks + 1 and isinstance(optimizer, SavesState):
-                optimizer.restore_state(state.data)
+                _restore(optimizer, state.data)
             _ask_again(optimizer, event, versions)
         elif isinstance(event, Enqueued):
             optimizer.enqueue(event.params)
@@ -86,6 +86,16 @@ def replay(
                 raise _diverged(optimizer, event.name, recorded, "the opposite", versions)
 
 
+def _restore(optimizer: SavesState, state: str) -> None:
+    try:
+        optimizer.restore_state(state)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"The recorded state of the optimizer is damaged: {error!r}. The run can continue from "
+            "its data with resume='attach'."
+        ) from error
+
+
 def _pending(optimizer: Replayed, name: str) -> Treatment:
     if name not in optimizer.ledger.pending:
         raise TellError(f"The recorded order tells {name!r} before it asks for it.")
@@ -97,7 +107,10 @@ def _repeat(optimizer: Replayed, proposals: Proposals, event: Asked) -> None:
     treatments = []
     for recorded in event.treatments:
         handle = proposals.repeat(optimizer, recorded.params)
-        treatments.append(optimizer.ledger.add(recorded.params, handle))
+        treatment = optimizer.ledger.add(recorded.params, handle)
+        if treatment.name != recorded.name:
+            raise _diverged(optimizer, recorded.name, recorded.name, treatment.name, None)
+        treatments.append(treatment)
     optimizer.ledger.asked(treatments)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.errors import RunChanged
+from crystallize_opt.errors import RunChanged, StorageError
 from crystallize_opt.optimizers.plain import Driven
 from crystallize_opt.optimizers.replay import SavesState
 from crystallize_opt.storage.description import changes
@@ -147,11 +147,17 @@ class RunLog:
         Args:
             before: The events of the segment that the optimizer already has.
         """
-        stored = json.loads(self._writer.state or "{}")
-        if stored.get("segment") != len(self.stored.segments):
-            return None
-        asks = stored["asks"] - sum(isinstance(event, Asked) for event in before)
-        return SavedState(asks, stored["state"]) if asks >= 0 else None
+        try:
+            stored = json.loads(self._writer.state or "{}")
+            if stored.get("segment") != len(self.stored.segments):
+                return None
+            asks = stored["asks"] - sum(isinstance(event, Asked) for event in before)
+            return SavedState(asks, stored["state"]) if asks >= 0 else None
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"The optimizer's state in the run {self.stored.name!r} is damaged: {error!r}. "
+                "Restore the file from a copy, or give resume='attach'."
+            ) from error
 
     # Writing -------------------------------------------------------------------------------------
 

@@ -41,8 +41,8 @@ def space_of(data: Any) -> SearchSpace:
         return SearchSpace.from_dict(data)
     except SpaceError as error:
         raise StorageError(
-            f"The space of this run has objects that cannot be told apart ({error}). Give the "
-            "space itself: space="
+            f"The space of this run cannot be read: {error} (If it has two objects that cannot be "
+            "told apart by their descriptions, give the space itself: space=...)"
         ) from error
 
 

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, overload
 
-from crystallize_opt.errors import RunChanged, StorageError
+from crystallize_opt.errors import RunChanged
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.storage.checks import Checked, checked_events
 from crystallize_opt.storage.description import (
     changes,
     constraints_of,
     describe_space,
     fidelity_of,
     objectives_of,
-    space_of,
 )
 from crystallize_opt.storage.journal import Row, read_run
 from crystallize_opt.storage.records import TrialFormat, read_observation, read_replicate
@@ -76,43 +76,32 @@ class StoredRun:
         self.replicates: dict[str, list[Replicate]] = {}
         self.pruned: set[str] = set()
         self._treatments: dict[int | None, Treatment] = {}
-        self._space = space
-        self._format = TrialFormat(None)
         with _without_garbage_collection():
-            try:
-                # Parse all rows at once; a call per row would take longer than all the rest.
-                for (kind, trial, _), data in zip(rows, json.loads(_array(rows)), strict=True):
-                    self._add(kind, trial, data)
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-                raise StorageError(f"The run {name!r} is damaged: {error!r}.") from error
+            for event in checked_events(name, rows, space):
+                self._add(event)
 
-    def _add(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
+    def _add(self, event: Checked) -> None:
+        kind, trial, data, trial_format = event
         if kind == "observation":
             observation = read_observation(data, self._treatments[trial])
             self.segments[-1].events.append(Told(observation))
         elif kind == "begin":
-            self._begin(data)
-        elif kind in ("ask", "batch", "attach"):
-            self._add_trial(kind, trial, data)
+            segment = Segment(data["description"], data["versions"], data["asked_before"])
+            self.segments.append(segment)
         elif kind == "report":
             self._add_report(data)
         elif kind == "enqueue":
-            params = self._format.read_treatment({"name": "", **data}).params
-            event: Any = Enqueued(dict(params))
-            self.segments[-1].events.append(event)
+            params = trial_format.read_treatment({"name": "", **data}).params
+            self.segments[-1].events.append(Enqueued(dict(params)))
         elif kind != "resume":
-            raise StorageError(f"The run {self.name!r} has events of the kind {kind!r}.")
+            self._add_trial(event)
 
-    def _begin(self, data: dict[str, Any]) -> None:
-        space = _space_of(data["description"]["space"], self._space)
-        self._format = TrialFormat(space)
-        self.segments.append(Segment(data["description"], data["versions"], data["asked_before"]))
-
-    def _add_trial(self, kind: str, trial: Any, data: dict[str, Any]) -> None:
+    def _add_trial(self, event: Checked) -> None:
+        kind, trial, data, trial_format = event
         events = self.segments[-1].events
-        treatment = self._treatments[trial] = self._format.read_treatment(data)
-        self.numbers[id(treatment)] = trial
-        self.trials = trial + 1
+        treatment = self._treatments[trial] = trial_format.read_treatment(data)
+        self.numbers[id(treatment)] = self.trials
+        self.trials += 1
         if kind == "ask":
             events.append(Asked((treatment,)))
         elif kind == "attach":
@@ -176,28 +165,31 @@ class StoredObservations(Sequence[Observation]):
         self._asked: dict[int | None, tuple[TrialFormat, str]] = {}
         self._pending: dict[int | None, None] = {}
         self._told: list[tuple[int | None, str] | Observation] = []
-        trial_format = TrialFormat(None)
-        for kind, trial, data in rows:
-            if kind == "observation":
-                self._told.append((trial, data))
-                del self._pending[trial]
-            elif kind in ("ask", "batch"):
-                self._asked[trial] = trial_format, data
-                self._pending[trial] = None
-            elif kind == "attach":
-                self._asked[trial] = trial_format, data
-                self._told.append((trial, data))
-            elif kind == "begin":
-                self.description = json.loads(data)["description"]
-                self.space = _space_of(self.description["space"], space)
-                trial_format = TrialFormat(self.space)
-                self._pending.clear()
+        with _without_garbage_collection():
+            for event, (_, _, text) in zip(checked_events(name, rows, space), rows, strict=True):
+                self._add(event, text)
         if not self.description:  # The process died before the run had begun.
             self.space = space
         elif space is not None and self.space is not space:
             now = {"space": describe_space(space)}
             found = changes({"space": self.description.get("space")}, now)
             raise RunChanged(f"space= is not the space of the run {name!r}: {'; '.join(found)}.")
+
+    def _add(self, event: Checked, text: str) -> None:
+        kind, trial, data, trial_format = event
+        if kind == "observation":
+            self._told.append((trial, text))
+            del self._pending[trial]
+        elif kind in ("ask", "batch"):
+            self._asked[trial] = trial_format, text
+            self._pending[trial] = None
+        elif kind == "attach":
+            self._asked[trial] = trial_format, text
+            self._told.append((trial, text))
+        elif kind == "begin":
+            self.description = data["description"]
+            self.space = trial_format.space
+            self._pending.clear()
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -255,23 +247,7 @@ def read_observations(
         RunChanged: `space` differs from the run's space.
     """
     name, rows = read_run(path, run)
-    try:
-        return StoredObservations(name, rows, space)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"The run {name!r} is damaged: {error!r}.") from error
-
-
-def _space_of(described: Any, space: SearchSpace | None) -> SearchSpace | None:
-    """Return the described space; the given space itself if it is equal."""
-    if described is None:
-        return None
-    if space is not None and not changes({"space": described}, {"space": describe_space(space)}):
-        return space
-    return space_of(described)
-
-
-def _array(rows: Sequence[Row]) -> str:
-    return f"[{','.join([data for _, _, data in rows])}]"
+    return StoredObservations(name, rows, space)
 
 
 @contextmanager

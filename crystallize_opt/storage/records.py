@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from crystallize_opt.errors import StorageError
+from crystallize_opt.errors import InvalidParametersError, StorageError
 from crystallize_opt.plain_data import decode, encode
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
+from crystallize_opt.space.numbers import Float
+from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 
-_STATUSES = {str(status): status for status in Status}  # faster than `Status(...)`
+STATUSES = {str(status): status for status in Status}
+"""Each status by its text; faster than `Status(...)`."""
 _to_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -28,16 +31,22 @@ class TrialFormat:
 
     Args:
         space: The search space; None for an optimizer without a space.
+
+    Attributes:
+        space: The search space.
     """
 
     def __init__(self, space: SearchSpace | None) -> None:
-        self._space = space
+        self.space = space
         self._choices = {
             name: parameter
             for name, parameter in (space or {}).items()
             if isinstance(parameter, (Categorical, Ordinal))
         }
         self._has_constants = any(isinstance(p, Constant) for p in (space or {}).values())
+        self._has_conditions = any(p.conditions for p in (space or {}).values())
+        self._checks = {name: _check_of(parameter) for name, parameter in (space or {}).items()}
+        self._names = {n for n, p in (space or {}).items() if not isinstance(p, Constant)}
 
     def write_treatment(self, treatment: Treatment) -> dict[str, Any]:
         """Return name and parameters as plain data."""
@@ -45,7 +54,7 @@ class TrialFormat:
 
     def write_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return a point, or a part of a point, as plain data."""
-        space = self._space
+        space = self.space
         if space is None:
             return {name: encode(value) for name, value in params.items()}
         written = {}
@@ -58,7 +67,7 @@ class TrialFormat:
 
     def read_treatment(self, data: Mapping[str, Any]) -> Treatment:
         """Return the treatment that `write_treatment` wrote."""
-        space, written = self._space, data["params"]
+        space, written = self.space, data["params"]
         if space is None:
             return Treatment(data["name"], {k: decode(v) for k, v in written.items()})
         for name, parameter in self._choices.items():
@@ -68,9 +77,38 @@ class TrialFormat:
             written = self._with_constants(written)
         return Treatment(data["name"], written)
 
+    def check_params(self, params: Mapping[str, Any], *, whole: bool) -> None:
+        """Check a point, or a part of one, before it is read.
+
+        A linear constraint is not checked: a trial that ran is a trial, even if a later version
+        rounds the constraint in another way.
+
+        Raises:
+            InvalidParametersError: A value is not one that this format writes for the space, or a
+                whole point has other parameters than the active ones.
+            UsageError: Without a space: a value is not one that this format writes.
+        """
+        space = self.space
+        if space is None:
+            for value in params.values():
+                decode(value)
+            return
+        for name, value in params.items():
+            if name not in self._checks or not self._checks[name](value):
+                raise InvalidParametersError(f"{name!r} is {value!r:.200}")
+        if not whole:
+            return
+        if self._has_conditions:
+            point = self.read_treatment({"name": "", "params": dict(params)}).params
+            fits = all(space.is_active(name, point) == (name in point) for name in space)
+        else:
+            fits = params.keys() == self._names
+        if not fits:
+            raise InvalidParametersError(f"these are not the active parameters: {[*params]!r:.500}")
+
     def _with_constants(self, written: Mapping[str, Any]) -> dict[str, Any]:
         params: dict[str, Any] = {}
-        for name, parameter in (self._space or {}).items():
+        for name, parameter in (self.space or {}).items():
             if name in written:
                 params[name] = written[name]
             elif isinstance(parameter, Constant) and self._is_active(name, params):
@@ -78,7 +116,28 @@ class TrialFormat:
         return params
 
     def _is_active(self, name: str, params: Mapping[str, Any]) -> bool:
-        return self._space is not None and self._space.is_active(name, params)
+        return self.space is not None and self.space.is_active(name, params)
+
+
+def _check_of(parameter: Parameter) -> Callable[[Any], bool]:
+    """Return a function that tells whether a written value is one of a parameter's."""
+    if isinstance(parameter, (Categorical, Ordinal)):
+        count = len(parameter.choices)
+        return lambda value: type(value) is int and 0 <= value < count
+    if isinstance(parameter, Constant):
+        return lambda _: False
+    if isinstance(parameter, Float) and parameter.step is None:
+        low, high = parameter.low, parameter.high
+        return lambda value: type(value) in (float, int) and low <= value <= high
+
+    def holds(value: Any) -> bool:
+        try:
+            canonical = parameter.canonical(value)
+        except InvalidParametersError:
+            return False
+        return type(value) in (type(canonical), int) and bool(canonical == value)
+
+    return holds
 
 
 def to_text(data: Mapping[str, Any]) -> str:
@@ -110,7 +169,7 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
     """Return the observation that `write_observation` wrote."""
     get = data.get
     metrics = _read_numbers(data["metrics"])
-    status, written = _STATUSES[data["status"]], get("replicates", ())
+    status, written = STATUSES[data["status"]], get("replicates", ())
     error, traceback = get("error"), get("traceback")
     started_at, duration = get("started_at"), get("duration")
     sem: Mapping[str, float | None] = dict.fromkeys(metrics) if written else {}
@@ -158,7 +217,7 @@ def read_replicate(
     """
     if "metrics" in data:
         metrics = _read_numbers(data["metrics"])
-    status = _STATUSES[data.get("status") or trial["status"]]
+    status = STATUSES[data.get("status") or trial["status"]]
     error, traceback, started_at, duration = (
         data[name] if name in data else trial.get(name) for name in _OF_REPLICATE[1:]
     )

@@ -85,4 +85,6 @@ def _restore(generator: Any, written: dict[str, Any]) -> None:
     import numpy as np  # Not at the top: if Optuna is missing, the error must name Optuna.
 
     key = np.frombuffer(bytes.fromhex(written["state"]["key"]), "<u4")
+    if len(key) != 624 or not 0 <= written["state"]["pos"] <= 624:  # numpy does not check this.
+        raise ValueError("this is no state of a Mersenne Twister")
     generator.set_state({**written, "state": {**written["state"], "key": key}})

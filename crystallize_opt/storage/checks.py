@@ -1,0 +1,262 @@
+"""The one reader of stored events: it checks each of them, whoever will use them.
+
+A checksum shows that an event is as it was written; not that this package wrote it. What passes
+these checks can be used without further ones: all else is a `StorageError`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from crystallize_opt.errors import CrystallizeOptError, StorageError
+from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.storage.description import (
+    changes,
+    constraints_of,
+    describe_space,
+    fidelity_of,
+    objectives_of,
+    space_of,
+)
+from crystallize_opt.storage.journal import Row
+from crystallize_opt.storage.records import STATUSES, TrialFormat
+
+_DEEPEST = 320  # Levels of JSON: `encode` takes three for each of at most 100 levels.
+_WORDS = {"nan", "inf", "-inf"}
+_NUMBERS = (int, float)
+_OPTIONAL_TEXTS, _OPTIONAL_NUMBERS = ("error", "traceback"), ("started_at", "duration")
+_OF_REPLICATE = {"index", "seed", "metrics", "status", *_OPTIONAL_TEXTS, *_OPTIONAL_NUMBERS}
+_OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed"}) | {"name", "sem", "replicates"}
+_FIELDS = {
+    "begin": {"description", "versions", "asked_before"},
+    "resume": {"versions"},
+    "ask": {"name", "params"},
+    "batch": {"name", "params"},
+    "attach": _OF_OBSERVATION | {"params"},
+    "enqueue": {"params"},
+    "report": {"name", "prune", "replicate"},
+    "observation": _OF_OBSERVATION,
+}
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+_scan: Any = json.JSONDecoder(parse_constant=_no_constant).scan_once  # type: ignore[attr-defined]
+
+
+class Checked(NamedTuple):
+    """One event that has been checked, as plain data, and the format of its parameters."""
+
+    kind: str
+    trial: int | None
+    data: dict[str, Any]
+    trial_format: TrialFormat
+
+
+class _Damage(Exception):  # noqa: N818  (never leaves this module)
+    """What is wrong with an event, in words."""
+
+
+_OF_WRONG_FORM = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
+
+
+def _damaged(run: str, error: Exception) -> StorageError:
+    why = str(error) if isinstance(error, _Damage) else repr(error)
+    return StorageError(
+        f"The run {run!r} is damaged: {why:.500}. Restore the file from a copy, or begin a new run "
+        "in another one."
+    )
+
+
+def checked_events(
+    run: str, rows: Sequence[Row], space: SearchSpace | None = None
+) -> Iterator[Checked]:
+    """Parse and check the events of a run, in order.
+
+    Args:
+        run: The run's name.
+        rows: The run's events.
+        space: The source of choice objects for segments with an equal space; other segments use
+            their stored space.
+
+    Raises:
+        StorageError: An event is not as this package writes it.
+    """
+    check = _Check(space)
+    for number, (kind, trial, text) in enumerate(rows):
+        try:
+            data, end = _scan(text, 0)
+            if type(data) is not dict or end != len(text):
+                raise _Damage(f"event {number} is no JSON object")
+            if kind not in _FIELDS:
+                raise _Damage(f"it has events of the kind {kind!r}")
+            if not data.keys() <= _FIELDS[kind]:
+                raise _Damage(f"event {number} has unknown fields")
+            check.event(kind, trial, data)
+        except StorageError:
+            raise
+        except (_Damage, CrystallizeOptError, *_OF_WRONG_FORM) as error:
+            raise _damaged(run, error) from error
+        yield Checked(kind, trial, data, check.trial_format)
+
+
+class _Check:
+    """What the events so far say about the next one."""
+
+    def __init__(self, given: SearchSpace | None) -> None:
+        self._given = given
+        self._names: dict[int | None, str] = {}
+        self._pending: set[int | None] = set()
+        self._objectives: tuple[str, ...] | None = None  # None before the run begins.
+        self._last = ""
+        self.trial_format = TrialFormat(None)
+
+    def event(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
+        if kind == "begin":
+            self._begin(trial, data)
+        elif self._objectives is None:
+            raise _Damage(f"it has an event of the kind {kind!r} before it begins")
+        elif kind in ("observation", "report"):
+            if trial not in self._pending or data["name"] != self._names[trial]:
+                raise _Damage(f"trial {trial!r}, {data['name']!r}, is not pending")
+            if kind == "observation":
+                self._check_observation(data)
+                self._pending.remove(trial)
+            else:
+                _expect(type(data["prune"]) is bool, "prune", data["prune"])
+                _check_replicate(data["replicate"])
+        elif kind == "resume":
+            _check_versions(data["versions"])
+        elif kind == "enqueue":
+            self.trial_format.check_params(data["params"], whole=False)
+        else:
+            self._add_trial(kind, trial, data)
+        self._last = kind
+
+    def _begin(self, trial: int | None, data: dict[str, Any]) -> None:
+        description = data["description"]
+        _expect(trial is None and _depth(description) <= _DEEPEST, "begin", trial)
+        _check_versions(data["versions"])
+        _expect(type(data["asked_before"]) is int, "asked_before", data["asked_before"])
+        for key, kind in (("optimizer", dict), ("experiment", dict), ("fidelity", str)):
+            _expect(isinstance(description.get(key), (kind, type(None))), key, description)
+        _expect(isinstance(description["optimizer"].get("settings"), dict), "settings", description)
+        seed = description.get("experiment", {}).get("seed")
+        _expect(seed is None or type(seed) is int, "seed", seed)
+        self._objectives = tuple([each.metric for each in objectives_of(description)])
+        constraints_of(description)
+        fidelity_of(description)
+        self.trial_format = TrialFormat(matching_space(description["space"], self._given))
+        self._pending.clear()
+
+    def _add_trial(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
+        if trial != len(self._names):
+            raise _Damage(f"trial {trial!r} follows trial {len(self._names) - 1}")
+        if kind == "batch" and self._last not in ("ask", "batch"):
+            raise _Damage(f"trial {trial!r} belongs to no ask")
+        name = self._names[trial] = data["name"]
+        _expect(type(name) is str, "name", name)
+        self.trial_format.check_params(data["params"], whole=True)
+        if kind == "attach":
+            self._check_observation(data)
+        else:
+            self._pending.add(trial)
+
+    def _check_observation(self, data: dict[str, Any]) -> None:
+        metrics = data["metrics"]
+        _check_numbers(metrics)
+        if data["status"] == "completed":
+            for metric in self._objectives or ():
+                if type(metrics.get(metric)) not in _NUMBERS:
+                    raise _Damage(f"a completed trial has {metric!r}: {metrics.get(metric)!r}")
+        else:
+            STATUSES[data["status"]]
+        if "sem" in data:
+            _check_numbers({k: v for k, v in data["sem"].items() if v is not None})
+        _check_circumstances(data)
+        for replicate in data.get("replicates", ()):
+            _check_replicate(replicate)
+
+
+def matching_space(described: Any, given: SearchSpace | None) -> SearchSpace | None:
+    """Return the described space; the given space itself if it is equal."""
+    if described is None:
+        return None
+    if given is not None and not changes({"space": described}, {"space": describe_space(given)}):
+        return given
+    return space_of(described)
+
+
+def _expect(holds: bool, what: str, value: Any) -> None:
+    if not holds:
+        raise _Damage(f"its {what} is {value!r:.200}")
+
+
+def _check_replicate(data: Mapping[str, Any]) -> None:
+    if not data.keys() <= _OF_REPLICATE:
+        raise _Damage("a replicate has unknown fields")
+    seed = data["seed"]
+    _expect(type(data["index"]) is int and data["index"] >= 0, "replicate", data["index"])
+    _expect(seed is None or type(seed) is int, "seed", seed)
+    if len(data) == 2:
+        return
+    if "metrics" in data:
+        _check_numbers(data["metrics"])
+    if "status" in data:
+        STATUSES[data["status"]]
+    _check_circumstances(data)
+
+
+def _check_circumstances(data: Mapping[str, Any]) -> None:
+    get = data.get
+    for name in _OPTIONAL_TEXTS:
+        value = get(name)
+        _expect(value is None or type(value) is str, name, value)
+    for name in _OPTIONAL_NUMBERS:
+        value = get(name)
+        if value is not None and not (type(value) in _NUMBERS and math.isfinite(value)):
+            raise _Damage(f"its {name} is {value!r}")
+
+
+def _check_numbers(numbers: Mapping[str, Any]) -> None:
+    for value in numbers.values():
+        if type(value) in _NUMBERS:
+            if math.isfinite(value):
+                continue
+        elif type(value) is str and value in _WORDS:
+            continue
+        raise _Damage(f"a metric is {value!r}")
+
+
+def _check_versions(versions: Any) -> None:
+    _expect(
+        type(versions) is dict and all(type(each) is str for each in versions.values()),
+        "versions",
+        versions,
+    )
+
+
+def _depth(data: Any) -> int:
+    """Return how many levels of lists and dicts data have, without recursion."""
+    depth, level = 0, [data]
+    while level := [
+        item
+        for each in level
+        if type(each) in (dict, list)
+        for item in (each.values() if type(each) is dict else each)
+    ]:
+        depth += 1
+    return depth
