@@ -63,11 +63,10 @@ class BasePlugin:
 class SeedPlugin(BasePlugin):
     """Seeds every replicate; replicate r gets the same seed under every treatment.
 
-    The seed is in the context as `seed_used`. For each replicate, it seeds `random` and, if numpy
-    is imported, numpy's global generator; both are restored afterwards. Seed everything else
-    (torch, a `numpy.random.default_rng`) from `ctx["seed_used"]`, or in `seed_fn`. The set-up of
-    the steps uses the plugin's `seed`. (If a step is the first to import numpy, that replicate's
-    numpy is not seeded: import numpy in the module that defines the step.)
+    The seed is in the context as `seed_used`. For each replicate, it seeds `random` and numpy's
+    global generator, also where a step is the first to import numpy; both are restored afterwards.
+    Seed everything else (torch, a `numpy.random.default_rng`) from `ctx["seed_used"]`, or in
+    `seed_fn`. The set-up of the steps uses the plugin's `seed`.
 
     Args:
         seed: The seed of all other seeds, in [0, 2**32). None: a random seed, which is in `.seed`.

@@ -111,7 +111,11 @@ class OnExecutor:
         )
         return future
 
-    def _done(self, result: Any) -> Done:
+    def _runs_again(self, trial: Trial, result: Any) -> bool:
+        """Send a trial again if its worker could not run it; return whether."""
+        return False
+
+    def _done(self, trial: Trial, result: Any) -> Done:
         """Return the replicates in the executor's result."""
         return result  # type: ignore[no-any-return]
 
@@ -164,7 +168,9 @@ class OnExecutor:
         elif cancelled:
             done = [ended(first, Status.ABANDONED, _ENDED)]
         elif error is None:
-            done = self._done(future.result())
+            if self._runs_again(trial, future.result()):
+                return
+            done = self._done(trial, future.result())
         else:
             # Workers return every exception of a trial as data, so this one is the executor's.
             done = [ended(first, Status.FAILED, error)]

@@ -7,16 +7,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from crystallize_opt.errors import UsageError
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.workers import worker
+from crystallize_opt.trials.observation import Status
+from crystallize_opt.workers import logs, worker
 from crystallize_opt.workers.executors import OnExecutor, shut_down
 from crystallize_opt.workers.limits import TrialLimits
 from crystallize_opt.workers.sending import picklable_experiment, pickled
-from crystallize_opt.workers.trial import Done, Trial
+from crystallize_opt.workers.trial import Done, Trial, ended
 from crystallize_opt.workers.worker_process import WorkerProcess, run_limited
 
 
@@ -48,6 +52,8 @@ class OnProcesses(OnExecutor):
         self._blob = picklable_experiment(session.experiment, space)
         self._key = hashlib.sha256(self._blob).hexdigest()
         self._limits = limits
+        self._folder: Any = None
+        self._lacking: set[Trial] = set()
         super().__init__(session, executor, make, interruption)
 
     def close(self, *, now: bool) -> None:
@@ -56,11 +62,13 @@ class OnProcesses(OnExecutor):
                 _kill_workers(self._executor)
             now = True
         super().close(now=now)
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _submit(self, trial: Trial) -> Future[Any]:
         arguments = (
             self._key,
-            self._blob,
+            self._source(trial),
             pickled(trial.treatment, f"The treatment {trial.treatment.name!r}"),
             len(trial.done),
             trial.last,
@@ -74,12 +82,42 @@ class OnProcesses(OnExecutor):
             future = self._executor.submit(worker.run_trial, *arguments)
         return future
 
+    def _source(self, trial: Trial) -> worker.Source:
+        """Return the path of the experiment's file, or the experiment if a worker lacks the file.
+
+        An executor offers no way to send something once to each of its workers. Those of this
+        machine read the file; those of others answer that they lack the experiment.
+        """
+        if trial in self._lacking:
+            self._lacking.discard(trial)
+            return self._blob
+        try:
+            if self._folder is None:
+                folder = TemporaryDirectory(prefix="crystallize_opt_", ignore_cleanup_errors=True)
+                Path(folder.name, "experiment").write_bytes(self._blob)
+                self._folder = folder
+        except OSError:  # There is no place for files: send the experiment with every trial.
+            return self._blob
+        return str(Path(self._folder.name, "experiment"))
+
+    def _runs_again(self, trial: Trial, result: Any) -> bool:
+        answer: worker.Answer = result
+        for record in answer.records:
+            logs.handle(record)
+        if answer.lacks_experiment:
+            self._lacking.add(trial)
+            self._send(trial)
+        return answer.lacks_experiment
+
     def _seconds(self, trial: Trial) -> float | None:
         seconds = self._limits.seconds
         return None if seconds is None else max(0.001, seconds - trial.seconds)
 
-    def _done(self, result: Any) -> Done:
+    def _done(self, trial: Trial, result: Any) -> Done:
         answer: worker.Answer = result
+        if answer.refusal is not None:
+            self.failure = UsageError(answer.refusal)
+            return [ended(len(trial.done), Status.ABANDONED, answer.refusal)]
         if answer.teardown is not None:
             self._session.teardown_failed(worker.worker_error(*answer.teardown))
         return worker.from_rows(answer.rows)

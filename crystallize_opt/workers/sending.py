@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import io
+import os
+import pickle
+import sys
+import types
 from collections.abc import Iterable
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.workers.logs import Levels
+
+_RANDOM = os.urandom(8).hex()
+
+
+class Package(NamedTuple):
+    """What a worker gets once, before its first trial.
+
+    Attributes:
+        recipe: The experiment.
+        home: The process that started the search, from `home()`.
+        levels: The levels of its loggers.
+    """
+
+    recipe: Recipe
+    home: str
+    levels: Levels
+
+
+def home() -> str:
+    """Return a text that identifies this process among those of all machines."""
+    return f"{_RANDOM}-{os.getpid()}"
 
 
 def need_libraries() -> None:
@@ -24,7 +52,7 @@ def need_libraries() -> None:
 
 
 def picklable_experiment(recipe: Recipe, space: SearchSpace | None = None) -> bytes:
-    """Pickle an experiment for other processes.
+    """Pickle an experiment for other processes: a `Package`.
 
     Args:
         recipe: The experiment.
@@ -36,12 +64,18 @@ def picklable_experiment(recipe: Recipe, space: SearchSpace | None = None) -> by
         MissingExtraError: A library is not installed.
     """
     need_libraries()
-    for what, part in _parts(recipe, space):
-        pickled(part, what)
-    return pickled(recipe, "The experiment")
+    for key in space or ():
+        if space is not None:
+            pickled(space[key], f"The parameter {key!r} of the search space")
+    try:
+        return pickled(Package(recipe, home(), Levels.here()), "The experiment")
+    except UsageError:
+        for what, part in _parts(recipe):  # Find the part that cannot be pickled.
+            pickled(part, what)
+        raise
 
 
-def _parts(recipe: Recipe, space: SearchSpace | None) -> Iterable[tuple[str, Any]]:
+def _parts(recipe: Recipe) -> Iterable[tuple[str, Any]]:
     for step in recipe.pipeline.steps:
         yield f"Step {step.name!r}", step
     source = recipe.datasource
@@ -51,13 +85,10 @@ def _parts(recipe: Recipe, space: SearchSpace | None) -> Iterable[tuple[str, Any
         yield f"initial_ctx[{key!r}]", recipe.initial_context[key]
     for plugin in recipe.plugins:
         yield f"The plugin {type(plugin).__name__}", plugin
-    if space is not None:
-        for key in space:
-            yield f"The parameter {key!r} of the search space", space[key]
 
 
 def pickled(part: Any, what: str) -> bytes:
-    """Pickle a part of an experiment.
+    """Pickle a part of an experiment, with the classes and functions of the main script it uses.
 
     Args:
         part: Any object.
@@ -66,13 +97,55 @@ def pickled(part: Any, what: str) -> bytes:
     Raises:
         UsageError: The part cannot be pickled.
     """
-    import cloudpickle
-
+    file = io.BytesIO()
+    pickler = _pickler()(file)
     try:
-        return cloudpickle.dumps(part)  # type: ignore[no-any-return]
+        pickler.dump(part)
+        # The second object of the same pickle refers to classes and functions of the first.
+        pickler.dump((home(), pickler.of_main))
     except Exception as error:
         raise UsageError(
             f"{what} cannot be sent to another process: {type(error).__name__}: {error}. Create "
             "the object in the step's setup() or where the step uses it, or run the trials in "
             'threads: workers="threads".'
         ) from error
+    return file.getvalue()
+
+
+@cache
+def _pickler() -> Any:
+    import cloudpickle
+
+    base: Any = cloudpickle.Pickler  # It has no types.
+
+    class Pickler(base):  # type: ignore[misc]
+        """Notes the classes and functions of the main script, which are pickled by value."""
+
+        def __init__(self, file: io.BytesIO) -> None:
+            super().__init__(file)
+            self.of_main: dict[str, Any] = {}
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, (type, types.FunctionType)) and obj.__module__ == "__main__":
+                name = obj.__qualname__
+                if getattr(sys.modules.get("__main__"), name, None) is obj:
+                    self.of_main[name] = obj
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+def unpickled(data: bytes) -> Any:
+    """Return what `pickled` was given.
+
+    In another process, the classes and functions of the search's main script become attributes of
+    `__main__` there: pickle looks them up by name when a step pickles an object.
+    """
+    unpickler = pickle.Unpickler(io.BytesIO(data))  # noqa: S301  (our own bytes)
+    part = unpickler.load()
+    sender, of_main = unpickler.load()
+    if sender != home():
+        main = sys.modules["__main__"]
+        for name, value in of_main.items():
+            setattr(main, name, value)
+    return part

@@ -6,10 +6,12 @@ metric's value might not pickle; a `SystemExit` would end the process.
 
 from __future__ import annotations
 
-import pickle
+import hashlib
+import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from crystallize_opt.pipeline.recipe import Recipe
@@ -18,10 +20,16 @@ from crystallize_opt.pipeline.session import open_session
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.logs import Record, Send, forget_handlers, forwarded
+from crystallize_opt.workers.portable import portable, unpacked
+from crystallize_opt.workers.sending import Package, home, unpickled
 from crystallize_opt.workers.trial import Done, ended, run_replicates
 
 Row = tuple[Any, ...]
 """A replicate as plain data: the fields of `Replicate`, and the metrics with all their values."""
+
+Source = bytes | str
+"""A pickled experiment, or the path of a file that holds it."""
 
 
 class Answer(NamedTuple):
@@ -30,46 +38,85 @@ class Answer(NamedTuple):
     Attributes:
         rows: The replicates.
         teardown: The error of a step's `teardown` after them, and its traceback; or None.
+        records: The log records of the trial that have not been sent before.
+        lacks_experiment: Whether the worker could not read the experiment, so nothing has run.
+        refusal: Why no trial can run there; or None.
     """
 
     rows: list[Row]
     teardown: tuple[str, str] | None = None
+    records: Sequence[Record] = ()
+    lacks_experiment: bool = False
+    refusal: str | None = None
 
 
-_PLAIN = (float, int, str, bool, type(None))
+_loaded: tuple[str, Package] | None = None
+_lock = threading.Lock()
 
-_loaded: tuple[str, Any] | None = None
 
-
-def run_trial(key: str, blob: bytes, treatment: bytes, first: int, last: int) -> Answer:
+def run_trial(key: str, source: Source, treatment: bytes, first: int, last: int) -> Answer:
     """Run some replicates of a treatment. This function never raises.
 
     Args:
         key: The experiment's identity. The experiment stays loaded for the next trial.
-        blob: The experiment, pickled.
+        source: The experiment.
         treatment: The treatment, pickled.
         first: The first replicate.
         last: The replicate before which to stop.
     """
     started_at = time.time()
     try:
-        load(key, blob)
-        return run_loaded(treatment, first, last)
+        package = _package(key, source)
+        if package is None:
+            return Answer([], lacks_experiment=True)
+        if package.home == home():  # A thread of a local Dask cluster, say.
+            return _run_package(package, treatment, first, last)
+        records: list[Record] = []
+        with forwarded(package.levels, records.append):
+            answer = _run_package(package, treatment, first, last)
+        return answer._replace(records=records)
     except BaseException as error:  # noqa: BLE001
         return ended_by(first, error, started_at)
 
 
-def load(key: str, blob: bytes) -> None:
-    """Unpickle the experiment, unless it is the one already loaded."""
+def load(key: str, source: Source) -> Answer | None:
+    """Unpickle the experiment in a process of this package. Returns an answer if that fails."""
+    if _package(key, source) is None:
+        return Answer([], lacks_experiment=True)
+    forget_handlers()
+    return None
+
+
+def run_loaded(treatment: bytes, first: int, last: int, send: Send) -> Answer:
+    """Run some replicates with the experiment that was loaded, and send log records at once."""
+    if _loaded is None:
+        raise RuntimeError("No experiment is loaded.")
+    package = _loaded[1]
+    with forwarded(package.levels, send):
+        return _run_package(package, treatment, first, last)
+
+
+def _package(key: str, source: Source) -> Package | None:
+    """Return the experiment, which is read only once; None if there is no such file here."""
     global _loaded
-    if _loaded is None or _loaded[0] != key:
-        _loaded = (key, pickle.loads(blob))  # noqa: S301  (our own bytes)
+    with _lock:
+        if _loaded is not None and _loaded[0] == key:
+            return _loaded[1]
+        if isinstance(source, str):
+            try:
+                source = Path(source).read_bytes()
+            except OSError:
+                return None
+            if hashlib.sha256(source).hexdigest() != key:
+                return None  # Another machine's file; do not unpickle it.
+        _loaded = None
+        package: Package = unpickled(source)
+        _loaded = (key, package)
+        return package
 
 
-def run_loaded(treatment: bytes, first: int, last: int) -> Answer:
-    """Run some replicates with the experiment that was loaded."""
-    experiment: Any = _loaded and _loaded[1]
-    return run_sync(_run(experiment, pickle.loads(treatment), first, last))  # noqa: S301
+def _run_package(package: Package, treatment: bytes, first: int, last: int) -> Answer:
+    return run_sync(_run(package.recipe, unpickled(treatment), first, last))
 
 
 async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) -> Answer:
@@ -101,7 +148,7 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
     return (
         replicate.index,
         replicate.seed,
-        {name: tuple(_portable(value) for value in each) for name, each in run.metrics.items()},
+        {name: tuple(map(portable, each)) for name, each in run.metrics.items()},
         dict(replicate.metrics),
         replicate.status.value,
         replicate.error,
@@ -110,16 +157,6 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
         replicate.duration,
         run.returned,
     )
-
-
-def _portable(value: Any) -> Any:
-    """Return a metric's value unchanged if it is plain, or else (an array, for example) pickled."""
-    if type(value) in _PLAIN:
-        return value
-    try:
-        return pickle.dumps(value)
-    except Exception:  # noqa: BLE001  (the `__reduce__` of any class may raise anything)
-        return pickle.dumps(_Placeholder(f"<a {type(value).__name__}, which cannot be pickled>"))
 
 
 def from_rows(rows: list[Row]) -> Done:
@@ -134,7 +171,7 @@ def from_rows(rows: list[Row]) -> Done:
         run = ReplicateRun(
             index,
             seed,
-            _unpacked(values),
+            {name: tuple(map(unpacked, each)) for name, each in values.items()},
             None,
             exception,
             started_at or 0.0,
@@ -150,25 +187,3 @@ def worker_error(text: str, trace: str | None) -> RuntimeError:
     error = RuntimeError(text)
     error.add_note(f"In a worker process:\n{trace or text}")
     return error
-
-
-def _unpacked(values: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-    return {name: tuple(_value(value) for value in each) for name, each in values.items()}
-
-
-def _value(value: Any) -> Any:
-    if type(value) is not bytes:
-        return value
-    try:
-        return pickle.loads(value)  # noqa: S301  (our own worker's bytes)
-    except Exception:  # noqa: BLE001
-        return _Placeholder("<a value that cannot be unpickled>")
-
-
-class _Placeholder(str):
-    """Stands for a value that cannot be sent; its `repr` is itself."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)

@@ -18,7 +18,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from crystallize_opt.trials.observation import Status
-from crystallize_opt.workers import worker
+from crystallize_opt.workers import logs, worker
 from crystallize_opt.workers.sending import need_libraries
 from crystallize_opt.workers.trial import ended
 
@@ -34,7 +34,7 @@ _of_thread = threading.local()
 
 def run_limited(
     key: str,
-    blob: bytes,
+    source: worker.Source,
     treatment: bytes,
     first: int,
     last: int,
@@ -43,21 +43,27 @@ def run_limited(
 ) -> worker.Answer:
     """Run replicates in a child process, which is killed at a limit. This function never raises."""
     started_at = time.time()
+    if multiprocessing.current_process().daemon:
+        return worker.Answer([], refusal=_DAEMONIC_WORKER)
     try:
         if not hasattr(_of_thread, "process"):
-            _of_thread.process = WorkerProcess()
+            _of_thread.process, _of_thread.records = WorkerProcess(), []
+            _of_thread.process.on_record = _of_thread.records.append
             # End the child first, because a process waits for its children when it ends.
             Finalize(None, _of_thread.process.close, exitpriority=100)
         process: WorkerProcess = _of_thread.process
-        return process.run(key, blob, treatment, first, last, seconds, memory)
+        answer = process.run(key, source, treatment, first, last, seconds, memory)
+        records, _of_thread.records[:] = tuple(_of_thread.records), ()
+        return answer._replace(records=records)
     except BaseException as error:  # noqa: BLE001
-        if "daemonic processes" in str(error):
-            error.add_note(
-                "Dask's workers are not allowed to start processes, so limits cannot be enforced. "
-                'Call dask.config.set({"distributed.worker.daemon": False}) before you create the '
-                "cluster."
-            )
         return worker.ended_by(first, error, started_at)
+
+
+_DAEMONIC_WORKER = (
+    "The executor's workers are daemonic processes, which are not allowed to start processes, so "
+    'limits cannot be enforced. With Dask, call dask.config.set({"distributed.worker.daemon": '
+    "False}) before you create the cluster."
+)
 
 
 class _Ended(Exception):  # noqa: N818  (not an error; it never leaves this module)
@@ -72,10 +78,14 @@ class WorkerProcess:
     """Keeps a process that runs trials, and replaces it after it died or was killed.
 
     All methods except `give_up` are called from the same thread.
+
+    Attributes:
+        on_record: Called with each log record of the process.
     """
 
     def __init__(self) -> None:
         need_libraries()
+        self.on_record: logs.Send = logs.handle
         self._process: Any = None
         self._pipe: Any = None
         self._key: str | None = None
@@ -84,7 +94,7 @@ class WorkerProcess:
     def run(
         self,
         key: str,
-        blob: bytes,
+        source: worker.Source,
         treatment: bytes,
         first: int,
         last: int,
@@ -98,9 +108,9 @@ class WorkerProcess:
                 self._throw_away()
                 self._start()
             if key != self._key:
-                answer = self._call((worker.load, (key, blob), first))
+                answer = self._call((worker.load, (key, source), first))
                 if answer is not None:
-                    return answer  # The experiment cannot be unpickled there.
+                    return answer  # The experiment cannot be read or unpickled there.
                 self._key = key
             call = (worker.run_loaded, (treatment, first, last), first)
             return self._call(call, seconds, memory) or worker.Answer([])
@@ -136,12 +146,11 @@ class WorkerProcess:
             self._kill()
         try:
             self._pipe.send(call)
-            self._await_answer(seconds, memory)
-            return self._pipe.recv()  # type: ignore[no-any-return]
+            return self._await_answer(seconds, memory)
         except (EOFError, OSError):
             raise self._death() from None
 
-    def _await_answer(self, seconds: float | None, memory: int | None) -> None:
+    def _await_answer(self, seconds: float | None, memory: int | None) -> worker.Answer | None:
         deadline = None if seconds is None else time.monotonic() + seconds
         used = None if memory is None else _Memory(self._process.pid)
         while True:
@@ -149,10 +158,13 @@ class WorkerProcess:
             if deadline is not None:
                 wait = min(wait, max(0.0, deadline - time.monotonic()))
             if self._pipe in connection.wait([self._pipe, self._process.sentinel], wait):
-                return
-            if not self._process.is_alive():
+                message = self._pipe.recv()
+                if not isinstance(message, dict):
+                    return message  # type: ignore[no-any-return]
+                self.on_record(message)
+            elif not self._process.is_alive():
                 if self._pipe.poll():  # The process answered and then died.
-                    return
+                    continue
                 raise self._death()
             if deadline is not None and time.monotonic() >= deadline:
                 self._kill()
@@ -209,6 +221,12 @@ def _serve(pipe: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Reset loky's start method, because processes started by a trial would not know it.
     multiprocessing.set_start_method(None, force=True)
+    lock = threading.Lock()
+
+    def send(message: Any) -> None:
+        with lock, suppress(OSError):  # The search has ended, so nobody waits for the message.
+            pipe.send(message)
+
     while True:
         try:
             function, arguments, first = pipe.recv()
@@ -216,13 +234,12 @@ def _serve(pipe: Any) -> None:
             return
         started_at = time.time()
         try:
+            if function is worker.run_loaded:
+                arguments = (*arguments, send)
             answer = function(*arguments)
         except BaseException as error:  # noqa: BLE001
             answer = worker.ended_by(first, error, started_at)
-        try:
-            pipe.send(answer)
-        except OSError:  # The search has ended and no longer waits for the answer.
-            return
+        send(answer)
 
 
 class _Memory:

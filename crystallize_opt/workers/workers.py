@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,11 +112,14 @@ class Workers:
         return self.kind == "threads" or _is_thread_pool(self._executor())
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse several trials at once in this process unless a step is asynchronous.
+        """Refuse what cannot work, before anything runs.
 
         Raises:
-            UsageError: The experiment has no asynchronous step.
+            UsageError: Several trials are to run at once in this process, but the experiment has no
+                asynchronous step; or this process is not allowed to start processes.
         """
+        if self.kind == "processes" or _is_local_process_pool(self.kind):
+            _refuse_a_daemonic_parent()
         if self.kind is None and self.count > 1 and not _is_asynchronous(recipe):
             raise UsageError(
                 f"Workers(None, {self.count}) runs trials side by side in this process. That needs "
@@ -134,8 +138,8 @@ class Workers:
             space: The search space, or None; only to name a choice that cannot be sent.
 
         Raises:
-            UsageError: A part of the experiment cannot be sent to another process, or the limits
-                cannot be enforced.
+            UsageError: A part of the experiment cannot be sent to another process, the limits
+                cannot be enforced, or this process is not allowed to start processes.
             MissingExtraError: A library is not installed.
         """
         if self.kind is None:
@@ -154,6 +158,8 @@ class Workers:
             if _is_thread_pool(executor):
                 self._refuse_limits()
                 return OnExecutor(session, executor, make, interruption)
+            if _is_local_process_pool(executor):
+                _refuse_a_daemonic_parent()
             from crystallize_opt.workers.process_executors import OnProcesses
 
             return OnProcesses(session, executor, make, interruption, self.limits, space)
@@ -228,6 +234,22 @@ def _is_thread_pool(executor: Any) -> bool:
     return isinstance(executor, ThreadPoolExecutor)
 
 
+def _is_local_process_pool(executor: Any) -> bool:
+    """Whether an executor is a process pool of the standard library or of loky."""
+    return any(base.__name__ == "ProcessPoolExecutor" for base in type(executor).__mro__)
+
+
+def _refuse_a_daemonic_parent() -> None:
+    multiprocessing = sys.modules.get("multiprocessing")  # A daemonic process has imported it.
+    if multiprocessing is not None and multiprocessing.current_process().daemon:
+        raise UsageError(
+            "This process is daemonic, as those of multiprocessing.Pool are, and is not allowed to "
+            "start processes for trials. Run the trials in threads (workers='threads') or one at a "
+            "time (workers=None), or start this process with daemon=False, for example with a "
+            "concurrent.futures.ProcessPoolExecutor instead of a Pool."
+        )
+
+
 def _default_count(kind: Any) -> int:
     if kind is None:
         return 1
@@ -272,7 +294,8 @@ def _name_of(kind: Any) -> str:
 
 def _is_asynchronous(recipe: Recipe) -> bool:
     for each in (recipe.datasource, *recipe.pipeline.steps):
-        parameters = getattr(each, "_parameters", None)  # set by the decorators
+        # Static, because a step may have any attribute through `__getattr__`.
+        parameters = inspect.getattr_static(each, "_parameters", None)  # set by the decorators
         works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
         if inspect.iscoroutinefunction(works):
             return True

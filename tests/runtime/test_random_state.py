@@ -5,6 +5,8 @@ import logging
 import os
 import pickle
 import random
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -395,3 +397,40 @@ def test_what_setup_and_verifier_draw_repeats_with_the_seed() -> None:
     first = results()
     mess_up()
     assert results() == first
+
+
+# numpy, first imported in a step --------------------------------------------------------------
+
+FIRST_IMPORT = """
+import random, sys
+from crystallize_opt.runtime.random_state import CallersRandomState, seed_global_random_state
+
+finders = list(sys.meta_path)
+outer, inner = CallersRandomState(), CallersRandomState()
+outer.put_away()
+seed_global_random_state(7)
+inner.put_away()
+seed_global_random_state(8)
+import numpy
+of_inner = numpy.random.rand()
+inner.put_back()
+of_outer = numpy.random.rand()
+outer.put_back()
+of_caller = numpy.random.rand()
+for seed, drawn in ((8, of_inner), (7, of_outer)):
+    assert drawn == numpy.random.RandomState(seed).rand()
+    assert of_caller not in numpy.random.RandomState(seed).rand(3)
+assert sys.meta_path == finders
+assert numpy.random.__spec__.loader.exec_module.__self__ is numpy.random.__spec__.loader
+"""
+
+
+@pytest.mark.parametrize("statement", ["import numpy", "import numpy.random"])
+def test_numpy_that_a_step_imports_is_as_if_it_had_been_imported_before(statement: str) -> None:
+    code = FIRST_IMPORT.replace("import numpy\n", f"{statement}\n", 1)
+
+    shown = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert shown.stderr == ""
