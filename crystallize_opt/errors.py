@@ -40,6 +40,10 @@ class MissingParameterError(CrystallizeOptError, TypeError):
     """A step needs a parameter that neither its factory, the context nor a default provides."""
 
 
+class UnreadParameterError(CrystallizeOptError, ValueError):
+    """A treatment sets a parameter that no step reads. The message lists what the steps read."""
+
+
 class ContextMutationError(CrystallizeOptError, TypeError):
     """A key of a `FrozenContext` that is already set was set again."""
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Unpack
 
-from crystallize_opt.errors import UsageError
+from crystallize_opt.errors import UnreadParameterError, UsageError
+from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.hypothesis import Hypothesis
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.result import BASELINE, Result
 from crystallize_opt.pipeline.session import FETCH, open_run
+from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.runtime.checks import checked_seed, whole_number
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.search.settings import SearchSettings, takes_settings
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.treatment import Treatment
+
+_UNREAD = "To set a key that no step reads, give the treatment as a function of the context."
 
 
 class Experiment(Recipe):
@@ -65,7 +70,8 @@ class Experiment(Recipe):
     ) -> Result:
         """Run the baseline and every treatment, and check the hypotheses.
 
-        A failed replicate does not end the run: its error is added to `Result.errors`. If every
+        A failed replicate does not end the run: its error is added to `Result.errors`, and logged
+        as a warning. If every
         replicate of a treatment failed, the treatment has no metrics, and hypotheses skip it. If
         every replicate of the baseline failed, no hypothesis is checked.
 
@@ -78,6 +84,8 @@ class Experiment(Recipe):
 
         Raises:
             UsageError: An argument is out of its range.
+            TrialsFailedError: Every replicate of every condition failed.
+            UnreadParameterError: No step reads a parameter of a treatment.
             UnknownMetricError: A hypothesis names a metric that was not recorded.
             HypothesisError: A ranker's score is not a number; the error's `result` has the metrics.
         """
@@ -175,11 +183,19 @@ class Experiment(Recipe):
             )
         conditions: dict[str, Treatment | None] = {BASELINE: None}
         conditions.update(zip(names, treatments, strict=True))
+        unread = UnreadCheck(self, _UNREAD)
         async with open_run(self) as session:
             for index in range(replicates):
                 for condition, treatment in conditions.items():
                     run = await session.run_replicate(treatment, index, condition=condition)
                     session.results.add(condition, run)
+                    if run.error is not None:
+                        logger.warning(
+                            "%s, replicate %d: %s", condition, index, run.summary().error
+                        )
+                    elif treatment is not None:
+                        unread.check(treatment, [run])
+            session.results.refuse_only_failures()
             session.result = session.results.result(hypotheses)
         return session.result
 
@@ -192,4 +208,9 @@ class Experiment(Recipe):
             session.results.add(condition, run)
             if run.error is not None:
                 raise run.error
+        if treatment is not None:
+            try:
+                UnreadCheck(self, _UNREAD).check(treatment, [run])
+            except UnreadParameterError as error:  # The run is over; its result is not lost.
+                warnings.warn(str(error), stacklevel=2)
         return run.data

@@ -245,7 +245,12 @@ def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:
                 f"The objective of {type(optimizer).__name__} has a metric and a direction, as "
                 f"Objective('loss', 'minimize') has; {each!r} has not."
             )
-    return as_objectives([Objective(each.metric, each.direction) for each in several])
+    return as_objectives(
+        [
+            each if isinstance(each, Objective) else Objective(each.metric, each.direction)
+            for each in several
+        ]
+    )
 
 
 def _text(treatment: Treatment) -> str:

@@ -81,6 +81,7 @@ class FrozenContext:
         initial: The first keys and values.
 
     Attributes:
+        asked_for: Every key that was asked for so far, whether it was set or not.
         metrics: Where steps record metrics: `ctx.metrics.add("loss", 0.3)`.
         logger: The package's logger.
 
@@ -94,11 +95,12 @@ class FrozenContext:
         crystallize_opt.errors.ContextMutationError: Cannot mutate existing key: 'learning_rate'...
     """
 
-    __slots__ = ("_data", "_treated", "metrics")
+    __slots__ = ("_data", "_treated", "asked_for", "metrics")
 
     def __init__(self, initial: Mapping[str, Any] | None = None) -> None:
         self._data = copy.deepcopy(dict(initial or {}))
         self._treated: frozenset[str] = frozenset()
+        self.asked_for: set[str] = set()
         self.metrics = Metrics()
 
     def child(self, **extra: Any) -> FrozenContext:
@@ -106,6 +108,7 @@ class FrozenContext:
         context = FrozenContext.__new__(FrozenContext)
         context._data = {**self._data, **extra}  # noqa: SLF001
         context._treated = self._treated  # noqa: SLF001
+        context.asked_for = set()
         context.metrics = Metrics()
         return context
 
@@ -139,6 +142,7 @@ class FrozenContext:
         self._treated |= self._data.keys() - before
 
     def __getitem__(self, key: str) -> Any:
+        self.asked_for.add(key)
         value = self._data[key]
         if type(value) in _IMMUTABLE:
             return value
@@ -146,12 +150,15 @@ class FrozenContext:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default` if it is not set."""
+        self.asked_for.add(key)
         return self[key] if key in self._data else default
 
     def __contains__(self, key: object) -> bool:
+        self.asked_for.add(key)  # type: ignore[arg-type]
         return key in self._data
 
     def __iter__(self) -> Iterator[str]:
+        self.asked_for.update(self._data)
         return iter(self._data)
 
     def as_dict(self) -> Mapping[str, Any]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crystallize_opt.errors import ObjectiveError
+from crystallize_opt.pipeline.fault import Fault
+from crystallize_opt.trials.objective import Reduction
 from crystallize_opt.trials.observation import (
     Replicate,
     Status,
@@ -30,6 +35,8 @@ class ReplicateRun:
         duration: How long the replicate took, in seconds.
         returned: The number that the last step returned, as text; None if it returned none. Such a
             step probably forgot to record its number.
+        asked_for: The context keys that the steps asked for; None if unknown.
+        fault: What is known of `error`, as plain data.
     """
 
     index: int
@@ -47,6 +54,9 @@ class ReplicateRun:
         last = data[1] if type(data) is tuple and len(data) == 2 else data
         if isinstance(last, (int, float)) or (not self.metrics and as_number(last) is not None):
             self.returned = value_and_type(last)
+
+    asked_for: Collection[str] | None = None
+    fault: Fault | None = None
 
     def summary(self) -> Replicate:
         """Return the record for an optimizer: numbers only, and the error as text.
@@ -87,6 +97,52 @@ def recorded_instead(runs: Sequence[ReplicateRun], metric: str) -> str:
         f"The last step returned {returned}: record it with ctx.metrics.add({metric!r}, value), or "
         f"return (data, {{{metric!r}: value}})."
     )
+
+
+def reduced(
+    run: ReplicateRun, replicate: Replicate, reductions: Mapping[str, Reduction | None]
+) -> Replicate:
+    """Return the record of a run with one value for each metric of objectives and constraints.
+
+    Args:
+        run: The run, with every recorded value.
+        replicate: Its record, in which a metric that was recorded several times has its mean.
+        reductions: For each metric, the value that counts.
+
+    Raises:
+        ObjectiveError: A completed replicate has several values of a metric without a reduction.
+    """
+    if replicate.status is not Status.COMPLETED:
+        return replicate
+    metrics = None
+    for metric, how in reductions.items():
+        if len(values := run.metrics.get(metric, ())) > 1:
+            if how is None:
+                raise ObjectiveError(
+                    f"Replicate {run.index} recorded the metric {metric!r} {len(values)} times. "
+                    "Say which value counts: Objective(..., reduce='last'), or 'mean', 'min' or "
+                    "'max'; for a constraint: Constraint(..., reduce='last'). Or record the "
+                    "metric once."
+                )
+            metrics = {**replicate.metrics} if metrics is None else metrics
+            metrics.pop(metric, None)
+            if (number := _one_of(values, how)) is not None:
+                metrics[metric] = number
+    return replicate if metrics is None else dataclasses.replace(replicate, metrics=metrics)
+
+
+def _one_of(values: tuple[Any, ...], how: Reduction) -> float | None:
+    """Reduce several values to one number; None if one that counts is no number."""
+    if how == "last":
+        return as_number(values[-1])
+    numbers = [number for value in values if (number := as_number(value)) is not None]
+    if len(numbers) < len(values):
+        return None
+    if any(map(math.isnan, numbers)):  # `min` and `max` would depend on the order.
+        return math.nan
+    if how == "mean":
+        return mean_of(numbers)
+    return min(numbers) if how == "min" else max(numbers)
 
 
 def run_of(replicate: Replicate) -> ReplicateRun:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crystallize_opt.errors import HypothesisError
+from crystallize_opt.errors import HypothesisError, TrialsFailedError
+from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.hypothesis import Hypothesis
 from crystallize_opt.pipeline.replicate import ReplicateRun
 
@@ -85,6 +86,18 @@ class Results:
         self._completed.add(condition)
         for name, values in run.metrics.items():
             metrics.setdefault(name, []).extend(values)
+
+    def refuse_only_failures(self) -> None:
+        """Raise if replicates have failed, and none has completed.
+
+        Raises:
+            TrialsFailedError: No replicate has completed; its cause is the first one's error.
+        """
+        if self._errors and not self._completed:
+            first = next(iter(self._errors.values()))
+            raise TrialsFailedError(
+                f"Every replicate failed; the first one with:\n{Fault.of(first).text}"
+            ) from first
 
     def result(self, hypotheses: Iterable[Hypothesis] = ()) -> Result:
         """Return all metrics and errors, and the results of the hypotheses.

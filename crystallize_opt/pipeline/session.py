@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.pipeline.context import FrozenContext, logger
+from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.result import BASELINE, Result, Results
@@ -42,6 +43,8 @@ class Session:
         context: The experiment's initial context, with the keys that the steps' `setup` added.
         teardown_error: An error of a step's `teardown`, with those before it as its context; None
             if every `teardown` returned.
+        keeps_tracebacks: Whether the errors of failed trials keep their tracebacks, and so all data
+            in their frames: the error of a search that a failed trial ends has it as its cause.
         callers_random_state: The caller's global generators. Every replicate puts them away; code
             that calls foreign code between replicates puts them back first.
     """
@@ -57,6 +60,7 @@ class Session:
         self.teardown_error: BaseException | None = None
         self._teardown_errors: set[str] = set()
         self.owner = Owner()
+        self.keeps_tracebacks = False
         plugins = experiment.plugins
         self._before_replicate = _overriding(plugins, "before_replicate")
         self._before_step = _overriding(plugins, "before_step")
@@ -90,6 +94,7 @@ class Session:
         if seed is not None:
             ctx.add(SEED_KEY, seed)
         error: BaseException | None = None
+        fault: Fault | None = None
         output = None
         started_at, start = time.time(), time.perf_counter()
         self.callers_random_state.put_away()
@@ -112,7 +117,7 @@ class Session:
             if not (isinstance(exc, (Exception, SystemExit)) or uninterrupted.owns(exc)):
                 raise
             exc.add_note(f"In replicate {index} of {condition!r}.")
-            error = exc  # Returned, not swallowed.
+            error, fault = exc, Fault.of(exc)  # Returned, not swallowed.
         uninterrupted.check()
         return ReplicateRun(
             index,
@@ -122,6 +127,8 @@ class Session:
             error,
             started_at,
             time.perf_counter() - start,
+            asked_for=ctx.asked_for,
+            fault=fault,
         )
 
     def teardown_failed(self, error: BaseException) -> None:

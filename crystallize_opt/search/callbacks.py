@@ -135,7 +135,7 @@ _WORDS = {TrialStored: "stored", TrialTold: "told"}
 class LoggingCallback:
     """Logs every event, by default on this package's logger `crystallize_opt`, at level INFO.
 
-    Failed trials are logged as warnings.
+    The search itself logs each failed trial as a warning.
     """
 
     def __init__(self, to: logging.Logger = logger, level: int = logging.INFO) -> None:
@@ -157,7 +157,7 @@ class LoggingCallback:
             log(level, "%s: started (attempt %d)", event.treatment.name, event.attempt)
         elif isinstance(event, TrialFailed):
             told = event.observation
-            log(logging.WARNING, "%s: %s, %s", told.treatment.name, told.status, told.error)
+            log(level, "%s: %s, %s", told.treatment.name, told.status, told.error)
         else:
             name = event.observation.treatment.name
             what = _WORDS.get(type(event)) or str(event.observation.status)

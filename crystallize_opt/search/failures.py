@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from crystallize_opt.errors import UsageError
+from crystallize_opt.errors import TrialsFailedError, UsageError
+from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.runtime.checks import whole_number
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation, Replicate, Status
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,16 @@ class Failures:
     Args:
         then: `"tell"`: report the failure to the optimizer and continue. `"raise"`: report it, and
             end the search with an error.
-        give_up_after: End the search with an error if all of the first this many trials fail. None:
-            never.
+        give_up_after: End the search with an error if all of the first this many trials fail.
+            Until a trial completes, a search also ends at an error that can only come from the
+            program itself: a `NameError`, `ImportError` or `SyntaxError`, or a missing parameter.
+            None: never end the search.
+        give_up_after_same: End the search with an error if the first this many trials fail with the
+            same error at the same line, or lack the same metric. None: do not compare errors.
         retries: How often to retry a trial that raised, timed out, ran out of memory or whose
             worker died. Only the last outcome is reported to the optimizer.
+        unread: `"raise"`: end the search with an error if no step reads a parameter in the first
+            completed trial that has the parameter. `"ignore"`: do not check.
 
     Raises:
         UsageError: An argument is out of its range.
@@ -33,13 +41,19 @@ class Failures:
     then: Literal["tell", "raise"] = "tell"
     give_up_after: int | None = 10
     retries: int = 0
+    unread: Literal["raise", "ignore"] = "raise"
+    give_up_after_same: int | None = 3
 
     def __post_init__(self) -> None:
         if self.then not in ("tell", "raise"):
             raise UsageError(f"Failures: then= is 'tell' or 'raise', not {self.then!r}.")
         if self.give_up_after is not None:
             whole_number("Failures: give_up_after", self.give_up_after)
+        if self.give_up_after_same is not None:
+            whole_number("Failures: give_up_after_same", self.give_up_after_same)
         whole_number("Failures: retries", self.retries, 0)
+        if self.unread not in ("raise", "ignore"):
+            raise UsageError(f"Failures: unread= is 'raise' or 'ignore', not {self.unread!r}.")
 
     @classmethod
     def of(cls, short: Any) -> Self:
@@ -61,38 +75,93 @@ class Failures:
 
 
 class FailureCount:
-    """The failures among the finished trials of a search.
+    """The failures among the finished trials of a search, and whether they end the search.
+
+    Args:
+        failures: The settings.
 
     Attributes:
         finished: How many trials have finished.
-        failed: The observations of the failed trials.
     """
 
     def __init__(self, failures: Failures) -> None:
         self.finished = 0
-        self.failed: list[Observation] = []
-        self._limit = failures.give_up_after
+        self._settings = failures
+        self._failed: list[Observation] = []
+        self._last: Fault | None = None
+        self._same: Any = None  # What all failures have in common; None if nothing.
 
-    def add(self, observation: Observation) -> None:
-        """Count one more finished trial."""
+    def add(self, observation: Observation, fault: Fault | None = None) -> None:
+        """Count one more finished trial.
+
+        Args:
+            observation: The trial's outcome.
+            fault: What is known of the exception that ended the trial; None if there was none, or
+                if the trial comes from a stored run.
+        """
         self.finished += 1
-        if observation.status is not Status.COMPLETED and observation.status.has_failed:
-            self.failed.append(observation)
+        if not observation.status.has_failed:
+            return
+        same: Any = fault and (fault.kind, fault.place)
+        if observation.status is Status.INVALID and all(map(math.isfinite, observation.values())):
+            same = observation.error  # A metric is missing; nan may be a fact about the parameters.
+        self._same = same if not self._failed or same == self._same else None
+        self._last = fault
+        self._failed.append(observation)
 
-    @property
-    def all_failed(self) -> bool:
-        """Whether every trial has failed, and their number has reached `give_up_after`."""
-        return len(self.failed) == self.finished and (
-            self._limit is not None and self.finished >= self._limit
-        )
+    def may_be_retried(self, replicate: Replicate, fault: Fault | None, attempt: int) -> bool:
+        """Whether a trial whose replicate failed is to be run again."""
+        if attempt > self._settings.retries or not replicate.status.may_be_retried:
+            return False
+        return fault is None or not fault.is_bug  # The program does not change meanwhile.
 
-    def causes(self) -> str:
+    def end_search(
+        self, observation: Observation, error: BaseException | None, *, all_run: bool
+    ) -> None:
+        """Raise if the settings say that the failures so far end the search.
+
+        Args:
+            observation: The trial that failed last.
+            error: The exception that ended the trial; it becomes the cause of the error.
+            all_run: Whether all trials of the last ask have been run. They are one step of the
+                search, which does not give up in between, except for an error of the program.
+
+        Raises:
+            TrialsFailedError: The failures end the search.
+        """
+        settings, fault, count = self._settings, self._last, len(self._failed)
+        if settings.then == "raise":
+            treatment = observation.treatment
+            lines = f"\n{fault.text}" if fault else ""
+            raise TrialsFailedError(
+                f"Trial {treatment.name!r}, {dict(treatment.params)!r}: "
+                f"{observation.status.value}, {observation.error}{lines}"
+            ) from error
+        if count < self.finished or settings.give_up_after is None:
+            return
+        if fault is not None and fault.is_bug:
+            raise TrialsFailedError(
+                f"{observation.treatment.name!r} failed with an error of the program itself, which "
+                f"other trials would meet as well:\n{fault.text}\nTo continue in spite of such "
+                "errors: failures=Failures(give_up_after=None)."
+            )
+        if self._same is not None and count >= (settings.give_up_after_same or math.inf):
+            where = "at the same line" if fault else "for the same reason"
+            raise TrialsFailedError(
+                f"The first {count} trials failed {where}:\n"
+                f"{fault.text if fault else observation.error}\nTo continue in spite of that: "
+                "failures=Failures(give_up_after_same=None)."
+            )
+        if all_run and count >= settings.give_up_after:
+            raise TrialsFailedError(self._causes())
+
+    def _causes(self) -> str:
         """Return a text that lists each cause of failure and how often it occurred."""
         causes: dict[str, int] = {}
-        for failure in self.failed:
+        for failure in self._failed:
             # Errors contain the trial's name; without it, equal causes are counted together.
             error = f"{failure.error}".replace(repr(failure.treatment.name), "<trial>")
             cause = f"{failure.status.value}: {error}"
             causes[cause] = causes.get(cause, 0) + 1
         lines = [f"  {count} x {cause}" for cause, count in causes.items()]
-        return f"Every one of the first {len(self.failed)} trials failed:\n" + "\n".join(lines)
+        return f"Every one of the first {len(self._failed)} trials failed:\n" + "\n".join(lines)

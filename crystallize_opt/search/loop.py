@@ -9,12 +9,13 @@ from crystallize_opt.errors import (
     ExecutorBrokenError,
     NoCompletedTrialError,
     SpaceExhausted,
-    TrialsFailedError,
 )
 from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.pipeline.context import logger
-from crystallize_opt.pipeline.replicate import recorded_instead, run_of
+from crystallize_opt.pipeline.fault import Fault
+from crystallize_opt.pipeline.replicate import ReplicateRun, recorded_instead, reduced, run_of
 from crystallize_opt.pipeline.session import Session
+from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.stepwise import HandOver
@@ -41,6 +42,10 @@ from crystallize_opt.workers.trial import Done, Trial, ended
 _INTERRUPTED = "The search was interrupted."
 _PERHAPS_BY_A_SIGNAL = (Status.FAILED, Status.WORKER_DIED)
 _LEFT = "its caller left the loop over the search"
+_UNREAD = (
+    "If steps read a parameter in some trials only, put it under a condition: "
+    "Float(...).when(...). To switch this check off: failures=Failures(unread='ignore')."
+)
 
 
 class Loop:
@@ -98,6 +103,8 @@ class Loop:
         # Workers return single replicates only if the optimizer uses reports of them.
         self._reports = self._settings.replicates > 1 and recorded.hears_replicates
         settings, optimizer = self._settings, recorded.optimizer
+        self._unread = UnreadCheck(session.experiment, _UNREAD)
+        session.keeps_tracebacks = settings.failures.then == "raise"
         self._callers_turn = CallersTurn(
             session.callers_random_state,
             settings.workers,
@@ -244,7 +251,8 @@ class Loop:
 
     async def _take(self, trial: Trial, done: Done) -> None:
         """Take the replicates that a worker returned: finish the trial, or start its next run."""
-        trial.done.extend(done)
+        reductions = self._recorded.criterion.reductions
+        trial.done.extend([(run, reduced(run, replicate, reductions)) for run, replicate in done])
         pruned = False
         if done[-1][1].status is Status.COMPLETED:
             if len(trial.done) < self._settings.replicates:
@@ -268,9 +276,8 @@ class Loop:
         observation = self._observation_of(trial)
         if pruned:
             observation = observation.ended_early()
-        await self._finish(observation)
-        if observation.status is not Status.COMPLETED and observation.status.has_failed:
-            self._end_after_failures(observation, trial)
+        await self._finish(observation, trial.done[-1][0].fault)
+        self._end_if_hopeless(observation, [run for run, _ in trial.done])
 
     def _report(self, trial: Trial) -> bool:
         """Report a replicate to the optimizer; return whether it would end the trial here."""
@@ -284,12 +291,12 @@ class Loop:
 
     def _tried_again(self, trial: Trial) -> bool:
         """Retry a failed trial from its first replicate if retries are left; return whether."""
-        if (
-            trial.attempt > self._settings.failures.retries
-            or self._interruption.count
-            or not trial.done[-1][1].status.may_be_retried
+        run, replicate = trial.done[-1]
+        if self._interruption.count or not self._failures.may_be_retried(
+            replicate, run.fault, trial.attempt
         ):
             return False
+        logger.warning("%s: %s; it is retried.", trial.treatment.name, replicate.error)
         trial.attempt += 1
         trial.done.clear()
         trial.seconds = 0.0
@@ -305,11 +312,14 @@ class Loop:
             lambda metric: recorded_instead([run for run, _ in trial.done], metric),
         )
 
-    async def _finish(self, observation: Observation) -> None:
+    async def _finish(self, observation: Observation, fault: Fault | None = None) -> None:
         """Store the outcome of a trial, then report it to the optimizer."""
         callbacks = self._settings.callbacks
         stored = self._settings.storage is not None and self._recorded.write(observation)
-        self._failures.add(observation)
+        self._failures.add(observation, fault)
+        if observation.status is not Status.COMPLETED and observation.status.has_failed:
+            name, status = observation.treatment.name, observation.status.value
+            logger.warning("%s: %s: %s", name, status, observation.error)
         if callbacks:
             if stored:
                 self._emit(TrialStored(observation))
@@ -343,17 +353,14 @@ class Loop:
 
     # The end --------------------------------------------------------------------------------------
 
-    def _end_after_failures(self, observation: Observation, trial: Trial) -> None:
-        """Raise if the settings say that the failures so far end the search."""
-        if self._settings.failures.then == "raise":
-            name, error = observation.treatment.name, trial.done[-1][0].error
-            raise TrialsFailedError(
-                f"Trial {name!r}, {dict(observation.treatment.params)!r}: "
-                f"{observation.status.value}, {observation.error}"
-            ) from error
-        # All trials of one ask are run before the search gives up: they are one step of the search.
-        if self._failures.all_failed and not (self._asked and not self._running):
-            raise TrialsFailedError(self._failures.causes())
+    def _end_if_hopeless(self, observation: Observation, runs: list[ReplicateRun]) -> None:
+        """Raise if no step reads a parameter, or if the failures so far end the search."""
+        if observation.status is Status.COMPLETED:
+            if self._settings.failures.unread == "raise":
+                self._unread.check(observation.treatment, runs)
+        elif observation.status.has_failed:
+            all_run = not self._asked or bool(self._running)
+            self._failures.end_search(observation, runs[-1].error, all_run=all_run)
 
     def _should_stop(self) -> bool:
         self._state.elapsed = time.monotonic() - self._began

@@ -19,11 +19,18 @@ def describe_space(space: SearchSpace) -> Any:
 
 def describe_goals(space: SearchSpace | None, criterion: Criterion) -> dict[str, Any]:
     """Describe a space, and what makes a trial the best in it."""
+
+    def reduction(each: Objective | Constraint) -> list[str]:
+        return [] if each.reduce is None else [each.reduce]
+
     description = {
         "space": None if space is None else describe_space(space),
-        "objectives": [[each.metric, each.direction] for each in criterion.objectives],
+        "objectives": [
+            [each.metric, each.direction, *reduction(each)] for each in criterion.objectives
+        ],
         "constraints": [
-            [each.metric, each.comparison, each.bound] for each in criterion.constraints
+            [each.metric, each.comparison, each.bound, *reduction(each)]
+            for each in criterion.constraints
         ],
     }
     if criterion.fidelity is not None:
@@ -48,12 +55,16 @@ def space_of(data: Any) -> SearchSpace:
 
 def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
     """Return the objectives in a description."""
-    return tuple(Objective(*each) for each in description["objectives"])
+    return tuple(
+        Objective(*each[:2], reduce=(*each, None)[2]) for each in description["objectives"]
+    )
 
 
 def constraints_of(description: Mapping[str, Any]) -> tuple[Constraint, ...]:
     """Return the outcome constraints in a description."""
-    return tuple(Constraint(*each) for each in description["constraints"])
+    return tuple(
+        Constraint(*each[:3], reduce=(*each, None)[3]) for each in description["constraints"]
+    )
 
 
 def fidelity_of(description: Mapping[str, Any]) -> str | None:

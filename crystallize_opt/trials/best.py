@@ -10,10 +10,10 @@ value of every objective, each scaled to its range over the front.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.objective import Constraint, Objective, Reduction, reductions_of
 from crystallize_opt.trials.observation import Observation, Status
 
 Costs = tuple[float, ...]
@@ -33,6 +33,10 @@ class Criterion:
 
     Attributes:
         metrics: The metrics that a completed trial must have, of objectives and constraints.
+        reductions: For each of these metrics, the value that counts if a replicate has several.
+
+    Raises:
+        ObjectiveError: An objective and a constraint reduce the same metric differently.
 
     Example:
         >>> criterion = Criterion((Objective("loss", "minimize"),))
@@ -46,10 +50,13 @@ class Criterion:
     constraints: tuple[Constraint, ...] = ()
     fidelity: str | None = None
     metrics: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    reductions: Mapping[str, Reduction | None] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         metrics = [o.metric for o in self.objectives] + [c.metric for c in self.constraints]
         object.__setattr__(self, "metrics", tuple(metrics))
+        reductions = reductions_of(self.objectives, self.constraints)
+        object.__setattr__(self, "reductions", reductions)
 
     def is_candidate(self, observation: Observation) -> bool:
         """Whether a trial may be the best: it completed and satisfies the constraints."""

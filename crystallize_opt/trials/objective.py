@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from crystallize_opt.errors import ObjectiveError, UsageError
 
 Direction = Literal["minimize", "maximize"]
 Comparison = Literal["<=", ">="]
+Reduction = Literal["last", "mean", "min", "max"]
+"""How several values of a metric, recorded in one replicate, become one value."""
 
 
 def metric_name(name: Any) -> str:
@@ -36,9 +38,12 @@ class Objective:
     Args:
         metric: The name under which steps record the metric.
         direction: `"minimize"` or `"maximize"`.
+        reduce: Which value counts if a replicate records the metric several times, once an epoch
+            for example: the `"last"`, the `"mean"`, the `"min"` or the `"max"`. None: a search
+            ends with an error if a replicate records the metric more than once.
 
     Raises:
-        ObjectiveError: The direction is unknown, or the metric is not a name.
+        ObjectiveError: The direction or `reduce` is unknown, or the metric is not a name.
 
     Example:
         >>> Objective("loss", "minimize").better(0.1, 0.2)
@@ -47,6 +52,7 @@ class Objective:
 
     metric: str
     direction: Direction
+    reduce: Reduction | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.metric, str) or not self.metric:
@@ -60,6 +66,7 @@ class Objective:
                 f"Unknown direction {self.direction!r} for the metric {self.metric!r}. Allowed: "
                 "'minimize', 'maximize'."
             )
+        _check_reduction(self.metric, self.reduce)
 
     @property
     def sign(self) -> int:
@@ -84,9 +91,11 @@ class Constraint:
         metric: The name under which steps record the metric.
         comparison: `"<="` or `">="`.
         bound: A finite number.
+        reduce: Which value counts if a replicate records the metric several times; see
+            `Objective`.
 
     Raises:
-        ObjectiveError: The comparison is unknown, or the bound is not finite.
+        ObjectiveError: The comparison or `reduce` is unknown, or the bound is not finite.
 
     Example:
         >>> Constraint("latency", "<=", 10.0).violation(12.5)
@@ -96,6 +105,7 @@ class Constraint:
     metric: str
     comparison: Comparison
     bound: float
+    reduce: Reduction | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.metric, str) or not self.metric:
@@ -110,6 +120,7 @@ class Constraint:
             raise ObjectiveError(
                 f"The bound of {self.metric!r} is a finite number, not {self.bound!r}."
             )
+        _check_reduction(self.metric, self.reduce)
 
     @property
     def text(self) -> str:
@@ -119,6 +130,36 @@ class Constraint:
     def violation(self, value: float) -> float:
         """Return by how much a value violates the constraint; zero or less if it satisfies it."""
         return value - self.bound if self.comparison == "<=" else self.bound - value
+
+
+def _check_reduction(metric: str, reduce: str | None) -> None:
+    if reduce is not None and reduce not in get_args(Reduction):
+        raise ObjectiveError(
+            f"Unknown reduce={reduce!r} for the metric {metric!r}. Allowed: "
+            f"{', '.join(map(repr, get_args(Reduction)))}, or None."
+        )
+
+
+def reductions_of(
+    objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> dict[str, Reduction | None]:
+    """Return the `reduce` of each metric of objectives and constraints.
+
+    Raises:
+        ObjectiveError: Two of them reduce the same metric differently.
+    """
+    reductions: dict[str, Reduction | None] = {}
+    several: list[Objective | Constraint] = [*objectives, *constraints]
+    for each in several:
+        known = reductions.setdefault(each.metric, each.reduce)
+        if each.reduce not in (None, known):
+            if known is not None:
+                raise ObjectiveError(
+                    f"The metric {each.metric!r} has two values of reduce=: {known!r} and "
+                    f"{each.reduce!r}. Record the metric under two names."
+                )
+            reductions[each.metric] = each.reduce
+    return reductions
 
 
 def as_objectives(objective: Objective | Sequence[Objective]) -> tuple[Objective, ...]:

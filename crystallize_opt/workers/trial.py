@@ -77,7 +77,7 @@ async def run_replicates(session: Session, treatment: Treatment, first: int, las
         run = await session.run_replicate(treatment, index, condition=treatment.name)
         replicate = run.summary()
         run.drop_data()
-        if run.error is not None:
+        if run.error is not None and not session.keeps_tracebacks:
             # A search keeps the error of every failed trial, and the frames in its traceback
             # would keep the trial's data in memory.
             run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None

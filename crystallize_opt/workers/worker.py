@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import open_session
@@ -26,7 +27,8 @@ from crystallize_opt.workers.sending import Package, home, unpickled
 from crystallize_opt.workers.trial import Done, ended, run_replicates
 
 Row = tuple[Any, ...]
-"""A replicate as plain data: the fields of `Replicate`, and the metrics with all their values."""
+"""A replicate as plain data: the fields of `Replicate`, the metrics with all their values, the keys
+that were asked for, and the fault."""
 
 Source = bytes | str
 """A pickled experiment, or the path of a file that holds it."""
@@ -156,6 +158,8 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
         replicate.started_at,
         replicate.duration,
         run.returned,
+        sorted(key for key in run.asked_for or () if isinstance(key, str)),
+        run.fault and tuple(run.fault),
     )
 
 
@@ -163,7 +167,7 @@ def from_rows(rows: list[Row]) -> Done:
     """Return the replicates that a worker sent as plain data."""
     done: Done = []
     for index, seed, values, metrics, status, error, trace, *rest in rows:
-        started_at, duration, returned = rest
+        started_at, duration, returned, asked_for, fault = rest
         exception = None if error is None else worker_error(error, trace)
         replicate = Replicate(
             index, seed, metrics, Status(status), error, trace, started_at, duration
@@ -177,6 +181,8 @@ def from_rows(rows: list[Row]) -> Done:
             started_at or 0.0,
             duration or 0.0,
             returned,
+            asked_for,
+            fault and Fault(*fault),
         )
         done.append((run, replicate))
     return done

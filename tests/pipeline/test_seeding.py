@@ -16,7 +16,7 @@ from crystallize_opt import (
     SeedPlugin,
     Treatment,
 )
-from crystallize_opt.errors import UsageError
+from crystallize_opt.errors import TrialsFailedError, UsageError
 from crystallize_opt.pipeline.result import Result
 from tests.toy import (
     PlainOptimizer,
@@ -165,9 +165,10 @@ def test_an_error_of_a_replicates_hook_fails_the_replicate() -> None:
         def before_step(self, experiment: Experiment, step: PipelineStep) -> None:
             raise ValueError("boom")
 
-    result = toy_experiment(plugins=[Fail()]).run()
+    with pytest.raises(TrialsFailedError, match="boom") as caught:
+        toy_experiment(plugins=[Fail()]).run()
 
-    assert str(result.errors["baseline_rep_0"]) == "boom"
+    assert type(caught.value.__cause__) is ValueError
 
 
 # SeedPlugin -----------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ def make(kind: str, space: SearchSpace = SPACE) -> Any:
 
 def measure(data: Any, ctx: FrozenContext, *, x: float, rate: float, n: int, log: str) -> Any:
     """Write down that it runs; fail sometimes."""
+    ctx.as_dict()  # The other parameters of the space have no effect.
     with Path(log).open("a", encoding="utf-8") as file:
         file.write(f"{ctx['condition']} {ctx['replicate']}\n")
     _die_in_trial()

@@ -11,6 +11,7 @@ import optuna
 
 from crystallize_opt import (
     Experiment,
+    Failures,
     FrozenContext,
     Pipeline,
     SpaceOptimizer,
@@ -25,6 +26,7 @@ Optimizer = SpaceOptimizer[Any]
 
 
 def loss(data: Any, ctx: FrozenContext, *, x: float, rate: float) -> Any:
+    ctx.as_dict()  # The other parameters of the space have no effect.
     return data, {"loss": x * x + rate + ctx["seed_used"] % 3, "drawn": random.random()}
 
 
@@ -45,6 +47,7 @@ def search(
     optimizer = optimizer if optimizer is not None else tpe()
     experiment = experiment or experiment_of(loss, seed=3)
     storage = Storage(path, resume=resume)
+    options.setdefault("failures", Failures(unread="ignore"))  # The steps read only x and rate.
     experiment.optimize(optimizer, trials, storage=storage, progress=False, **options)
     return optimizer
 

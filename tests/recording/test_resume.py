@@ -148,7 +148,7 @@ def test_a_retried_trial_goes_on_with_the_replicates_of_its_last_attempt(tmp_pat
             1,
             experiment_of(step, seed=3),
             replicates_per_trial=3,
-            failures=Failures(retries=1),
+            failures=Failures(retries=1, unread="ignore"),
         )
 
     with pytest.raises(KeyboardInterrupt):

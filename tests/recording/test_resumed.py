@@ -84,10 +84,11 @@ def test_failures_before_count_as_failures(tmp_path: Path) -> None:
             tmp_path / "runs.db", experiment=experiment_of(fail, seed=0), trials=trials, **options
         )
 
+    failures = Failures(give_up_after=4, give_up_after_same=None)
     with pytest.raises(TrialsFailedError, match="first 4 trials"):
-        run(10, failures=Failures(give_up_after=4))
+        run(10, failures=failures)
     with pytest.raises(TrialsFailedError, match="first 5 trials"):
-        run(10, failures=Failures(give_up_after=4))
+        run(10, failures=failures)
     observations = History.load(tmp_path / "runs.db").observations
     assert len(observations) == 5
     assert "ValueError: no" in str(observations[0].error)

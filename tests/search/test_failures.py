@@ -144,7 +144,7 @@ def test_a_metric_of_a_constraint_is_required_too() -> None:
 def fail_before(count: int) -> Experiment:
     def fail(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
         if delta < count:
-            raise ValueError("boom" if delta else "first")
+            raise (ValueError if delta % 2 else KeyError)("boom" if delta else "first")
         return data, {"sum": delta}
 
     return experiment_of(fail)
@@ -159,8 +159,8 @@ def test_ten_failures_at_the_start_end_the_search(optimizer_of: Callable[..., An
 
     message = str(caught.value)
     assert message.startswith("Every one of the first 10 trials failed:\n")
-    assert "1 x failed: ValueError: first" in message
-    assert "9 x failed: ValueError: boom" in message
+    assert "1 x failed: KeyError: 'first'" in message
+    assert "5 x failed: ValueError: boom" in message
     assert "In replicate 0 of <trial>" in message
     told = optimizer.told if isinstance(optimizer, PlainOptimizer) else optimizer.observations
     assert len(told) == 10
@@ -185,7 +185,7 @@ def test_failures_after_a_success_never_end_the_search() -> None:
 
 @pytest.mark.parametrize("optimizer_of", [grid, PlainOptimizer])
 def test_without_a_completed_trial_there_is_no_best(optimizer_of: Callable[..., Any]) -> None:
-    with pytest.raises(NoCompletedTrialError, match="ValueError: boom"):
+    with pytest.raises(NoCompletedTrialError, match="boom"):
         fail_before(3).optimize(optimizer_of([0, 1, 2]), 3)
 
 
@@ -224,7 +224,5 @@ def test_a_pipeline_of_a_step_without_metrics_says_so() -> None:
     def nothing(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
         return data
 
-    with pytest.raises(
-        NoCompletedTrialError, match=r"'sum' was not recorded.*Recorded numbers: no"
-    ):
-        Experiment(numbers(), Pipeline([nothing()])).optimize(grid(DELTAS), 3)
+    with pytest.raises(TrialsFailedError, match=r"'sum' was not recorded.*Recorded numbers: no"):
+        Experiment(numbers(), Pipeline([nothing()])).optimize(grid(DELTAS), 9)

@@ -75,17 +75,6 @@ def test_the_mean_is_exact() -> None:
     assert optimizer.observations[0]["sum"] == 0.5
 
 
-def test_several_values_in_one_replicate_are_averaged() -> None:
-    def record(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
-        ctx.metrics.add("sum", 1)
-        return data, {"sum": 2}
-
-    optimizer = grid([1.0])
-    experiment_of(record).optimize(optimizer, 1)
-
-    assert dict(optimizer.observations[0]) == {"sum": 1.5}
-
-
 def test_a_plain_optimizer_is_told_just_its_metric() -> None:
     def record(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
         return data, {"size": 3.0, "sum": delta + ctx["replicate"], "time": 1.0}

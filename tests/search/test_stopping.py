@@ -207,9 +207,10 @@ def test_the_first_failure_ends_the_search_where_wanted(kind: Any) -> None:
 @pytest.mark.parametrize(("limit", "trials"), [(3, 3), (None, 12), (20, 12)])
 def test_the_number_of_first_failures_can_be_chosen(limit: int | None, trials: int) -> None:
     optimizer = grid([-float(x) for x in range(1, 13)])
+    failures = Failures(give_up_after=limit, give_up_after_same=None)
 
     with pytest.raises(RuntimeError, match="boom"):
-        experiment_of(record).optimize(optimizer, 12, failures=Failures(give_up_after=limit))
+        experiment_of(record).optimize(optimizer, 12, failures=failures)
 
     assert len(optimizer.observations) == trials
 
@@ -255,7 +256,7 @@ class Four(PlainOptimizer):
 def test_the_trials_of_one_ask_are_one_step_of_giving_up() -> None:
     """A batch whose last trial succeeds is no reason to give up; a batch of failures is."""
     optimizer = Four([-1.0, -2.0, -3.0, 4.0, 5.0], LOSS, "x")
-    failures = Failures(give_up_after=3)
+    failures = Failures(give_up_after=3, give_up_after_same=None)
     best = experiment_of(record).optimize(optimizer, 5, failures=failures)
 
     assert best.params == {"x": 4.0}
@@ -327,7 +328,7 @@ def test_events_can_be_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert lines[3] == "trial_0: completed, {'loss': 2.0}"
     assert lines[-1] == "The search has ended: 2 trials have been run. Best: {'x': 2.0}"
     (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert "trial_1: failed, ValueError: boom" in warning.getMessage()
+    assert "trial_1: failed: ValueError: boom" in warning.getMessage()
 
 
 def test_a_stored_trial_can_be_logged(caplog: pytest.LogCaptureFixture) -> None:

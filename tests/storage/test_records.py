@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystallize_opt import History, Observation, Replicate, Status, Treatment
+from crystallize_opt import Failures, History, Observation, Replicate, Status, Treatment
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.plain_data import StoredObject
 from crystallize_opt.storage.records import read_observation, to_text, write_observation
@@ -65,7 +65,8 @@ def test_choices_that_are_objects_come_back_by_their_index(tmp_path: Path) -> No
     kernels = [Kernel(), len, "x", 1, True]
     space = RandomOptimizer({"kernel": kernels}, SUM, seed=0).space
     found = RandomOptimizer(space, SUM, seed=0)
-    toy_experiment(seed=0).optimize(found, 5, storage=tmp_path / "runs.db")
+    failures = Failures(unread="ignore")
+    toy_experiment(seed=0).optimize(found, 5, storage=tmp_path / "runs.db", failures=failures)
 
     read = History.load(tmp_path / "runs.db", space=space)
     described = History.load(tmp_path / "runs.db")

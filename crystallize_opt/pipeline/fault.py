@@ -1,0 +1,54 @@
+"""What is known of an exception that ended a replicate: its kind, its place, the user's lines."""
+
+from __future__ import annotations
+
+import functools
+import os
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+from crystallize_opt.errors import MissingParameterError
+
+_BUGS = (NameError, ImportError, SyntaxError, MissingParameterError)
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
+
+class Fault(NamedTuple):
+    """An exception as plain data, which may cross processes.
+
+    Attributes:
+        kind: The name of the exception's class.
+        place: File and line where the exception was raised; frames of this package do not count.
+        is_bug: Whether the exception can only come from the program itself: an unknown name, a
+            missing module or parameter, or invalid syntax.
+        text: The user's own lines of the traceback, and the exception.
+    """
+
+    kind: str
+    place: str
+    is_bug: bool
+    text: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Fault:
+        """Describe an exception that has just been caught."""
+        trace = traceback.TracebackException.from_exception(error, compact=True)
+        frames = [frame for frame in trace.stack if not frame.filename.startswith(_PACKAGE)]
+        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        own = [frame for frame in frames if not frame.filename.startswith(_libraries())]
+        if own[-1:] != frames[-1:]:  # The innermost frame is shown even if it is a library's.
+            own.append(frames[-1])
+        shown = traceback.StackSummary.from_list(own).format()
+        text = "".join([*shown, *trace.format_exception_only()]).rstrip()
+        return cls(type(error).__qualname__, place, isinstance(error, _BUGS), text)
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """The folders of the standard library and of installed packages."""
+    import sysconfig  # Only a failed replicate needs it, and it is slow to import.
+
+    return tuple(
+        sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    )
