@@ -173,7 +173,7 @@ class Experiment(Recipe):
         replicates = whole_number("replicates", replicates)
         for given in treatments:
             if not isinstance(given, Treatment):
-                raise TypeError(f"treatments= takes a list of Treatment, not {given!r} in it.")
+                raise TypeError(f"treatments= takes a list of Treatment, but {given!r} is not one.")
         names = [treatment.name for treatment in treatments]
         if len(set(names)) < len(names):
             raise UsageError(f"Two treatments have the same name: {names!r}.")

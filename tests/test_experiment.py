@@ -190,7 +190,7 @@ def test_hypothesis_without_a_treatment_is_refused(treatments: list[Treatment]) 
 
 
 def test_what_is_no_treatment_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"list of Treatment, not \{'delta': 1.0\} in it"):
+    with pytest.raises(TypeError, match=r"list of Treatment, but \{'delta': 1.0\} is not one"):
         toy().run(treatments=[{"delta": 1.0}])  # type: ignore[list-item]
 
 

@@ -168,7 +168,9 @@ class History(Sequence[Observation]):
 
     def _checked_criterion(self) -> Criterion:
         if not self.objectives:
-            raise UnknownMetricError("This history has no objectives: History(..., objectives).")
+            raise UnknownMetricError(
+                "This history has no objectives. Give them: History(observations, objectives)."
+            )
         return self.criterion
 
     def to_frame(self) -> pd.DataFrame:

@@ -188,7 +188,7 @@ def _status(text: str) -> Status:
         return Status(text)
     except ValueError:
         raise UsageError(
-            f"{text!r} in the table is no status. The statuses are: {', '.join(map(str, Status))}."
+            f"{text!r} in the table is not a status. Statuses are: {', '.join(map(str, Status))}."
         ) from None
 
 

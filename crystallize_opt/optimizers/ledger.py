@@ -140,8 +140,8 @@ class Ledger:
             what = "has already been told" if told else "was never asked for"
             raise TellError(
                 f"{treatment.name!r} {what}. Pending: "
-                f"{', '.join(map(repr, self.pending)) or 'none'}. For trials of your own use "
-                "attach()."
+                f"{', '.join(map(repr, self.pending)) or 'none'}. Give trials that this optimizer did "
+                "not suggest to attach()."
             )
         if treatment is not pending.treatment and not self.same(treatment, pending.treatment):
             raise TellError(
@@ -166,7 +166,8 @@ class Ledger:
         if len(self.pending) != 1:
             raise TellError(
                 "A plain mapping can be told only while exactly one treatment is pending; "
-                f"{len(self.pending)} are: {', '.join(map(repr, self.pending)) or 'none'}. Tell "
+                f"{len(self.pending)} are pending: "
+                f"{', '.join(map(repr, self.pending)) or 'none'}. Tell an "
                 "Observation(treatment, metrics) instead."
             )
         for metric in required:

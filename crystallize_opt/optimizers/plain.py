@@ -107,7 +107,7 @@ class PlainDriver:
         asked = await resolve(self.optimizer.ask())
         is_sequence = isinstance(asked, (list, tuple)) and asked
         if not is_sequence or not all(isinstance(each, Treatment) for each in asked):
-            raise TypeError(f"ask() returns a list with at least one Treatment, not {asked!r}.")
+            raise TypeError(f"ask() must return a list of at least one Treatment, not {asked!r}.")
         treatments = list(asked)
         self._turns.extend(map(_Turn, treatments))
         self.calls.append(Asked(tuple(treatments)))
@@ -181,8 +181,7 @@ class PlainDriver:
                 if texts[0] != texts[1]:
                     raise ReplayDiverged(
                         f"The replay diverges at {event.treatments[0].name!r}: recorded "
-                        f"{texts[0]}, now {texts[1]}. Give a fresh optimizer, whose random choices "
-                        "have a fixed seed."
+                        f"{texts[0]}, now {texts[1]}. Give a fresh optimizer with a fixed seed."
                     )
                 now.update(zip(map(id, event.treatments), asked, strict=True))
             elif isinstance(event, Told):
@@ -242,8 +241,8 @@ def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:
     for each in several:
         if not hasattr(each, "metric") or not hasattr(each, "direction"):
             raise ObjectiveError(
-                f"The objective of {type(optimizer).__name__} has a metric and a direction, as "
-                f"Objective('loss', 'minimize') has; {each!r} has not."
+                f"The objective of {type(optimizer).__name__} needs a metric and a direction, such "
+                f"as Objective('loss', 'minimize'); {each!r} lacks them."
             )
     return as_objectives(
         [

@@ -98,7 +98,7 @@ def _restore(optimizer: SavesState, state: str) -> None:
 
 def _pending(optimizer: Replayed, name: str) -> Treatment:
     if name not in optimizer.ledger.pending:
-        raise TellError(f"The recorded order tells {name!r} before it asks for it.")
+        raise TellError(f"In the record, {name!r} is told before it is asked for.")
     return optimizer.ledger.pending[name].treatment
 
 

@@ -326,8 +326,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             except InvalidParametersError as error:
                 if not skip_outside:
                     raise InvalidParametersError(
-                        f"Cannot attach {observation.treatment.name!r}: {error} (To leave out what "
-                        "is outside of the space: skip_outside=True.)"
+                        f"Cannot attach {observation.treatment.name!r}: {error} skip_outside=True "
+                        "leaves out trials outside of the space."
                     ) from None
         for observation in inside:
             params = observation.treatment.params

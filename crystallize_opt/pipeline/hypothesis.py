@@ -47,8 +47,8 @@ class Hypothesis:
     ) -> None:
         if ranker is None and metrics and len(metrics) > 1 and not isinstance(metrics[0], str):
             raise UsageError(
-                f"{len(metrics)} groups of metrics give a list of results; give a ranker= that "
-                "makes one score of it."
+                f"{len(metrics)} groups of metrics give a list of results. Give a ranker= that "
+                "computes one score from the list."
             )
         self.verifier = verifier
         self.metrics = metrics
@@ -100,8 +100,8 @@ class Hypothesis:
         if number is None:
             raise HypothesisError(
                 f"Hypothesis {self.name!r}: the score of the treatment {treatment!r} is a number "
-                f"(nan ranks last), not {value_and_type(score)}. Give a ranker= that makes one "
-                "number of the verifier's result."
+                f"(nan ranks last), not {value_and_type(score)}. Give a ranker= that "
+                "computes one number from the verifier's result."
             )
         return number
 

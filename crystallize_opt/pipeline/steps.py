@@ -346,8 +346,8 @@ class Pipeline:
                 error.add_note(f"In step {step.name!r}.")
                 if isinstance(error, StopIteration):  # A coroutine cannot raise it.
                     raise RuntimeError(
-                        f"Step {step.name!r} raised StopIteration: next() on an iterator that "
-                        "has ended?"
+                        f"Step {step.name!r} raised StopIteration. Does it call next() on an "
+                        "iterator that has ended?"
                     ) from error
                 raise
             if after_step is not None:

@@ -54,10 +54,10 @@ def _attach(
         raise UsageError("resume='attach' needs an optimizer with attach(): a SpaceOptimizer.")
     if optimizer.calls:
         raise UsageError(
-            f"This {type(optimizer).__name__} has been used. resume='attach' gives it every trial "
-            "of the run: build a fresh one."
+            f"This {type(optimizer).__name__} has been used, but resume='attach' attaches every "
+            "trial of the run. Build a fresh optimizer."
         )
-    error = "Given up: the run went on with another optimizer."
+    error = "The trial was given up, because another optimizer continued the run."
     given_up = [
         Observation(treatment, status=Status.ABANDONED, error=error)
         for treatment in log.stored.pending

@@ -91,8 +91,8 @@ class RunLog:
                 f"The run {self.stored.name!r} in {str(self._writer.path)!r} was made with other "
                 "settings:\n"
                 + "\n".join(f"  {change}" for change in found)
-                + "\nRestore them to resume it exactly; or give resume='attach', to continue from "
-                "its data with these settings; or another run=, to begin a new one."
+                + "\nTo resume the run exactly, restore these settings. To continue from its data "
+                "with the new settings, give resume='attach'. To begin another run, give run=."
             )
 
     def begin(self, description: Mapping[str, Any], versions: Any, settled: Sequence[Row]) -> None:

@@ -231,7 +231,7 @@ class Loop:
         except SpaceExhausted as end:
             if not self._count:
                 raise
-            self.reason = f"the search space is used up: {end}"
+            self.reason = f"the search space is exhausted: {end}"
             return False
         finally:
             interruption.in_optimizer = False

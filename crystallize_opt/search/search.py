@@ -189,8 +189,8 @@ class Search:
     ) -> Coroutine[Any, Any, Treatment | None]:
         if self._has_begun:
             raise UsageError(
-                "This search has run already. Make another Search; with a storage, and a fresh "
-                "optimizer, it continues this one."
+                "This search has already run. Make another Search; with the same storage and a "
+                "fresh optimizer, it continues this run."
             )
         self._has_begun = True
         return self._run(hand_over)

@@ -149,7 +149,7 @@ def _checked_callbacks(callbacks: Sequence[Any], progress: bool | None) -> tuple
 
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
-            raise UsageError(f"A callback is called with each event; {callback!r} cannot be.")
+            raise UsageError(f"A callback is a function of one event, not {callback!r}.")
     return (*callbacks, ProgressBar()) if wants_progress(progress) else tuple(callbacks)
 
 

@@ -83,7 +83,7 @@ class LinearConstraint:
         except (SyntaxError, ValueError, OverflowError, RecursionError, _NotLinearError) as error:
             raise SpaceError(
                 f"Cannot read the constraint {text!r}: {error}. Write a linear one such as "
-                "'a + 2*b <= 10'; for names that are no identifiers give "
+                "'a + 2*b <= 10'; for names that are not identifiers, give "
                 "LinearConstraint({'my-name': 1.0}, bound)."
             ) from error
         found = []

@@ -34,8 +34,8 @@ def parameter_from(short: Any) -> Parameter:
     if isinstance(short, type) and issubclass(short, Parameter):
         raise SpaceError(f"Give a parameter, such as {_EXAMPLES[short.__name__]}, not its class.")
     raise SpaceError(
-        f"{short!r} is no parameter. Give Float, Integer, Categorical, Ordinal or Constant, or a "
-        "short form: (0.0, 1.0) for a Float, (1, 8) for an Integer, ['a', 'b'] for a Categorical."
+        f"{short!r} is not a parameter. Give Float, Integer, Categorical, Ordinal or Constant, or "
+        "a short form: (0.0, 1.0) for a Float, (1, 8) for an Integer, ['a', 'b'] for a Categorical."
     )
 
 

@@ -93,8 +93,8 @@ class UnseenPoints:
                 if self.add(params):
                     return params
             raise SpaceExhausted(
-                f"{_DRAWS_IN_A_ROW} random points in a row have been suggested before: "
-                f"{len(self._seen)} points have been."
+                f"{_DRAWS_IN_A_ROW} random points in a row were among the {len(self._seen)} points "
+                "that have already been suggested."
             )
         if self._left is None:
             self._left = list(self._space.points())

@@ -212,8 +212,8 @@ def _create(path: Path) -> None:
     wal = Path(f"{path}-wal")
     if wal.exists() and wal.stat().st_size:
         raise StorageError(
-            f"{str(path)!r} does not exist, but {str(wal)!r}, which holds a part of it, does. Was "
-            "the file moved or deleted? Restore it, or remove the other part, too."
+            f"{str(path)!r} does not exist, but {str(wal)!r}, which holds a part of it, does. "
+            "If the file was moved, move the second file with it; if it was deleted, delete both."
         )
     new = path.with_name(f"{path.name}.new-{os.getpid()}-{time.monotonic_ns()}")
     try:

@@ -52,7 +52,7 @@ class RunLock:
             raise RunLocked(
                 f"The run {run!r} in {real!r} is being written by another process, or by "
                 "another search of this one. Wait for it to end, or store this search as another "
-                "run of the file. (To read the run meanwhile: History.load.)"
+                "run of the file. History.load can read the run meanwhile."
             ) from error
         except OSError as error:
             raise StorageError(

@@ -70,7 +70,7 @@ def check_file(path: str, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
         raise StorageError(
-            f"{path!r} is a SQLite file of something else, not of crystallize-opt's runs. "
+            f"{path!r} is a SQLite file of another program, without runs of crystallize-opt. "
             "Give another path."
         )
     (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -267,7 +267,7 @@ def test_a_tell_before_its_ask_is_an_error() -> None:
     recorded = make("Random")
     one_by_one(recorded)
 
-    with pytest.raises(TellError, match="tells 'trial_0' before it asks"):
+    with pytest.raises(TellError, match="'trial_0' is told before it is asked for"):
         make("Random").replay(recorded.events[1:])
 
 

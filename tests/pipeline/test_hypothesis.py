@@ -112,7 +112,7 @@ def test_the_name_is_the_rankers_where_none_is_given() -> None:
 
 
 def test_several_groups_without_a_ranker_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"2 groups of metrics.*give a ranker="):
+    with pytest.raises(UsageError, match=r"2 groups of metrics.*Give a ranker="):
         Hypothesis(show, [["loss"], ["time"]])
 
 

@@ -106,7 +106,7 @@ def test_a_search_runs_once() -> None:
     search.run()
 
     for again in (search.run, lambda: next(iter(search)), lambda: asyncio.run(search.arun())):
-        with pytest.raises(UsageError, match="has run already"):
+        with pytest.raises(UsageError, match="has already run"):
             again()
 
 

@@ -67,7 +67,7 @@ def test_what_is_no_optimizer_is_refused(optimizer: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ("sum", "has a metric and a direction.*'sum' has not"),
+        ("sum", "needs a metric and a direction.*'sum' lacks"),
         ([], "At least one objective"),
         (type("Objective", (), {"metric": "sum", "direction": "max"})(), "direction 'max'"),
         (type("Objective", (), {"metric": ["sum"], "direction": "maximize"})(), "one metric"),
@@ -91,7 +91,7 @@ def test_an_ask_without_treatments_is_refused(asked: Any) -> None:
         def ask(self) -> list[Treatment]:
             return asked  # type: ignore[no-any-return]
 
-    with pytest.raises(TypeError, match="list with at least one Treatment, not"):
+    with pytest.raises(TypeError, match="list of at least one Treatment, not"):
         toy_experiment().optimize(Wrong(DELTAS), 1)
 
 

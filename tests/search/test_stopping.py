@@ -152,7 +152,7 @@ def test_a_used_up_space_is_a_reason() -> None:
     search = Search(experiment_of(record), grid([3.0]), 10)
     search.run()
 
-    assert str(search.stop_reason).startswith("the search space is used up")
+    assert str(search.stop_reason).startswith("the search space is exhausted")
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_the_end_is_an_event_also_where_it_is_an_error() -> None:
 
 def test_what_is_no_callback_is_refused() -> None:
     wrong: Any = LoggingCallback
-    with pytest.raises(UsageError, match="A callback is called with each event"):
+    with pytest.raises(UsageError, match="A callback is a function of one event"):
         experiment_of(record).optimize(grid([1.0]), 1, callbacks=[wrong])
 
 

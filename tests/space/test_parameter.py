@@ -85,10 +85,10 @@ class FixedDraws:
         (lambda: ORDINAL(([1], [1])), r"has the choice \[1\] twice"),
         (lambda: FLOAT(0.0, 1.0).when(), "needs at least one parent"),
         (lambda: FLOAT(0.0, 1.0).when(a=set()), "needs at least one value, not an empty set"),
-        (lambda: parameter_from((1, 2, 3)), r"\(1, 2, 3\) is no parameter"),
-        (lambda: parameter_from((False, True)), "is no parameter"),
-        (lambda: parameter_from({1, 2}), "is no parameter"),
-        (lambda: parameter_from("abc"), "is no parameter"),
+        (lambda: parameter_from((1, 2, 3)), r"\(1, 2, 3\) is not a parameter"),
+        (lambda: parameter_from((False, True)), "is not a parameter"),
+        (lambda: parameter_from({1, 2}), "is not a parameter"),
+        (lambda: parameter_from("abc"), "is not a parameter"),
     ],
 )
 def test_an_ill_defined_parameter_is_refused(build: Any, message: str) -> None:

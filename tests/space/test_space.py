@@ -360,7 +360,7 @@ def test_conditions_that_make_no_sense_are_refused(parameters: Any, message: str
         ([("a", (0, 1))], "takes a mapping of names to parameters"),
         ({1: (0, 1)}, "name is a non-empty string, not 1"),
         ({"": (0, 1)}, "name is a non-empty string, not ''"),
-        ({"a": "text"}, "Parameter 'a': 'text' is no parameter"),
+        ({"a": "text"}, "Parameter 'a': 'text' is not a parameter"),
         ({"a": (1, 0)}, r"Parameter 'a': Integer\(1, 0\): low is greater than high"),
         ({"a": []}, "Parameter 'a': Categorical needs at least one choice"),
     ],

@@ -120,13 +120,13 @@ def test_a_missing_event_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"not a database at all, but a text\n" * 100, b"x"])
 def test_a_file_of_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
-    with refused(tmp_path / "runs.db", "not a database|of something else"):
+    with refused(tmp_path / "runs.db", "not a database|of another program"):
         (tmp_path / "runs.db").write_bytes(content)
 
 
 def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
     with (
-        refused(tmp_path / "runs.db", "of something else"),
+        refused(tmp_path / "runs.db", "of another program"),
         contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as connection,
     ):
         connection.execute("CREATE TABLE studies (name TEXT)")

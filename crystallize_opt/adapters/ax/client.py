@@ -169,7 +169,7 @@ def _learning_from_abandoned(strategy: GenerationStrategy) -> GenerationStrategy
         )
     if strategy.last_generator_run is not None:
         raise UsageError(
-            f"{strategy.name!r} has generated trials before. Give strategy.clone_reset()."
+            f"{strategy.name!r} has already generated trials. Give strategy.clone_reset()."
         )
     strategy = copy.deepcopy(strategy)
     for node in strategy.nodes_by_name.values():

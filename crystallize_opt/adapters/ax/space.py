@@ -298,7 +298,7 @@ def _code_of(name: str, parameter: Parameter) -> _Stored:
         case Integer(log=True) if parameter.high > 10**300:
             raise UnsupportedSpaceError(
                 f"AxOptimizer cannot take {name!r}, {parameter!r}: Ax computes with floats, which "
-                "hold no such numbers. GridOptimizer can take it."
+                "cannot hold numbers of that size. GridOptimizer can take it."
             )
         case Integer(step=None) if _fits(parameter):
             return _Number(parameter)

@@ -145,7 +145,7 @@ def check_sampler(sampler: Any, *, several: bool) -> None:
     for each in chain_of(sampler):
         if each in _samplers_in_use:
             raise UsageError(
-                f"{each!r} serves another optimizer already. Build a fresh sampler for each."
+                f"{each!r} already belongs to another optimizer. Build a fresh sampler for each."
             )
         _check_libraries(each)
     if several and isinstance(base_of(sampler), CmaEsSampler):

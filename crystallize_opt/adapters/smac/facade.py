@@ -205,7 +205,7 @@ def build_facade(
     kind = kind or HyperparameterOptimizationFacade
     if not (isinstance(kind, type) and issubclass(kind, AbstractFacade)):
         raise UsageError(
-            f"facade= takes a facade class of SMAC's, such as smac.BlackBoxFacade, not {kind!r}."
+            f"facade= takes a facade class of SMAC, such as smac.BlackBoxFacade, not {kind!r}."
         )
     scenario = Scenario(
         configspace,
@@ -285,8 +285,8 @@ def _with_defaults(
         kind, chosen, "initial_design", n_configs=n_init, max_ratio=1.0
     ):
         raise UsageError(
-            f"n_init= does not go with {kind.__name__} or the given initial design, whose size is "
-            "fixed."
+            f"n_init= cannot be combined with {kind.__name__} or the given initial design, whose "
+            "size is fixed."
         )
     return chosen
 

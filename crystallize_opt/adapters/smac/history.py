@@ -77,7 +77,7 @@ def history_from_smac(directory: str | os.PathLike[str]) -> History:
                     observed = dataclasses.replace(observed, metrics=metrics)
                 observations.append(observed.checked(names))
     except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-        raise StorageError(f"{str(folder)!r} does not hold a run of SMAC's: {error!r}.") from error
+        raise StorageError(f"{str(folder)!r} does not hold a run of SMAC: {error!r}.") from error
     if scenario.get("instance_features"):
         notes.add("The features of the instances are left out.")
     return History(

@@ -151,7 +151,7 @@ class Run:
         repeated, first = (trial.info.config.get_array() for trial in (now, before))
         if not np.array_equal(repeated, first, equal_nan=True):
             raise CrystallizeOptError(
-                f"SMAC does not repeat its suggestions: {dict(now.info.config)!r} came instead of "
-                f"{dict(before.info.config)!r}. Does a component given in facade_options keep a "
-                "state? Give a function that makes a new one."
+                f"SMAC does not repeat its suggestions: it suggested {dict(now.info.config)!r} "
+                f"instead of {dict(before.info.config)!r}. If a component in facade_options keeps "
+                "state, give a function that makes a new component."
             )

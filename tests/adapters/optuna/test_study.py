@@ -84,7 +84,7 @@ def test_a_sampler_serves_one_optimizer() -> None:
     sampler = TPESampler(seed=0)
     OptunaOptimizer(SQUARE, LOSS, sampler=sampler)
 
-    with pytest.raises(UsageError, match="serves another optimizer already"):
+    with pytest.raises(UsageError, match="already belongs to another optimizer"):
         OptunaOptimizer(SQUARE, LOSS, sampler=sampler)
 
 

@@ -37,7 +37,7 @@ def test_the_initial_design_has_the_size_that_was_asked_for() -> None:
         ({"n_init": -1}, "n_init="),
         ({"n_init": 101}, "from 0 to 100"),
         ({"n_init": 2.0}, "n_init="),
-        ({"facade": RandomFacade, "n_init": 3}, "n_init= does not go with RandomFacade"),
+        ({"facade": RandomFacade, "n_init": 3}, "n_init= cannot be combined with RandomFacade"),
         ({"facade_options": {"modle": {}}}, "'modle'.*model"),
     ],
 )
