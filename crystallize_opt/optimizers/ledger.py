@@ -140,8 +140,8 @@ class Ledger:
             what = "has already been told" if told else "was never asked for"
             raise TellError(
                 f"{treatment.name!r} {what}. Pending: "
-                f"{', '.join(map(repr, self.pending)) or 'none'}. Give trials that this optimizer did "
-                "not suggest to attach()."
+                f"{', '.join(map(repr, self.pending)) or 'none'}. To add trials of others, use "
+                "attach()."
             )
         if treatment is not pending.treatment and not self.same(treatment, pending.treatment):
             raise TellError(

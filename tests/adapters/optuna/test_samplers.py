@@ -111,7 +111,7 @@ def test_a_wrapped_sampler_is_checked_as_its_base(wrapper: str) -> None:
     base = TPESampler(seed=0)
     OptunaOptimizer(SQUARE, LOSS, sampler=wrap(base))
     for again in (base, wrap(base)):
-        with pytest.raises(UsageError, match=r"TPESampler.*serves another optimizer already"):
+        with pytest.raises(UsageError, match=r"TPESampler.*already belongs to another optimizer"):
             OptunaOptimizer(SQUARE, LOSS, sampler=again)
 
 
