@@ -46,8 +46,8 @@ class Objective:
         ObjectiveError: The direction or `reduce` is unknown, or the metric is not a name.
 
     Example:
-        >>> Objective("loss", "minimize").better(0.1, 0.2)
-        True
+        >>> Objective("loss", "minimize").worst
+        inf
     """
 
     metric: str
@@ -77,10 +77,6 @@ class Objective:
     def worst(self) -> float:
         """The infinity that is worse than every value."""
         return self.sign * math.inf
-
-    def better(self, value: float, other: float) -> bool:
-        """Whether `value` is strictly better than `other`."""
-        return self.sign * value < self.sign * other
 
 
 @dataclass(frozen=True)

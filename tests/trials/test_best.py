@@ -66,11 +66,13 @@ def candidates(criterion: Criterion, given: Sequence[Observation]) -> list[Obser
 
 def better(criterion: Criterion, one: Observation, other: Observation) -> bool:
     """Whether a trial is nowhere worse than another one, and somewhere better."""
-    pairs = [
-        (objective, one[objective.metric], other[objective.metric])
-        for objective in criterion.objectives
+    gains = [
+        one[o.metric] - other[o.metric]
+        if o.direction == "maximize"
+        else other[o.metric] - one[o.metric]
+        for o in criterion.objectives
     ]
-    return not any(o.better(b, a) for o, a, b in pairs) and any(o.better(a, b) for o, a, b in pairs)
+    return min(gains) >= 0 and max(gains) > 0
 
 
 def front(criterion: Criterion, given: Sequence[Observation]) -> list[Observation]:

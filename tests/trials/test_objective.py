@@ -14,21 +14,9 @@ from crystallize_opt.trials.objective import as_objectives
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(FINITE, FINITE)
-def test_the_two_directions_mirror_each_other(a: float, b: float) -> None:
-    minimize, maximize = Objective("m", "minimize"), Objective("m", "maximize")
-
-    assert minimize.better(a, b) == (a < b)
-    assert maximize.better(a, b) == (a > b)
-    assert minimize.better(a, b) == maximize.better(-a, -b)
-
-
 @given(FINITE)
 def test_the_worst_value_loses_against_every_other(value: float) -> None:
-    for direction in ("minimize", "maximize"):
-        objective = Objective("m", direction)
-        assert objective.better(value, objective.worst)
-        assert not objective.better(objective.worst, value)
+    assert Objective("m", "minimize").worst > value > Objective("m", "maximize").worst
 
 
 @pytest.mark.parametrize("direction", ["min", "Minimize", "", None, ["minimize"]])
