@@ -48,7 +48,8 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
 
     assert outputs_of(notebook, "text/plain")[1] == "9"
-    (table,) = outputs_of(notebook, "text/html")
+    space, table = outputs_of(notebook, "text/html")
+    assert all(name in space for name in ("epsilon", "kernel", "gamma"))
     assert all(name in table for name in ("OptunaOptimizer", "AxOptimizer", "SMACOptimizer"))
     assert len(outputs_of(notebook, "image/png")) == 1
     assert list(tmp_path.iterdir()) == []
