@@ -23,7 +23,8 @@ class History(Sequence[Observation]):
     """The observations of a run in the order of their reports: a read-only sequence.
 
     Args:
-        observations: The observations, in order.
+        observations: The observations, in order. A completed one whose objective or constraint is
+            nan, infinite, missing or not a number becomes INVALID.
         objectives: The objectives by which `best` and `pareto_front` compare trials.
         constraints: Outcome constraints; a trial that violates one is never the best.
         fidelity: The name of the parameter that is the fidelity of a trial, a number of epochs for
@@ -55,8 +56,10 @@ class History(Sequence[Observation]):
         name: str | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        self._observations = observations
         self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
+        if isinstance(observations, (list, tuple)):  # Those of a stored run have been checked.
+            observations = [each.checked(self.criterion.metrics) for each in observations]
+        self._observations = observations
         self.space = space
         self.pending = list(pending)
         self.name = name

@@ -309,3 +309,12 @@ def test_a_history_needs_no_pandas() -> None:
     )
 
     assert ran.stdout.split() == ["False", "False", "False"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "0.5"])
+def test_what_is_not_a_finite_number_is_never_completed(value: Any) -> None:
+    trials = [Observation(Treatment("a"), {"loss": value}), Observation(Treatment("b"), {})]
+    trials.append(Observation(Treatment("c"), {"loss": 1.0}))
+    history = History(trials, [Objective("loss", "minimize")])
+    assert [o.status for o in history] == [Status.INVALID, Status.INVALID, Status.COMPLETED]
+    assert history.best is trials[2]

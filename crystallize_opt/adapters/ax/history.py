@@ -18,7 +18,6 @@ from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Condition, Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.description import constraints_of, objectives_of, space_of
-from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Comparison, Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
@@ -78,8 +77,7 @@ def history_from_ax(client: Any) -> History:
             noted = trial.run_metadata.get("status") if described else None
             if noted in [str(each) for each in Status]:
                 status, measured = Status(noted), {}  # Ax has a stand-in for the values.
-            found = _observation(treatment, trial, status, measured, error or noted)
-            observations.append(found.checked(goals.required))
+            observations.append(_observation(treatment, trial, status, measured, error or noted))
     return History(
         observations,
         goals.objectives,
@@ -177,7 +175,6 @@ class _Described:
         self.space: SearchSpace | None = space_of(description["space"])
         self.objectives = list(objectives_of(description))
         self.constraints = list(constraints_of(description))
-        self.required = Criterion(tuple(self.objectives), tuple(self.constraints)).metrics
         self._names = AxMetrics(self.objectives, self.constraints).names
         self._ax_space = AxSpace(self.space)
 
@@ -228,11 +225,6 @@ class _Goals:
         """Return the point of an arm, without derived parameters."""
         searched = {name: v for name, v in stored.items() if name not in self._derived}
         return point_of(self.space, searched)
-
-    @property
-    def required(self) -> tuple[str, ...]:
-        """The metrics that a completed trial must have."""
-        return Criterion(tuple(self.objectives), tuple(self.constraints)).metrics
 
     def _add(self, constraint: Any) -> None:
         names = constraint.metric_names

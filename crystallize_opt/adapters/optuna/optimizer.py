@@ -38,6 +38,7 @@ from optuna.trial import Trial, TrialState
 from crystallize_opt.adapters.optuna import quiet, replay, samplers
 from crystallize_opt.adapters.optuna.refusals import refuse_space
 from crystallize_opt.adapters.optuna.space import OptunaSpace
+from crystallize_opt.adapters.optuna.studies import STUDY_NAME
 from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
@@ -143,9 +144,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         self._has_others = False
         self._inserted: set[int] = set()
         with quiet.without_messages_of("optuna.storages._in_memory"):  # "A new study created"
-            # A fixed name: Hyperband draws its brackets from a hash of it.
             self.study = optuna.create_study(
-                study_name="crystallize-opt",
+                study_name=STUDY_NAME,
                 directions=[each.direction for each in self.objectives],
                 sampler=sampler,
                 pruner=pruner or NopPruner(),

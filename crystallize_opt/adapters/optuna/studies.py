@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+STUDY_NAME = "crystallize-opt"
+"""The name of the study of an `OptunaOptimizer`. Hyperband draws its brackets from a hash of it."""
+
 KEY = "crystallize_opt"
 """The attribute of the description of an exported study, and of the record of its trials."""
 
@@ -72,6 +75,11 @@ def history_from_optuna(
         keys = dict.fromkeys(key for trial in trials for key in trial.constraints)
         constraints = tuple(Constraint(_metric_of(key), "<=", 0.0) for key in keys)
         space = _space(trials, notes)
+        if study.study_name == STUDY_NAME:
+            notes.add(
+                "This is the study of an OptunaOptimizer: choices may be indices, and discarded "
+                "suggestions are failed trials. `optimizer.history` has the trials of the search."
+            )
         if study.user_attrs:
             notes.add(f"The user attributes of the study are left out: {study.user_attrs!r}.")
     reader = _Reader(space, objectives, constraints, notes)

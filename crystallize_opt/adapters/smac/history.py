@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -67,15 +66,14 @@ def history_from_smac(directory: str | os.PathLike[str]) -> History:
             if len(finished) < len(runs):
                 pending.append(treatment)
             if finished:
-                observed = Observation.of_replicates(
-                    treatment,
-                    [_replicate(i, run, names, budget, notes) for i, run in enumerate(finished)],
-                )
+                further = {} if budget is None else {"budget": float(budget)}
                 if shared:
-                    count = float(len(shared & _pairs(finished)))
-                    metrics = {**observed.metrics, _SHARED: count}
-                    observed = dataclasses.replace(observed, metrics=metrics)
-                observations.append(observed.checked(names))
+                    further[_SHARED] = float(len(shared & _pairs(finished)))
+                replicates = [
+                    _replicate(index, run, names, further, notes)
+                    for index, run in enumerate(finished)
+                ]
+                observations.append(Observation.of_replicates(treatment, replicates))
     except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise StorageError(f"{str(folder)!r} does not hold a run of SMAC: {error!r}.") from error
     if scenario.get("instance_features"):
@@ -135,7 +133,7 @@ def _comparable(
 
 
 def _replicate(
-    index: int, run: dict[str, Any], names: list[str], budget: float | None, notes: Notes
+    index: int, run: dict[str, Any], names: list[str], further: dict[str, float], notes: Notes
 ) -> Replicate:
     status = _STATUSES.get(run["status"], Status.FAILED)
     info = run.get("additional_info") or {}
@@ -148,13 +146,11 @@ def _replicate(
             metrics[name] = cost
             if run["instance"] is not None:
                 metrics[f"{name}[{run['instance']}]"] = cost
-    if budget is not None:
-        metrics["budget"] = float(budget)
     text = f"SMAC says {status}" if status is not Status.COMPLETED else None
     return Replicate(
         index,
         run["seed"],
-        metrics,
+        {**metrics, **further},
         status,
         str(info["error"]) if "error" in info else text,
         info.get("traceback"),
