@@ -11,6 +11,7 @@ from typing import Any
 from crystallize_opt.errors import SpaceError, StorageError
 from crystallize_opt.history.foreign import Notes, point_of
 from crystallize_opt.history.history import History
+from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint
@@ -75,9 +76,12 @@ def history_from_ax(client: Any) -> History:
                 notes.add(f"The values so far of the pending trial {name!r} are left out.")
         else:
             noted = trial.run_metadata.get("status") if described else None
-            if noted in [str(each) for each in Status]:
+            if noted in [str(each) for each in Dropped]:
+                notes.add("Suggestions that AxOptimizer discarded are left out.")
+                continue
+            if noted is not None:
                 status, measured = Status(noted), {}  # Ax has a stand-in for the values.
-            observations.append(_observation(treatment, trial, status, measured, error or noted))
+            observations.append(_observation(treatment, trial, status, measured, error))
     return History(
         observations,
         goals.objectives,

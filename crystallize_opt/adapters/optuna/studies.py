@@ -11,6 +11,7 @@ from urllib.parse import quote
 from crystallize_opt.errors import CrystallizeOptError, StorageError, UsageError
 from crystallize_opt.history.foreign import Notes, point_of
 from crystallize_opt.history.history import History
+from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Categorical
 from crystallize_opt.space.numbers import Float, Integer
@@ -77,8 +78,8 @@ def history_from_optuna(
         space = _space(trials, notes)
         if study.study_name == STUDY_NAME:
             notes.add(
-                "This is the study of an OptunaOptimizer: choices may be indices, and discarded "
-                "suggestions are failed trials. `optimizer.history` has the trials of the search."
+                "This is the study of an OptunaOptimizer, where choices may be indices: "
+                "`optimizer.history` has them. Suggestions that it discarded are left out."
             )
         if study.user_attrs:
             notes.add(f"The user attributes of the study are left out: {study.user_attrs!r}.")
@@ -86,6 +87,8 @@ def history_from_optuna(
     observations: list[Observation] = []
     pending: list[Treatment] = []
     for trial in trials:
+        if study.study_name == STUDY_NAME and trial.user_attrs.get("status") in _DISCARDED:
+            continue
         treatment = reader.treatment_of(trial)
         if trial.state.is_finished():
             observations.append(reader.observation_of(trial, treatment))
@@ -229,6 +232,7 @@ class _Reader:
         return numbers
 
 
+_DISCARDED = [str(each) for each in Dropped]
 _STATUSES = {"COMPLETE": Status.COMPLETED, "PRUNED": Status.PRUNED, "FAIL": Status.FAILED}
 
 

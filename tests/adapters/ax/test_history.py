@@ -237,3 +237,18 @@ def test_the_client_of_an_optimizer_is_the_history_of_it(
     assert [o.treatment.params for o in read.pareto_front] == [
         o.treatment.params for o in optimizer.pareto_front()
     ]
+
+
+def test_what_the_optimizer_discarded_is_no_trial() -> None:
+    space = SearchSpace({"a": Float(1.0, 2.0, log=True), "b": (1.0, 2.0)}, ["a + b <= 2.5"])
+    optimizer = AxOptimizer(space, LOSS, seed=0)  # Ax takes no constraint on a log scale.
+    for treatment in optimizer.ask(4):
+        optimizer.tell(Observation(treatment, {"loss": treatment.params["a"]}))
+    assert len(optimizer.client._experiment.trials) > 4
+
+    history = history_from_ax(optimizer.client)
+
+    assert exactly(o.treatment.params for o in history) == exactly(
+        o.treatment.params for o in optimizer.history
+    )
+    assert history.notes == ["Suggestions that AxOptimizer discarded are left out."]

@@ -26,6 +26,7 @@ from crystallize_opt import (
     Status,
     Treatment,
 )
+from crystallize_opt.adapters import OptunaOptimizer
 from crystallize_opt.errors import StorageError, UsageError
 from crystallize_opt.interchange import history_from_optuna, study_of
 from crystallize_opt.storage.records import write_observation
@@ -291,3 +292,21 @@ def test_a_range_that_changes_is_the_widest() -> None:
 
     assert history.space == SearchSpace({"x": Float(0.0, 2.0)})
     assert history.notes == ["The range of 'x' is the widest, because it differs between trials."]
+
+
+def test_the_study_of_an_optimizer_has_the_trials_of_its_search() -> None:
+    space = SearchSpace({"a": (0.0, 1.0), "b": (0.0, 1.0)}, ["a + b <= 0.8"])
+    optimizer = OptunaOptimizer(space, LOSS, constraints=[Constraint("lag", "<=", 0.5)], seed=0)
+    for treatment in optimizer.ask(8):
+        a = treatment.params["a"]
+        optimizer.tell(Observation(treatment, {"loss": a, "lag": 1.0 - a}))
+    assert len(optimizer.study.trials) > 8
+
+    history = history_from_optuna(optimizer.study, metrics=["loss"])
+
+    assert [o.treatment.params for o in history] == [
+        o.treatment.params for o in optimizer.observations
+    ]
+    assert history.best is not None
+    assert history.best.treatment.params == optimizer.get_best_treatment().params
+    assert "study of an OptunaOptimizer" in history.notes[0]
