@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crystallize_opt import Categorical, Float, History, Integer, Objective
+from crystallize_opt import Categorical, Failures, Float, History, Integer, Objective
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import StorageError
 from tests.recording import resuming
@@ -180,7 +180,9 @@ def test_parameters_outside_of_the_space_are_refused(
     params: dict[str, Any], tmp_path: Path
 ) -> None:
     path, loss = tmp_path / "runs.db", Objective("sum", "minimize")
-    toy_experiment(seed=0).optimize(RandomOptimizer(CONDITIONAL, loss, seed=0), 9, storage=path)
+    optimizer = RandomOptimizer(CONDITIONAL, loss, seed=0)
+    failures = Failures(unread="ignore")  # The steps read only delta.
+    toy_experiment(seed=0).optimize(optimizer, 9, storage=path, failures=failures)
     kinds = [each.treatment.params["kind"] for each in History.load(path)]
     assert set(kinds) == {"a", None}
     rewritten(path, "ask", data(params={"delta": 0.5, "always": 0} | params))
