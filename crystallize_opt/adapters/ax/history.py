@@ -59,7 +59,7 @@ def history_from_ax(client: Any) -> History:
         if isinstance(client, (str, os.PathLike)):
             client = _loaded(ax_client.Client, os.fspath(client))
         experiment = client._experiment  # noqa: SLF001  (there is no other way to the trials)
-        data = experiment.lookup_data().df
+        data = experiment.lookup_data().full_df
     notes = Notes()
     values = _values(data, notes)
     described = experiment._properties.get(ax_client.KEY)  # noqa: SLF001

@@ -83,7 +83,7 @@ def history_from_optuna(
             )
         if study.user_attrs:
             notes.add(f"The user attributes of the study are left out: {study.user_attrs!r}.")
-    reader = _Reader(space, objectives, constraints, notes)
+    reader = _Reader(space, objectives, constraints, notes, exported=bool(described))
     observations: list[Observation] = []
     pending: list[Treatment] = []
     for trial in trials:
@@ -162,8 +162,11 @@ class _Reader:
         objectives: Sequence[Objective],
         constraints: Sequence[Constraint],
         notes: Notes,
+        *,
+        exported: bool,
     ) -> None:
         self._space = space
+        self._exported = exported
         self._format = TrialFormat(space)
         self._objectives = [each.metric for each in objectives]
         self._required = [*self._objectives, *(each.metric for each in constraints)]
@@ -180,7 +183,7 @@ class _Reader:
 
     def observation_of(self, trial: FrozenTrial, treatment: Treatment) -> Observation:
         record = json.loads(trial.system_attrs.get(KEY, "{}"))
-        if "outcome" in record:
+        if self._exported and "outcome" in record:
             return read_observation(record["outcome"], treatment)
         status = _STATUSES[trial.state.name]
         values = trial.values

@@ -106,6 +106,17 @@ def test_a_history_comes_back_from_a_study_with_the_same_best(
             _ = study.best_trial
 
 
+def test_an_exported_study_can_be_read_under_other_names() -> None:
+    history = history_of(SearchSpace({"x": (0.0, 1.0)}), 2, [LOSS])
+    study = study_of(history)
+
+    back = history_from_optuna(study, metrics=["error"])
+
+    assert back.best is not None
+    assert back.best.treatment.params == study.best_trial.params
+    assert back.best["error"] == study.best_value
+
+
 def test_what_a_database_cannot_hold_is_kept_in_the_record(tmp_path: Path) -> None:
     choices = [None, math.nan, "", "\r", (1, 2), 1, True]
     space = SearchSpace({"k": Categorical(choices), "i": Integer(0, 2**63 - 1)})
