@@ -33,6 +33,8 @@ class History(Sequence[Observation]):
         pending: The treatments that were asked for and not yet told.
         name: The name of the run.
         notes: What a conversion from another library left out or changed: one sentence for each.
+        left_out: Trials that are not among the observations, because they do not fit the space,
+            objectives and constraints.
 
     Attributes:
         criterion: The rule for the best: objectives, constraints and fidelity.
@@ -55,6 +57,7 @@ class History(Sequence[Observation]):
         pending: Sequence[Treatment] = (),
         name: str | None = None,
         notes: Sequence[str] = (),
+        left_out: Sequence[Observation] = (),
     ) -> None:
         self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
         if isinstance(observations, (list, tuple)):  # Those of a stored run have been checked.
@@ -64,6 +67,7 @@ class History(Sequence[Observation]):
         self.pending = list(pending)
         self.name = name
         self.notes = list(notes)
+        self.left_out = list(left_out)
 
     @overload
     def __getitem__(self, index: int) -> Observation: ...
@@ -118,6 +122,7 @@ class History(Sequence[Observation]):
             space=stored.space,
             pending=stored.pending,
             name=stored.name,
+            left_out=stored.left_out,
         )
 
     @staticmethod

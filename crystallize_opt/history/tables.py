@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crystallize_opt.errors import InvalidParametersError, UsageError
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Constant
+from crystallize_opt.space.numbers import Float
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.observation import Observation, Status, as_number
@@ -144,7 +145,16 @@ def _value(parameter: Parameter, cell: Any) -> Any:
                 continue
     elif isinstance(cell, float) and cell.is_integer():
         candidates.append(int(cell))  # pandas turns an int column with gaps into floats
+    if isinstance(parameter, Float) and isinstance(candidates[-1], float):
+        candidates.append(_within(parameter, candidates[-1]))
     return next((parameter.canonical(c) for c in candidates if _holds(parameter, c)), cell)
+
+
+def _within(parameter: Float, number: float) -> float:
+    """Move a number into a range that it leaves by a rounding: tables may have fewer digits."""
+    nearest = min(max(number, parameter.low), parameter.high)
+    size = nearest if parameter.log else parameter.high - parameter.low
+    return nearest if abs(number - nearest) <= 1e-6 * size else number
 
 
 def _holds(parameter: Parameter, value: Any) -> bool:

@@ -39,6 +39,7 @@ class Ledger:
         observations: Every observation that was told or attached, in order.
         enqueued: The points to suggest first, in order.
         best: The best trial so far.
+        left_out: The trials that were not attached, because they do not fit.
     """
 
     def __init__(self, space: SearchSpace, criterion: Criterion) -> None:
@@ -47,18 +48,19 @@ class Ledger:
         self.observations: list[Observation] = []
         self.enqueued: deque[dict[str, Any]] = deque()
         self.best = BestSoFar(criterion)
+        self.left_out: list[Observation] = []
         self._space = space
         self._criterion = criterion
         self._count = 0
-        self._attached_names: set[str] = set()
+        self._names: set[str] = set()  # Of all trials: a name stands for one trial only.
         self._replicates: dict[str, int] = {}  # Pending treatment -> number of reported replicates.
 
     def add(self, params: Mapping[str, Any], handle: Any) -> Treatment:
         """Name a suggestion, and return it as a pending treatment."""
-        # Skip names of attached trials: a name stands for one trial only.
-        while (name := f"trial_{self._count}") in self._attached_names:
+        while (name := f"trial_{self._count}") in self._names:
             self._count += 1
         self._count += 1
+        self._names.add(name)
         treatment = Treatment(name, params)
         self.pending[name] = Pending(treatment, handle)
         return treatment
@@ -104,8 +106,15 @@ class Ledger:
 
         Raises:
             InvalidParametersError: Its parameters are not a point of the space.
+            UnknownMetricError: It completed, but without a metric that trials must have here.
         """
         treatment = observation.treatment
+        for metric in self._criterion.metrics:
+            if observation.status is Status.COMPLETED and metric not in observation.metrics:
+                raise UnknownMetricError(
+                    f"It has no metric {metric!r}, which this optimizer needs. Its metrics: "
+                    f"{', '.join(map(repr, observation.metrics)) or 'none'}."
+                )
         point = self._space.validate(treatment.params)
         if any(type(point[name]) is not type(value) for name, value in treatment.params.items()):
             plain = Treatment(treatment.name, point)
@@ -119,13 +128,29 @@ class Ledger:
         self.observations.append(observation)
         self.best.add(observation)
 
+    def named(self, observation: Observation) -> Observation:
+        """Return an observation under a name that no other trial has."""
+        name, number = observation.treatment.name, 1
+        while name in self._names:
+            suffix = "attached" if number == 1 else f"attached {number}"
+            name, number = f"{observation.treatment.name} ({suffix})", number + 1
+        if number == 1:
+            return observation
+        treatment = Treatment(name, observation.treatment.params)
+        return dataclasses.replace(observation, treatment=treatment)
+
     def attached(self, observation: Observation) -> None:
         """Record an attached trial."""
         self._count += 1
-        self._attached_names.add(observation.treatment.name)
+        self._names.add(observation.treatment.name)
         self.calls.append(Attached(observation))
         self.observations.append(observation)
         self.best.add(observation)
+
+    def leave_out(self, observations: Sequence[Observation]) -> None:
+        """Keep trials of a run that do not fit. No other trial of the run gets their names."""
+        self.left_out += observations
+        self._names.update(each.treatment.name for each in observations)
 
     def find(self, treatment: Treatment) -> Pending:
         """Return the entry of a pending treatment, which may be a copy from another process.

@@ -9,7 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from crystallize_opt.errors import InvalidParametersError, NoCompletedTrialError, SpaceExhausted
+from crystallize_opt.errors import (
+    InvalidParametersError,
+    NoCompletedTrialError,
+    SpaceExhausted,
+    UnknownMetricError,
+)
 from crystallize_opt.history.history import History
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsupported
@@ -302,13 +307,17 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             observations: A `History`, or observations; or a DataFrame, or the path of a CSV file,
                 as `History.to_frame` makes them (the columns may also have the bare names of
                 parameters and metrics). The parameters must be points of the space.
-            skip_outside: Whether to skip trials outside of the space, instead of refusing all.
+                A trial whose name another trial has is renamed: `"trial_0 (attached)"`.
+            skip_outside: Whether to skip trials that do not fit, instead of refusing all. They are
+                then in `history.left_out`.
 
         Returns:
             How many trials were skipped.
 
         Raises:
             InvalidParametersError: A trial is not a point of the space; no trial was attached.
+            UnknownMetricError: A completed trial lacks the metric of an objective or constraint; no
+                trial was attached.
         """
         if (
             isinstance(observations, str)
@@ -320,16 +329,19 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             observations = observations_in(observations, self.space, self.required_metrics)
         given = [observations] if isinstance(observations, Observation) else list(observations)
         inside: list[Observation] = []
+        left_out: list[Observation] = []
         for observation in given:
             try:
                 inside.append(self.ledger.canonical(observation))
-            except InvalidParametersError as error:
+            except (InvalidParametersError, UnknownMetricError) as error:
                 if not skip_outside:
-                    raise InvalidParametersError(
+                    raise type(error)(
                         f"Cannot attach {observation.treatment.name!r}: {error} skip_outside=True "
-                        "leaves out trials outside of the space."
+                        "leaves out trials that do not fit."
                     ) from None
-        for observation in inside:
+                left_out.append(observation)
+        self.ledger.left_out += left_out
+        for observation in map(self.ledger.named, inside):
             params = observation.treatment.params
             handle = self._insert(params)
             if self.capabilities.pruning:
@@ -337,7 +349,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             self.measured.teach(self._learn, handle, observation)
             self._proposals.add(params)
             self.ledger.attached(observation)
-        return len(given) - len(inside)
+        return len(left_out)
 
     def replay(
         self,
@@ -391,6 +403,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             space=self.space,
             pending=self.pending,
             fidelity=self.criterion.fidelity,
+            left_out=self.ledger.left_out,
         )
 
     def get_best_treatment(self) -> Treatment:

@@ -7,10 +7,13 @@ from typing import Any
 
 from crystallize_opt.errors import ReplayDiverged, UsageError
 from crystallize_opt.optimizers.plain import Driven
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.recording.run_log import RunLog
 from crystallize_opt.runtime.extras import versions_of
+from crystallize_opt.storage.fitting import Goals
+from crystallize_opt.storage.reading import Segment
 from crystallize_opt.storage.records import to_text, write_observation
 from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
 from crystallize_opt.trials.observation import Observation, Replicate, Status
@@ -62,19 +65,34 @@ def _attach(
         Observation(treatment, status=Status.ABANDONED, error=error)
         for treatment in log.stored.pending
     ]
-    optimizer.attach([*log.stored.observations, *given_up])
+    log.stored.segments[-1].events += map(Told, given_up)
+    optimizer.attach(_fitting(log, optimizer, log.stored.segments))
     log.begin(description, versions, log.rows_given_up(given_up))
+
+
+def _fitting(log: RunLog, optimizer: Driven, segments: Sequence[Segment]) -> list[Observation]:
+    """Return the trials of earlier segments that fit the optimizer; say which are left out."""
+    goals = Goals(optimizer.space, optimizer.criterion.metrics)
+    fit, left_out = log.stored.fitting(goals, segments)
+    if left_out and isinstance(optimizer, SpaceOptimizer) and not optimizer.calls:
+        optimizer.ledger.leave_out([observation for observation, _ in left_out])
+        (first, why), *_ = left_out
+        logger.warning(
+            "The run %r: %d of its %d earlier trials do not fit the space, objectives and "
+            "constraints of today, and are left out (history.left_out). The first, %r: %s.",
+            log.stored.name,
+            len(left_out),
+            len(left_out) + len(fit),
+            first.treatment.name,
+            why.rstrip("."),
+        )
+    return fit
 
 
 async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -> None:
     stored = log.stored
     last = stored.segments[-1]
-    earlier = [
-        event.observation
-        for segment in stored.segments[:-1]
-        for event in segment.events
-        if isinstance(event, (Told, Attached))
-    ]
+    earlier = _fitting(log, optimizer, stored.segments[:-1])
     recorded: list[Event] = [*map(Attached, earlier), *last.events]
     common, own = _common(log, optimizer, recorded)
     rest = recorded[common:]

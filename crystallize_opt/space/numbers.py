@@ -105,16 +105,27 @@ class Float(DescribedParameter):
 
     def canonical(self, value: Any) -> float:
         number = real_number(value)
+        if number is not None and self.step is not None and number - number == 0:
+            return self._on_grid(float(number), value)
         if number is None or not self.low <= number <= self.high:
             raise InvalidParametersError(f"{value!r} is not in {self!r}.")
-        number = float(number)
-        if self.step is not None:
-            # Backends compute low + i * step in floats. Keep their value, do not round it.
-            off_grid = abs(number - self.value_at(self.index(number)))
-            rounding = 4 * math.ulp(max(abs(self.low), abs(self.high)))
-            if off_grid > max(1e-6 * self.step, min(rounding, self.step / 4)):
-                raise InvalidParametersError(f"{value!r} is not on the grid of {self!r}.")
-        return number
+        return float(number)
+
+    def _on_grid(self, number: float, value: Any) -> float:
+        step = self.step or 0.0
+        if not self.low - step <= number <= self.high + step:
+            raise InvalidParametersError(f"{value!r} is not in {self!r}.")
+        nearest = self.value_at(self.index(number))
+        off_grid = abs(number - nearest)
+        # Backends compute low + i * step in floats. Keep their value, do not round it.
+        rounding = min(4 * math.ulp(max(abs(self.low), abs(self.high))), step / 4)
+        if off_grid <= rounding and self.low <= number <= self.high:
+            return number
+        # Move other values to the grid: a table may have been written with fewer digits.
+        if off_grid <= max(1e-3 * step, rounding) and self.low <= nearest <= self.high:
+            return nearest
+        where = "on the grid of" if self.low <= number <= self.high else "in"
+        raise InvalidParametersError(f"{value!r} is not {where} {self!r}.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,6 +8,7 @@ from typing import Any
 from crystallize_opt.errors import SpaceError, StorageError
 from crystallize_opt.plain_data import as_description
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.storage.fitting import Goals
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
 
@@ -73,6 +74,12 @@ def fidelity_of(description: Mapping[str, Any]) -> str | None:
     if found is None:  # Older SMAC runs have the fidelity among the settings.
         found = description.get("optimizer", {}).get("settings", {}).get("fidelity")
     return found
+
+
+def goals_of(description: Mapping[str, Any], space: SearchSpace | None) -> Goals:
+    """Return the goals in a description, whose space is given."""
+    criterion = Criterion(objectives_of(description), constraints_of(description))
+    return Goals(space, criterion.metrics)
 
 
 def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

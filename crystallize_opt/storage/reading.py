@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, overload
 
-from crystallize_opt.errors import RunChanged
+from crystallize_opt.errors import InvalidParametersError, RunChanged
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.checks import Checked, checked_events
 from crystallize_opt.storage.description import (
@@ -18,8 +18,10 @@ from crystallize_opt.storage.description import (
     constraints_of,
     describe_space,
     fidelity_of,
+    goals_of,
     objectives_of,
 )
+from crystallize_opt.storage.fitting import Goals, fitted
 from crystallize_opt.storage.journal import Row, read_run
 from crystallize_opt.storage.records import TrialFormat, read_observation, read_replicate
 from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
@@ -36,13 +38,20 @@ class Segment:
         description: The space, objectives, optimizer and experiment, as plain data.
         versions: The versions of Python and the libraries.
         asked_before: How many trials the optimizer had been asked for before the run began.
+        space: The space.
         events: The optimizer's calls, in order.
     """
 
     description: Mapping[str, Any]
     versions: Mapping[str, str]
     asked_before: int
+    space: SearchSpace | None = None
     events: list[Event] = field(default_factory=list)
+
+    @property
+    def goals(self) -> Goals:
+        """The space, and the metrics that a completed trial has."""
+        return goals_of(self.description, self.space)
 
     @property
     def treatments(self) -> list[Treatment]:
@@ -86,8 +95,10 @@ class StoredRun:
             observation = read_observation(data, self._treatments[trial])
             self.segments[-1].events.append(Told(observation))
         elif kind == "begin":
-            segment = Segment(data["description"], data["versions"], data["asked_before"])
-            self.segments.append(segment)
+            described, versions, before = (
+                data[key] for key in ("description", "versions", "asked_before")
+            )
+            self.segments.append(Segment(described, versions, before, trial_format.space))
         elif kind == "report":
             self._add_report(data)
         elif kind == "enqueue":
@@ -120,15 +131,24 @@ class StoredRun:
         reported = Reported(name, replicate.index, replicate.metrics, data["prune"])
         self.segments[-1].events.append(reported)
 
-    @property
-    def observations(self) -> list[Observation]:
-        """All observations that were told or attached, in order."""
-        return [
-            event.observation
-            for segment in self.segments
-            for event in segment.events
-            if isinstance(event, (Told, Attached))
-        ]
+    def fitting(
+        self, goals: Goals, segments: Sequence[Segment]
+    ) -> tuple[list[Observation], list[tuple[Observation, str]]]:
+        """Return the observations of some segments that fit other goals, in order.
+
+        Returns:
+            Those that fit, as they are seen under these goals; and the others, each with a reason.
+        """
+        fit: list[Observation] = []
+        left_out: list[tuple[Observation, str]] = []
+        for segment in segments:
+            for event in segment.events:
+                if isinstance(event, (Told, Attached)):
+                    try:
+                        fit.append(fitted(event.observation, segment.goals, goals))
+                    except InvalidParametersError as error:
+                        left_out.append((event.observation, str(error)))
+        return fit, left_out
 
     @property
     def pending(self) -> list[Treatment]:
@@ -153,6 +173,7 @@ class StoredObservations(Sequence[Observation]):
         name: The run's name.
         description: The description of the last segment; empty if no segment has begun.
         space: The space of the last segment.
+        left_out: The observations of earlier segments that do not fit the last one.
 
     Raises:
         RunChanged: `space` differs from the space of the last segment.
@@ -165,6 +186,8 @@ class StoredObservations(Sequence[Observation]):
         self._asked: dict[int | None, tuple[TrialFormat, str]] = {}
         self._pending: dict[int | None, None] = {}
         self._told: list[tuple[int | None, str] | Observation] = []
+        self.left_out: list[Observation] = []
+        self._earlier: list[tuple[int, Goals]] = []  # How many were told until a segment's end.
         with _without_garbage_collection():
             for event, (_, _, text) in zip(checked_events(name, rows, space), rows, strict=True):
                 self._add(event, text)
@@ -174,6 +197,22 @@ class StoredObservations(Sequence[Observation]):
             now = {"space": describe_space(space)}
             found = changes({"space": self.description.get("space")}, now)
             raise RunChanged(f"space= is not the space of the run {name!r}: {'; '.join(found)}.")
+        if self._earlier:
+            self._fit()
+
+    def _fit(self) -> None:
+        """Bring the observations of earlier segments to the goals of the last one."""
+        now = goals_of(self.description, self.space)
+        kept: list[tuple[int | None, str] | Observation] = []
+        start = 0
+        for end, before in self._earlier:
+            for position in range(start, end):
+                try:
+                    kept.append(fitted(self[position], before, now))
+                except InvalidParametersError:
+                    self.left_out.append(self[position])
+            start = end
+        self._told[:start] = kept
 
     def _add(self, event: Checked, text: str) -> None:
         kind, trial, data, trial_format = event
@@ -187,6 +226,8 @@ class StoredObservations(Sequence[Observation]):
             self._asked[trial] = trial_format, text
             self._told.append((trial, text))
         elif kind == "begin":
+            if self.description:
+                self._earlier.append((len(self._told), goals_of(self.description, self.space)))
             self.description = data["description"]
             self.space = trial_format.space
             self._pending.clear()

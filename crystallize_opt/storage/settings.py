@@ -19,9 +19,10 @@ class Storage:
             may hold several runs.
         run: The run's name in that file; None for the experiment's name, or "run".
         resume: What to do if the run exists. `"exact"`: replay the run, so that the search
-            continues as if it had never ended, or raise an error. `"attach"`: give all trials of
+            continues as if it had never ended, or raise an error. `"attach"`: give the trials of
             the run to the optimizer and continue from there, even if space, objective, optimizer
-            or pipeline have changed.
+            or pipeline have changed. Trials that do not fit today's space and objectives are left
+            out, and counted in a warning and in `history.left_out`.
 
     Raises:
         UsageError: An argument has the wrong type or value.

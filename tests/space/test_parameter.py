@@ -228,6 +228,20 @@ def test_a_value_beside_the_grid_by_rounding_is_kept_but_is_the_same_point() -> 
     assert parameter.identity(0.3) != parameter.identity(0.4)
 
 
+def test_a_value_that_was_written_with_fewer_digits_is_moved_to_the_grid() -> None:
+    parameter = Float(1 / 3, 1 / 3 + 1, step=0.001)
+
+    for value in (*list(parameter.values())[:9], parameter.high):
+        assert parameter.canonical(float(f"{value:.8f}")) == pytest.approx(value, abs=0)
+        for off in (1e-5, -1e-5):
+            with pytest.raises(InvalidParametersError):
+                parameter.canonical(value + off)
+    with pytest.raises(InvalidParametersError, match="is not in"):
+        parameter.canonical(parameter.low - 0.001)
+    with pytest.raises(InvalidParametersError, match="is not in"):
+        parameter.canonical(float("nan"))
+
+
 @pytest.mark.parametrize(
     "parameter",
     [Float(1e9, 1e9 + 1, step=1e-6), Float(-1e12, 1e12, step=0.1), Float(0, 1e-9, step=1e-12)],

@@ -354,7 +354,7 @@ class IsSlowToNameTrials(Sound):
         count = self.ledger._count
         left_out = super().attach(observations, skip_outside=skip_outside)
         self.ledger._count = count
-        self.ledger._attached_names.clear()
+        self.ledger._names.clear()
         return left_out
 
 
