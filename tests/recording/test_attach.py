@@ -34,7 +34,8 @@ SPEED = Objective("speed", "maximize")
 
 
 def one(data: Any, ctx: FrozenContext) -> Any:
-    return data, {"loss": ctx["x"] if "x" in ctx else ctx["y"]}
+    known = [ctx.get(name) for name in ("x", "y", "z", "kind")]  # Reads every parameter there is.
+    return data, {"loss": known[1] if known[0] is None else known[0]}
 
 
 def two(data: Any, ctx: FrozenContext) -> Any:
