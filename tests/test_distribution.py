@@ -84,7 +84,7 @@ def test_each_extra_brings_in_one_library_only() -> None:
         for name in ("optuna", "ax", "smac")
     }
     assert libraries == {
-        "optuna": ["optuna"],
+        "optuna": ["optuna", "greenlet"],
         "ax": ["ax-platform"],
         "smac": ["smac", "ConfigSpace"],
     }

@@ -26,7 +26,7 @@ def row(name: str, capabilities: Capabilities) -> str:
             kinds = ", ".join(f"`{kind.__name__}`" for kind in value)
             cells.append("all" if set(value) == set(every) else kinds)
         else:
-            cells.append("yes" if value else "no")
+            cells.append(value if isinstance(value, str) else "yes" if value else "no")
     return _row(cells)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from crystallize_opt.errors import ObjectiveError, SpaceError, UnsupportedSpaceError
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
@@ -23,7 +24,8 @@ class Capabilities:
 
     Attributes:
         parameters: The kinds of parameters it takes, with `log` and `step`. It refuses others.
-        conditions: Takes parameters with conditions. If not, it refuses them.
+        conditions: Takes parameters with conditions. If not, it refuses them. `"independent"`: it
+            draws them at random, outside of its model.
         linear_constraints: Takes linear constraints between parameters. If not, it refuses them.
         several_objectives: Takes several objectives. If not, it refuses them.
         outcome_constraints: Learns from outcome constraints. If not, they only decide which trial
@@ -32,18 +34,21 @@ class Capabilities:
             seeds of their own. If not, it learns from the mean only.
         pruning: May end a trial between its replicates.
         pending: Takes pending treatments into account. If not, it may suggest points close to them.
+        attached: Learns from attached trials. If not, they only count for the best trial, and as
+            points that have been suggested.
         joint_batches: `ask(n)` chooses the n points jointly. If not, one after the other.
         unique_points: Suggests every point of a finite space once, then raises `SpaceExhausted`.
     """
 
     parameters: tuple[type[Parameter], ...] = (Float, Integer, Categorical, Ordinal, Constant)
-    conditions: bool = True
+    conditions: bool | Literal["independent"] = True
     linear_constraints: bool = True
     several_objectives: bool = True
     outcome_constraints: bool = False
     standard_errors: bool = False
     pruning: bool = False
     pending: bool = True
+    attached: bool = False
     joint_batches: bool = False
     unique_points: bool = False
 

@@ -133,9 +133,11 @@ def checked_settings(
     _check_parameters(recipe, optimizer)
     workers, storage = Workers.of(given["workers"]), given["storage"]
     workers.check(recipe)
+    replicates = whole_number("replicates_per_trial", replicates_per_trial)
+    _check_pruning(optimizer, replicates)
     return Settings(
         num_trials=whole_number("num_trials", num_trials),
-        replicates=whole_number("replicates_per_trial", replicates_per_trial),
+        replicates=replicates,
         workers=workers,
         storage=None if storage is None else Storage.of(storage),
         failures=Failures.of(given["failures"]),
@@ -160,4 +162,20 @@ def _check_parameters(recipe: Recipe, optimizer: Driven) -> None:
             f"The search space has the parameter {clash[0]!r}, but every replicate's context "
             f"has that key already (it has {', '.join(sorted(taken))}). Rename the parameter, "
             "or drop the key from initial_ctx."
+        )
+
+
+def _check_pruning(optimizer: Driven, replicates: int) -> None:
+    """Refuse an optimizer with a pruner that would never be asked.
+
+    Only this function decides it. A pruner is asked after each replicate but the last one, since
+    trials have no other values on the way.
+    """
+    if optimizer.capabilities.pruning and replicates == 1:
+        raise UsageError(
+            f"{type(optimizer).__name__} has a pruner, which ends a trial between its replicates; "
+            "but each trial has one replicate, so it would never be asked. Give "
+            "replicates_per_trial= of 2 or more, or build the optimizer without a pruner. (Values "
+            "that a step records several times, for example in each epoch, are not seen by a "
+            "pruner.)"
         )

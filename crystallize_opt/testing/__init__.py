@@ -26,6 +26,7 @@ pytest.register_assert_rewrite(
     "crystallize_opt.testing._side_effects",
     "crystallize_opt.testing._tells",
     "crystallize_opt.testing._values",
+    "crystallize_opt.testing._warm_start",
 )
 
 from crystallize_opt.testing._contract import OptimizerContract  # noqa: E402

@@ -33,6 +33,7 @@ class ContractPart(ABC):
     known_gaps: ClassVar[Mapping[str, str]] = {}
     asks_per_test: ClassVar[int] = 16
     most_pending: ClassVar[int] = 16
+    warm_asks: ClassVar[int] = 20
     uses_seed: ClassVar[bool] = True
     trap_trials: ClassVar[int] = 60
     trap_seeds: ClassVar[Sequence[int]] = (0, 1, 2)

@@ -10,10 +10,11 @@ from crystallize_opt.testing._results import Results
 from crystallize_opt.testing._side_effects import SideEffects
 from crystallize_opt.testing._tells import Tells
 from crystallize_opt.testing._values import Values
+from crystallize_opt.testing._warm_start import WarmStart
 
 
 class OptimizerContract(
-    Values, Tells, Failures, Results, FiniteSpaces, EnqueuedPoints, Repeats, SideEffects
+    Values, Tells, Failures, Results, FiniteSpaces, EnqueuedPoints, Repeats, WarmStart, SideEffects
 ):
     """Tests for every rule that an optimizer must keep. Subclass it and define `make_optimizer`.
 
@@ -28,6 +29,7 @@ class OptimizerContract(
         asks_per_test: How many suggestions most tests ask for. If possible, choose more than the
             optimizer's initial design has.
         most_pending: The largest number of treatments that are pending at once.
+        warm_asks: How many suggestions after a warm start are compared with those of a cold one.
         uses_seed: Whether different seeds give different suggestions. A grid has no randomness.
         trap_trials: How many trials to run in the test in which half of the space fails; 0 skips
             the test.

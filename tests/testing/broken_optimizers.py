@@ -487,6 +487,18 @@ class SharesAGeneratorPerSpace(Sound):
         return shared
 
 
+class ForgetsAttached(Sound):
+    capabilities = Capabilities(unique_points=True, attached=True)
+
+    def _insert(self, params: Mapping[str, Any]) -> Params:
+        super()._insert(params)
+        return {}
+
+    def _learn(self, handle: Params, observation: Observation) -> None:
+        if handle:
+            super()._learn(handle, observation)
+
+
 class DependsOnThreads(Sound):
     def random_numbers(self) -> random.Random:
         torch: Any = sys.modules.get("torch")

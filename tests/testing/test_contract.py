@@ -162,6 +162,7 @@ MORE_FAULTS: dict[str, set[str]] = {
     "PrunesWithoutSayingSo": {"test_replicates_are_reported_where_it_prunes"},
     "LearnsFromReports": {"test_replicates_are_reported_where_it_prunes"},
     "TakesOneReplicate": {"test_it_is_driven_by_an_experiment"},
+    "ForgetsAttached": {"test_attached_trials_are_learnt_from"},
     "SharesAGeneratorPerSpace": {"test_a_search_space_stays_as_it_was"},
 }
 

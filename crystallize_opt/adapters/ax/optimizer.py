@@ -97,7 +97,9 @@ class AxOptimizer(SpaceOptimizer[int]):
     """
 
     libraries = ("ax-platform", "botorch", "gpytorch", "torch")
-    capabilities = Capabilities(outcome_constraints=True, standard_errors=True, unique_points=True)
+    capabilities = Capabilities(
+        outcome_constraints=True, standard_errors=True, attached=True, unique_points=True
+    )
     asks_in_a_row = 3
 
     def __init__(

@@ -30,6 +30,7 @@ from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.samplers import (
     BaseSampler,
     BruteForceSampler,
+    CmaEsSampler,
     GridSampler,
     TPESampler,
 )
@@ -39,6 +40,7 @@ from crystallize_opt.adapters.optuna import quiet, replay, samplers
 from crystallize_opt.adapters.optuna.refusals import refuse_space
 from crystallize_opt.adapters.optuna.space import OptunaSpace
 from crystallize_opt.adapters.optuna.studies import STUDY_NAME
+from crystallize_opt.adapters.optuna.warm_start import start_from_attached
 from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
@@ -66,6 +68,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             Optuna 5 pinned (multivariate for one objective, constant liar).
         pruner: An Optuna pruner, which can end a trial between its replicates. It sees the running
             mean of the objective; `WilcoxonPruner` sees each replicate's value.
+        fill_inactive: Whether parameters with conditions are in each trial of the study, also where
+            they are inactive, and have no effect. Some samplers model only parameters that each
+            trial has, and draw the others at random: GP finds much better points with this.
         duplicates: True: the suggestions are always those of a loop written by hand. False: every
             point of a finite space is suggested once. None: a point that is pending is not
             suggested again; in a space of at most 24 points, no point is. Unless True, a finite
@@ -91,7 +96,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     """
 
     libraries = ("optuna",)
-    capabilities = Capabilities(outcome_constraints=True)
+    capabilities = Capabilities(outcome_constraints=True, attached=True)
 
     def __init__(
         self,
@@ -103,6 +108,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         sampler: BaseSampler | None = None,
         pruner: BasePruner | None = None,
         duplicates: bool | None = None,
+        fill_inactive: bool = False,
     ) -> None:
         space = as_space(space)
         several = len(as_objectives(objective)) > 1
@@ -110,7 +116,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             samplers.check_sampler(sampler, several=several)
         if pruner is not None:
             samplers.check_pruner(pruner, several=several)
-        settings = {"sampler": sampler, "pruner": pruner, "duplicates": duplicates}
+        settings = {
+            "sampler": sampler,
+            "pruner": pruner,
+            "duplicates": duplicates,
+            "fill_inactive": fill_inactive,
+        }
         seed = None if seed is None else checked_seed(seed)
         if sampler is None:
             sampler = TPESampler(seed=seed, multivariate=not several, constant_liar=True)
@@ -125,7 +136,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             constraints=constraints,
             seed=seed,
             settings=settings,
-            capabilities=samplers.capabilities_of(sampler, pruner),
+            capabilities=samplers.capabilities_of(sampler, pruner, fill_inactive=fill_inactive),
             repeats=_repeats(space, duplicates),
         )
         samplers.use(sampler)
@@ -133,7 +144,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         self._quietly = quiet.while_asking(base)
         self._has_said = False
         self._has_users_values = samplers.has_users_values(sampler)
-        self._is_conditional = space.is_conditional
+        self._fills_inactive = fill_inactive and space.is_conditional
+        self._asks_in_order = space.is_conditional and not fill_inactive
         self._distributions = self._optuna_space.distributions
         self._learning = samplers.learning_of(sampler)
         self._sets_constraints = self._learning.constraints and bool(
@@ -143,6 +155,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         # Whether the study has trials that were not returned by `ask`.
         self._has_others = False
         self._inserted: set[int] = set()
+        # The attached trials from which CMA-ES is to start; None for other samplers.
+        self._sources: set[int] | None = set() if isinstance(base, CmaEsSampler) else None
         with quiet.without_messages_of("optuna.storages._in_memory"):  # "A new study created"
             self.study = optuna.create_study(
                 study_name=STUDY_NAME,
@@ -172,9 +186,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     def _ask(self) -> tuple[Trial, dict[str, Any]]:
         try:
             with self._quietly():
-                if not self._is_conditional:
+                if not self._asks_in_order:
                     trial = self.study.ask(self._distributions)
-                    point = self._optuna_space.decode(_params_of(trial))
+                    point = self._decoded(trial)
                 else:
                     trial = self.study.ask()
                     point = self._optuna_space.suggest(trial)
@@ -184,6 +198,11 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         except BaseException:
             self._close_last_trial()
             raise
+
+    def _decoded(self, trial: Trial) -> dict[str, Any]:
+        """Return the point that a trial stores."""
+        point = self._optuna_space.decode(_params_of(trial))
+        return self._optuna_space.active(point) if self._fills_inactive else point
 
     def _ask_without_model(
         self, error: Exception, given: dict[str, Any]
@@ -220,7 +239,10 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             return self._ask_without_model(error, given)
 
     def _insert(self, params: Mapping[str, Any]) -> Trial:
-        with self._in_place_of_sampler(replay.GivenValues(self._optuna_space.encode(params))):
+        stored = self._optuna_space.encode(params)
+        if self._fills_inactive:
+            stored = self._optuna_space.inactive_values | stored
+        with self._in_place_of_sampler(replay.GivenValues(stored)):
             trial, _ = self._ask()
         self._inserted.add(trial.number)
         return trial
@@ -238,8 +260,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     def _drop(self, handle: Trial, why: Dropped) -> None:
         self._has_others = True
         if why is Dropped.INFEASIBLE:
-            # Linear constraints name numbers only, and the study stores numbers unchanged.
-            self._finish_failed(handle, _params_of(handle), str(why))
+            self._finish_failed(handle, self._decoded(handle), str(why))
         else:
             handle.set_user_attr("status", str(why))
             self.study.tell(handle, state=TrialState.FAIL)
@@ -261,6 +282,10 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             self._finish(handle, observation)
             return
         self._inserted.discard(handle.number)
+        if self._sources is not None and observation.status is Status.COMPLETED:
+            if not self._sources:
+                start_from_attached(samplers.base_of(self.study.sampler), self.study, self._sources)
+            self._sources.add(handle.number)
         with self._in_place_of_sampler(replay.GivenValues({})):
             self._finish(handle, observation)
 

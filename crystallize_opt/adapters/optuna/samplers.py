@@ -31,21 +31,40 @@ from crystallize_opt.runtime.extras import is_installed, missing
 
 @dataclass(frozen=True)
 class Learning:
-    """The state that teaches a sampler a failure, and whether it knows constraints and pending."""
+    """The state that teaches a sampler a failure, and what it models.
+
+    Attributes:
+        failure: The state that teaches it a failure.
+        constraints: Whether it learns from outcome constraints.
+        pending: Whether it takes pending trials into account.
+        attached: Whether it learns from trials that it did not suggest.
+        conditions: Whether it draws parameters with conditions as it does the others.
+    """
 
     failure: TrialState
     constraints: bool = False
     pending: bool = False
+    attached: bool = False
+    conditions: bool = True
 
 
 # Measured for each sampler, see docs/optuna.md. The first class that matches is used.
-_LEARNING: tuple[tuple[type, Learning], ...] = (
-    (TPESampler, Learning(TrialState.PRUNED, constraints=True, pending=True)),
-    (GPSampler, Learning(TrialState.COMPLETE, constraints=True, pending=True)),
-    (NSGAIISampler, Learning(TrialState.COMPLETE, constraints=True)),
-    (NSGAIIISampler, Learning(TrialState.COMPLETE, constraints=True)),
+_LEARNING: tuple[tuple[type | tuple[type, ...], Learning], ...] = (
+    (TPESampler, Learning(TrialState.PRUNED, constraints=True, pending=True, attached=True)),
+    (
+        GPSampler,
+        Learning(
+            TrialState.COMPLETE, constraints=True, pending=True, attached=True, conditions=False
+        ),
+    ),
+    (
+        (NSGAIISampler, NSGAIIISampler),
+        Learning(TrialState.COMPLETE, constraints=True, conditions=False),
+    ),
+    (CmaEsSampler, Learning(TrialState.COMPLETE, attached=True, conditions=False)),
     (BruteForceSampler, Learning(TrialState.FAIL, pending=True)),
-    ((RandomSampler, QMCSampler, GridSampler), Learning(TrialState.FAIL)),  # type: ignore[assignment]
+    (QMCSampler, Learning(TrialState.FAIL, conditions=False)),
+    ((RandomSampler, GridSampler), Learning(TrialState.FAIL)),
     (object, Learning(TrialState.COMPLETE)),
 )
 
@@ -121,14 +140,18 @@ def has_users_values(sampler: BaseSampler) -> bool:
     )
 
 
-def capabilities_of(sampler: BaseSampler, pruner: BasePruner | None) -> Capabilities:
+def capabilities_of(
+    sampler: BaseSampler, pruner: BasePruner | None, *, fill_inactive: bool
+) -> Capabilities:
     """Return what an optimizer with this sampler and pruner can do."""
     learning = learning_of(sampler)
     return Capabilities(
+        conditions=True if learning.conditions or fill_inactive else "independent",
         several_objectives=not isinstance(base_of(sampler), CmaEsSampler),
         outcome_constraints=learning.constraints,
         pruning=pruner is not None and not isinstance(pruner, NopPruner),
         pending=learning.pending,
+        attached=learning.attached,
     )
 
 

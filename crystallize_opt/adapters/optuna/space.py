@@ -55,6 +55,23 @@ class OptunaSpace:
             return stored
         return {name: self._decode_one(name, stored.get(name)) for name in self._space.names}
 
+    def active(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the active parameters of a point that also has inactive ones."""
+        chosen: dict[str, Any] = {}
+        for name in self._space.names:
+            if self._space.is_active(name, chosen):
+                chosen[name] = point[name]
+        return chosen
+
+    @property
+    def inactive_values(self) -> dict[str, Any]:
+        """What the study stores for parameters that a given point does not have: their middle."""
+        return {name: self._middle(self._space[name], name) for name in self.distributions}
+
+    def _middle(self, parameter: Parameter, name: str) -> Any:
+        value = parameter.default if parameter.has_default else parameter.sample(_Middle())
+        return self._codes[name].encode(value) if name in self._codes else value
+
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """Suggest the active parameters of a space with conditions, and return the point."""
         chosen: dict[str, Any] = {}
@@ -75,6 +92,13 @@ class OptunaSpace:
 
     def _decode_one(self, name: str, stored: Any) -> Any:
         return self._codes[name].decode(stored) if name in self._codes else stored
+
+
+class _Middle:
+    """A source of random numbers that always draws the middle."""
+
+    def random(self) -> float:
+        return 0.5
 
 
 def distribution_of(parameter: Parameter, choices: Any = None) -> BaseDistribution:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import optuna
 import pytest
 
-from crystallize_opt import Experiment, FrozenContext, Pipeline, Status, data_source, pipeline_step
+from crystallize_opt import (
+    Experiment,
+    FrozenContext,
+    Pipeline,
+    Search,
+    Status,
+    data_source,
+    pipeline_step,
+)
 from crystallize_opt.adapters import OptunaOptimizer
+from crystallize_opt.errors import UsageError
 from tests.adapters.optuna.native import LOSS
 
 # Optuna marks whole samplers and pruners as experimental; that is no fault of a test.
@@ -56,3 +67,27 @@ def test_without_a_pruner_every_replicate_runs() -> None:
 
     assert [len(o.replicates) for o in optimizer.observations] == [3] * 5
     assert all(not trial.intermediate_values for trial in optimizer.study.trials)
+
+
+def test_a_pruner_that_would_never_be_asked_is_refused(tmp_path: Path) -> None:
+    experiment = Experiment(nothing(), Pipeline([noisy()]), seed=0)
+    pruner = optuna.pruners.MedianPruner()
+    optimizer = OptunaOptimizer({"x": (-5.0, 5.0)}, LOSS, seed=0, pruner=pruner)
+    refusal = r"OptunaOptimizer has a pruner.*replicates_per_trial="
+
+    with pytest.raises(UsageError, match=refusal):
+        Search(experiment, optimizer, 5)
+    with pytest.raises(UsageError, match=refusal):
+        experiment.optimize(optimizer, 5, storage=tmp_path / "runs.db")
+    assert optimizer.events == []
+    assert not list(tmp_path.iterdir())
+    experiment.optimize(optimizer, 2, 2)
+
+
+def test_a_pruner_that_never_prunes_is_none() -> None:
+    experiment = Experiment(nothing(), Pipeline([noisy()]), seed=0)
+    pruner = optuna.pruners.NopPruner()
+    optimizer = OptunaOptimizer({"x": (-5.0, 5.0)}, LOSS, seed=0, pruner=pruner)
+
+    assert optimizer.capabilities.pruning is False
+    experiment.optimize(optimizer, 2)
