@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -66,6 +67,10 @@ class SignalHandlers:
                 signal.signal(number, handler)
 
 
+def ignore(number: int, frame: FrameType | None) -> None:
+    """Ignore a signal, as a handler: a program that this process starts does not inherit it."""
+
+
 def _before_fork() -> None:
     # Python forgets the signals that reach a child before its hooks have run, if they have a
     # handler. Blocked signals wait.
@@ -92,3 +97,25 @@ if hasattr(os, "register_at_fork"):  # Not on Windows, where no process can be f
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
+
+
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait; a process that is started meanwhile has them blocked, too.
+
+    Such a process installs its handlers first, and then calls `unblock_signals`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNTOUCHED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock_signals() -> None:
+    """Let SIGINT and SIGTERM come, also those that came while they were blocked."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _UNTOUCHED)

@@ -25,9 +25,10 @@ class TrialLimits:
     Args:
         seconds: Wall time of the whole trial, all replicates together. The clock starts when the
             worker process has loaded the experiment.
-        memory: Resident memory (what `top` shows as RES; not virtual memory) of the trial's
-            process and its child processes together: a number of bytes, or text such as `"2GB"`
-            (10**9 bytes each) or `"2GiB"` (2**30). It is measured 20 times a second.
+        memory: Memory in use by the trial's process and the processes it started, together: a
+            number of bytes, or text such as `"2GB"` (10**9 bytes each) or `"2GiB"` (2**30). Pages
+            that several of them share count once: on Linux as the proportional set size (PSS); on
+            macOS and Windows not at all (USS). It is measured 20 times a second.
 
     Raises:
         UsageError: A limit is not positive, or its text cannot be read.

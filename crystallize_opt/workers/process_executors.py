@@ -18,6 +18,7 @@ from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import logs, worker
 from crystallize_opt.workers.executors import OnExecutor, shut_down
+from crystallize_opt.workers.family import end_family
 from crystallize_opt.workers.limits import TrialLimits
 from crystallize_opt.workers.sending import picklable_experiment, pickled
 from crystallize_opt.workers.trial import Done, Trial, ended
@@ -183,13 +184,15 @@ class OnOwnProcesses(OnProcesses):
             self._end_running()
         shut_down(self._executor, wait=True)  # The threads no longer wait for a trial.
         for process in self._processes:
+            process.hang_up()
+        for process in self._processes:
             process.close()
 
 
 def _kill_workers(executor: Any) -> None:
-    """Kill the processes of an executor that was made for this search, if they are known."""
+    """Kill an executor's processes and all they have started, if the processes are known."""
     processes = getattr(executor, "_processes", None)
     if isinstance(processes, dict):
         for process in list(processes.values()):
             with suppress(Exception):
-                process.kill()
+                end_family(process.pid)

@@ -7,6 +7,9 @@ metric's value might not pickle; a `SystemExit` would end the process.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
+import signal
 import threading
 import time
 import traceback
@@ -18,9 +21,12 @@ from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import open_session
+from crystallize_opt.runtime.owner import Owner
+from crystallize_opt.runtime.signals import SignalHandlers, ignore
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.family import end_descendants
 from crystallize_opt.workers.logs import Record, Send, forget_handlers, forwarded
 from crystallize_opt.workers.portable import portable, unpacked
 from crystallize_opt.workers.sending import Package, home, unpickled
@@ -52,8 +58,12 @@ class Answer(NamedTuple):
     refusal: str | None = None
 
 
+_LOOK_SECONDS = 1.0
+"""How often a worker of a pool checks that its parent lives."""
+
 _loaded: tuple[str, Package] | None = None
 _lock = threading.Lock()
+_watches = False
 
 
 def run_trial(key: str, source: Source, treatment: bytes, first: int, last: int) -> Answer:
@@ -68,17 +78,53 @@ def run_trial(key: str, source: Source, treatment: bytes, first: int, last: int)
     """
     started_at = time.time()
     try:
-        package = _package(key, source)
-        if package is None:
-            return Answer([], lacks_experiment=True)
-        if package.home == home():  # A thread of a local Dask cluster, say.
-            return _run_package(package, treatment, first, last)
-        records: list[Record] = []
-        with forwarded(package.levels, records.append):
-            answer = _run_package(package, treatment, first, last)
-        return answer._replace(records=records)
+        end_with_owner()
+        with Owner(), deaf_to_interrupts():
+            return _run_in_pool(key, source, treatment, first, last)
     except BaseException as error:  # noqa: BLE001
         return ended_by(first, error, started_at)
+
+
+def _run_in_pool(key: str, source: Source, treatment: bytes, first: int, last: int) -> Answer:
+    package = _package(key, source)
+    if package is None:
+        return Answer([], lacks_experiment=True)
+    if package.home == home():  # A thread of a local Dask cluster, say.
+        return _run_package(package, treatment, first, last)
+    records: list[Record] = []
+    with forwarded(package.levels, records.append):
+        answer = _run_package(package, treatment, first, last)
+    return answer._replace(records=records)
+
+
+def deaf_to_interrupts() -> SignalHandlers:
+    """Return a context manager for a trial in a pool's worker, in which Ctrl-C does nothing.
+
+    Ctrl-C reaches every process of a terminal, but the search decides how its trials end.
+    """
+    return SignalHandlers(ignore, (signal.SIGINT,))
+
+
+def end_with_owner() -> None:
+    """End this process, and all it has started, when the process that started it is gone.
+
+    For the workers of a pool; those of "processes" have a guard. The workers of a cluster, which
+    another program has started, are not touched.
+    """
+    global _watches
+    started_by_python = type(multiprocessing.current_process()).__name__ != "_MainProcess"
+    if not _watches and started_by_python and os.name == "posix":
+        _watches = True
+        threading.Thread(
+            target=_watch_parent, args=(os.getppid(),), name="crystallize_opt", daemon=True
+        ).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    end_descendants()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def load(key: str, source: Source) -> Answer | None:
