@@ -11,6 +11,9 @@ import sys
 import traceback
 from typing import Self
 
+_forks = 0
+"""How many forks lie between the first Python process and this one; cheaper than `os.getpid`."""
+
 
 class Owner:
     """The process that made this object; also a context manager around foreign code.
@@ -25,21 +28,21 @@ class Owner:
         True
     """
 
-    __slots__ = ("_pid",)
+    __slots__ = ("_forks",)
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self._forks = _forks
 
     @property
     def is_here(self) -> bool:
         """Whether this process made the object, and is not a fork of the process that did."""
-        return os.getpid() == self._pid
+        return self._forks == _forks
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if os.getpid() != self._pid:
+        if self._forks != _forks:
             end_fork(error)
 
 
@@ -67,3 +70,12 @@ def _exit_code(error: SystemExit) -> int:
         return error.code & 0xFF
     print(error.code, file=sys.stderr)  # noqa: T201  (as the interpreter does)
     return 1
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):  # Not on Windows, where no process can be forked.
+    os.register_at_fork(after_in_child=_count_fork)
