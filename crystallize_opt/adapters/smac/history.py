@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from crystallize_opt.errors import SpaceError, StorageError
+from crystallize_opt.errors import StorageError
 from crystallize_opt.history.foreign import Notes, point_of
 from crystallize_opt.history.history import History
 from crystallize_opt.space.space import SearchSpace
@@ -169,6 +169,6 @@ def _space(path: Path, notes: Notes) -> SearchSpace | None:
 
     try:
         return from_configspace(ConfigurationSpace.from_json(path))
-    except SpaceError as error:
+    except (LookupError, TypeError, ValueError) as error:  # ConfigSpace cannot read all it writes.
         notes.add(f"The history has no space: {error}")
         return None
