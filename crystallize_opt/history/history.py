@@ -191,6 +191,28 @@ class History(Sequence[Observation]):
 
         return frame_of(self, self.space)
 
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a CSV file with the columns of `to_frame`, which `attach` reads back.
+
+        Choices that have the same text, such as `1` and `"1"`, stay distinct. A text that a
+        spreadsheet would run as a formula has an apostrophe before it, which `attach` removes.
+
+        Args:
+            path: The file; an existing file is replaced.
+
+        Raises:
+            UsageError: Two choices have the same text, and are no plain data.
+
+        Example:
+            >>> import tempfile
+            >>> history = History([Observation(Treatment("t", {"x": 1}), {"loss": 0.5})])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     history.to_csv(f"{folder}/trials.csv")
+        """
+        from crystallize_opt.history.tables import write_trials
+
+        write_trials(self, self.space, path)
+
     def _repr_html_(self) -> str:
         """Show the best and the last trials in a notebook."""
         import html  # Seldom needed, and slow to import.

@@ -1,16 +1,24 @@
-"""Trials as tables: write DataFrames, read DataFrames and CSV files (extra `analysis`)."""
+"""Trials as tables: DataFrames (extra `analysis`) and CSV files."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crystallize_opt.errors import InvalidParametersError, UsageError
+from crystallize_opt.history.csv_files import (
+    ChoiceTexts,
+    guarded,
+    read_csv,
+    refuse_duplicates,
+    unguarded,
+    write_csv,
+)
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Constant
-from crystallize_opt.space.numbers import Float
+from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.observation import Observation, Status, as_number
@@ -22,14 +30,12 @@ if TYPE_CHECKING:
 
 def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.DataFrame:
     """Return a table with one row per trial: see `History.to_frame`."""
-    metrics = list(dict.fromkeys(metric for o in history for metric in o))
-    sems = [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
-    names = list(space or dict.fromkeys(n for o in history for n in o.treatment.params))
+    names, metrics, sems = _columns_of(history, space)
     columns: dict[str, Any] = {"trial": [o.treatment.name for o in history]}
     library = _pandas()
     for name in names:
         values = [o.treatment.params.get(name) for o in history]
-        exact = space is None or hasattr(space[name], "choices")  # keep 1 from becoming 1.0
+        exact = space is None or hasattr(space[name], "choices") or _would_be_rounded(values)
         columns[f"params.{name}"] = library.Series(values, dtype=object) if exact else values
     for metric in metrics:
         columns[f"metrics.{metric}"] = [o.metrics.get(metric) for o in history]
@@ -42,12 +48,74 @@ def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.Da
     return frame
 
 
-def observations_in(table: Any, space: SearchSpace, required: Collection[str]) -> list[Observation]:
-    """Read a table in the format of `frame_of`.
+def _columns_of(
+    history: Sequence[Observation], space: SearchSpace | None
+) -> tuple[list[str], list[str], list[str]]:
+    """Return the parameters, the metrics, and the metrics with standard errors, in order."""
+    names = list(space or dict.fromkeys(n for o in history for n in o.treatment.params))
+    metrics = list(dict.fromkeys(metric for o in history for metric in o))
+    return names, metrics, [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
 
-    An empty cell is an inactive parameter (or the choice None), or a metric that was not recorded.
-    A cell that is no value of its parameter is returned unchanged, for `validate` to refuse.
-    Without a column `status`, a trial has completed if it has all required metrics, else failed.
+
+def _would_be_rounded(values: Sequence[Any]) -> bool:
+    """Whether pandas would round whole numbers, because it holds them and the gaps as floats."""
+    return None in values and any(type(v) is int and abs(v) > _EXACT_IN_FLOATS for v in values)
+
+
+_EXACT_IN_FLOATS = 2**53
+
+
+def write_trials(
+    history: Sequence[Observation], space: SearchSpace | None, path: str | os.PathLike[str]
+) -> None:
+    """Write a CSV file with the columns of `frame_of`: see `History.to_csv`."""
+    names, metrics, sems = _columns_of(history, space)
+    texts = {name: _choice_texts(name, parameter) for name, parameter in (space or {}).items()}
+
+    def param(name: str, params: Mapping[str, Any]) -> str:
+        if name not in params:
+            return ""
+        choices = texts.get(name)
+        if choices is None or space is None:
+            return _cell(params[name])
+        parameter: Any = space[name]
+        return choices.write(parameter.index(params[name]))
+
+    header = ["trial", *(f"params.{name}" for name in names)]
+    header += [f"metrics.{metric}" for metric in metrics] + [f"sem.{metric}" for metric in sems]
+    header += ["status", "error", "started_at", "duration"]
+    rows = [
+        [
+            guarded(o.treatment.name),
+            *(param(name, o.treatment.params) for name in names),
+            *(_cell(o.metrics.get(metric)) for metric in metrics),
+            *(_cell(o.sem.get(metric)) for metric in sems),
+            str(o.status),
+            *map(_cell, (o.error, o.started_at, o.duration)),
+        ]
+        for o in history
+    ]
+    write_csv(path, header, rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, (int, float)) else guarded(str(value))
+
+
+def _choice_texts(name: str, parameter: Parameter) -> ChoiceTexts | None:
+    choices: Sequence[Any] | None = getattr(parameter, "choices", None)
+    return None if choices is None else ChoiceTexts(name, choices)
+
+
+def observations_in(table: Any, space: SearchSpace, required: Collection[str]) -> list[Observation]:
+    """Read a table in the format of `frame_of` or `write_trials`.
+
+    An empty cell is an inactive parameter, one of the choices None, nan and "", or a metric that
+    was not recorded. A cell that is no value of its parameter is returned unchanged, for `validate`
+    to refuse. Without a column `status`, a trial has completed if it has all required metrics, else
+    failed.
 
     Args:
         table: A DataFrame, or the path of a CSV file.
@@ -55,74 +123,113 @@ def observations_in(table: Any, space: SearchSpace, required: Collection[str]) -
         required: Metrics that must have a column; columns `metrics.<name>` are read as well.
 
     Raises:
-        UsageError: A parameter or a required metric has no column, or two choices of a parameter
-            look the same in a CSV file.
+        UsageError: A parameter or a required metric has no column; two columns have one name; a row
+            of a CSV file has another number of fields than its header; or a cell may be two
+            choices.
     """
+    texts: Mapping[str, ChoiceTexts | None] = {}
+    objects: set[Any] = set()
+    rows: Sequence[Mapping[Any, Any]]
     if isinstance(table, (str, os.PathLike)):
-        # Read text, because only the parameter knows whether "1" is a number or a choice.
-        _refuse_equal_texts(space)
-        table = _pandas().read_csv(table, dtype=str, keep_default_na=False, na_values=[""])
+        texts = {name: _choice_texts(name, parameter) for name, parameter in space.items()}
+        columns, rows = read_csv(table)
+    else:
+        columns = list(table.columns)
+        refuse_duplicates(columns)
+        rows = table.to_dict("records")
+        objects = {column for column in columns if table[column].dtype == object}
     params = {
-        name: _column(table, "params", name)
+        name: _column(columns, "params", name)
         for name, parameter in space.items()
         if not isinstance(parameter, Constant)
     }
-    metrics = {name: _column(table, "metrics", name) for name in required}
-    for column in table.columns:
+    metrics = {name: _column(columns, "metrics", name) for name in required}
+    for column in columns:
         if isinstance(column, str) and column.startswith("metrics."):
             metrics[column.removeprefix("metrics.")] = column
     observations = []
-    for number, row in enumerate(table.to_dict("records")):
+    for number, row in enumerate(rows):
+        given = {name: _Cell(row[c], c in objects, texts.get(name)) for name, c in params.items()}
+        point = _point(space, given)
         cells = {name: None if _is_empty(value) else value for name, value in row.items()}
-        point = _point(space, {name: cells[column] for name, column in params.items()})
         name = cells.get("trial")
-        treatment = Treatment(f"row_{number}" if name is None else str(name), point)
+        treatment = Treatment(f"row_{number}" if name is None else _text(name), point)
         observations.append(_observation(treatment, cells, metrics, required))
     return observations
 
 
-def _refuse_equal_texts(space: SearchSpace) -> None:
-    for name, parameter in space.items():
-        texts: dict[str, Any] = {}
-        for choice in getattr(parameter, "choices", ()):
-            other = texts.setdefault("" if choice is None else str(choice), choice)
-            if other is not choice:
-                raise UsageError(
-                    f"In a CSV file the choices {other!r} and {choice!r} of {name!r} look the "
-                    "same. Give a DataFrame, or a History."
-                )
+class _Cell(NamedTuple):
+    """A parameter's cell of a table.
+
+    Attributes:
+        value: The content: a text in a CSV file.
+        is_object: Whether the column holds any objects, so that None and nan differ.
+        texts: In a CSV file, the texts of the parameter's choices.
+    """
+
+    value: Any
+    is_object: bool
+    texts: ChoiceTexts | None
 
 
-def _column(table: Any, kind: str, name: str) -> str:
+def _text(value: Any) -> str:
+    return unguarded(value) if isinstance(value, str) else str(value)
+
+
+def _column(columns: Sequence[Any], kind: str, name: str) -> str:
     for column in (f"{kind}.{name}", name):
-        if column in table.columns:
+        if column in columns:
             return column
     raise UsageError(
         f"The table has no column '{kind}.{name}' or {name!r}. Its columns: "
-        f"{', '.join(map(repr, table.columns))}."
+        f"{', '.join(map(repr, columns))}."
     )
 
 
 def _is_empty(value: Any) -> bool:
-    if value is None:
+    if value is None or (isinstance(value, str) and not value):
         return True
     if isinstance(value, float):
         return math.isnan(value)
     return type(value).__name__ in ("NAType", "NaTType")
 
 
-def _point(space: SearchSpace, cells: Mapping[str, Any]) -> dict[str, Any]:
+def _point(space: SearchSpace, cells: Mapping[str, _Cell]) -> dict[str, Any]:
     point: dict[str, Any] = {}
     for name, parameter in space.items():
-        cell = cells.get(name)
         if isinstance(parameter, Constant):
             if _is_active(space, name, point):
                 point[name] = parameter.value
-        elif cell is not None:
-            point[name] = _value(parameter, cell)
-        elif _holds(parameter, None) and _is_active(space, name, point):
-            point[name] = None
+            continue
+        cell = cells[name]
+        if not _is_empty(cell.value):
+            point[name] = _value(name, parameter, cell)
+        elif _is_active(space, name, point):
+            found = _empty_choice(name, parameter, cell)
+            if found is not _NOTHING:
+                point[name] = found
     return point
+
+
+_NOTHING = object()
+
+
+def _empty_choice(name: str, parameter: Parameter, cell: _Cell) -> Any:
+    """Return the choice that an empty cell stands for, or `_NOTHING`."""
+    if cell.texts is not None:
+        found = cell.texts.read("")
+        return found if _holds(parameter, found) else _NOTHING
+    if isinstance(cell.value, str):
+        return "" if _holds(parameter, "") else _NOTHING
+    held = [choice for choice in (None, math.nan) if _holds(parameter, choice)]
+    if len(held) < 2:
+        return held[0] if held else _NOTHING
+    if cell.value is None or (cell.is_object and isinstance(cell.value, float)):
+        return None if cell.value is None else math.nan
+    raise UsageError(
+        f"In this table the choices None and nan of {name!r} look the same. Give the column the "
+        "type object, as History.to_frame does, or give a History."
+    )
 
 
 def _is_active(space: SearchSpace, name: str, point: Mapping[str, Any]) -> bool:
@@ -132,22 +239,36 @@ def _is_active(space: SearchSpace, name: str, point: Mapping[str, Any]) -> bool:
         return False
 
 
-def _value(parameter: Parameter, cell: Any) -> Any:
+def _value(name: str, parameter: Parameter, cell: _Cell) -> Any:
     """Return the parameter's value for a cell, or the cell if it is no value of the parameter."""
-    candidates: list[Any] = [cell]
-    if isinstance(cell, str):
-        choices: list[Any] = list(getattr(parameter, "choices", ()))
-        candidates += [choice for choice in choices if str(choice) == cell]
+    content = cell.value
+    candidates: list[Any] = [content]
+    if isinstance(content, str):
+        if cell.texts is not None:
+            candidates.insert(0, cell.texts.read(content))
         for kind in (int, float):
             try:
-                candidates.append(kind(cell))
+                candidates.append(kind(content))
             except ValueError:
                 continue
-    elif isinstance(cell, float) and cell.is_integer():
-        candidates.append(int(cell))  # pandas turns an int column with gaps into floats
+    elif isinstance(content, float) and content.is_integer():
+        candidates.append(int(content))  # pandas turns an int column with gaps into floats
     if isinstance(parameter, Float) and isinstance(candidates[-1], float):
         candidates.append(_within(parameter, candidates[-1]))
-    return next((parameter.canonical(c) for c in candidates if _holds(parameter, c)), cell)
+    for candidate in candidates:
+        if _holds(parameter, candidate):
+            if isinstance(parameter, Integer) and isinstance(candidate, float):
+                _refuse_rounded(name, candidate)
+            return parameter.canonical(candidate)
+    return content
+
+
+def _refuse_rounded(name: str, value: float) -> None:
+    if abs(value) > _EXACT_IN_FLOATS:
+        raise UsageError(
+            f"The column of {name!r} holds floats, which do not hold every whole number as large "
+            f"as {value!r}. Give it the type Int64 or object, as History.to_frame does."
+        )
 
 
 def _within(parameter: Float, number: float) -> float:
@@ -187,10 +308,10 @@ def _observation(
         metrics,
         status,
         {metric: _number(cells.get(f"sem.{metric}")) for metric in metrics},
-        error=None if error is None else str(error),
+        error=None if error is None else _text(error),
         started_at=_number(cells.get("started_at")),
         duration=_number(cells.get("duration")),
-    )
+    ).checked(required)
 
 
 def _status(text: str) -> Status:
