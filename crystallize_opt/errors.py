@@ -8,6 +8,29 @@ type and gets a note (`BaseException.add_note`) saying in which step and replica
 from __future__ import annotations
 
 
+def printable(text: object, keep: str = "") -> str:
+    r"""Return a text for logs and terminals, in which control characters are escaped.
+
+    Errors, names and metrics may come from data. With a line feed they could forge a line of a log,
+    with an escape sequence change what a terminal shows.
+
+    Args:
+        text: Any object; its `str` is taken.
+        keep: Characters that are not escaped.
+
+    Example:
+        >>> printable("low\n12:00 all is well\x1b[2J")
+        'low\\n12:00 all is well\\x1b[2J'
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
 class CrystallizeOptError(Exception):
     """Base of every error this package raises on purpose."""
 
@@ -58,6 +81,9 @@ class NoCompletedTrialError(CrystallizeOptError, RuntimeError):
 
 class TrialsFailedError(CrystallizeOptError, RuntimeError):
     """The search was stopped because of failing trials. The message shows the causes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, keep="\n"))
 
 
 class SpaceExhausted(CrystallizeOptError):  # noqa: N818  (a normal end of a search, not a fault)

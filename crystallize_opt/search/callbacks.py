@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from crystallize_opt.errors import printable
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Objective
@@ -143,7 +144,7 @@ class LoggingCallback:
         self.level = level
 
     def __call__(self, event: Event) -> None:
-        log, level = self.logger.log, self.level
+        log, level = self._log, self.level
         if isinstance(event, RunStarted):
             log(level, "%s: a search of %d trials begins.", event.optimizer, event.num_trials)
             if event.resumed:
@@ -162,3 +163,8 @@ class LoggingCallback:
             name = event.observation.treatment.name
             what = _WORDS.get(type(event)) or str(event.observation.status)
             log(level, "%s: %s, %s", name, what, dict(event.observation))
+
+    def _log(self, level: int, message: str, *values: object) -> None:
+        if self.logger.isEnabledFor(level):
+            shown = [each if isinstance(each, int) else printable(each) for each in values]
+            self.logger.log(level, message, *shown)

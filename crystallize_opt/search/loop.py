@@ -9,6 +9,7 @@ from crystallize_opt.errors import (
     ExecutorBrokenError,
     NoCompletedTrialError,
     SpaceExhausted,
+    printable,
 )
 from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.pipeline.context import logger
@@ -125,7 +126,8 @@ class Loop:
         finally:
             self.reason = self.reason or f"{type(self._error).__name__}: {self._error}"
             self._runner.close(now=self._interruption.count > 1)
-            logger.info("The search ends after %d trials: %s", self._failures.finished, self.reason)
+            reason = printable(self.reason)
+            logger.info("The search ends after %d trials: %s", self._failures.finished, reason)
             if self._settings.callbacks:
                 self._emit(RunStopped(self.reason, best, self._error))
 
@@ -296,7 +298,8 @@ class Loop:
             replicate, run.fault, trial.attempt
         ):
             return False
-        logger.warning("%s: %s; it is retried.", trial.treatment.name, replicate.error)
+        name, error = printable(trial.treatment.name), printable(replicate.error)
+        logger.warning("%s: %s; it is retried.", name, error)
         trial.attempt += 1
         trial.done.clear()
         trial.seconds = 0.0
@@ -319,7 +322,7 @@ class Loop:
         self._failures.add(observation, fault)
         if observation.status is not Status.COMPLETED and observation.status.has_failed:
             name, status = observation.treatment.name, observation.status.value
-            logger.warning("%s: %s: %s", name, status, observation.error)
+            logger.warning("%s: %s: %s", printable(name), status, printable(observation.error))
         if callbacks:
             if stored:
                 self._emit(TrialStored(observation))

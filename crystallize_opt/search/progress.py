@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from crystallize_opt.errors import printable
 from crystallize_opt.search.callbacks import (
     Event,
     RunStarted,
@@ -62,7 +63,7 @@ class ProgressBar:
         self._bar = tqdm(
             total=event.num_trials,
             initial=len(event.resumed),
-            desc=event.optimizer,
+            desc=printable(event.optimizer),
             unit="trial",
         )
         for observation in event.resumed:
@@ -78,7 +79,7 @@ class ProgressBar:
         self._note(observation)
         shown: dict[str, object] = {}
         if self._best is not None and self._best.best is not None:
-            shown[f"best {self._metric}"] = self._best.best[self._metric]
+            shown[f"best {printable(self._metric)}"] = self._best.best[self._metric]
         shown["failed"] = self._failed
         if self._running:
             shown["running"] = self._running
