@@ -125,11 +125,10 @@ class _Check:
         self.trial_format = TrialFormat(None)
 
     def event(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
-        if kind == "begin":
-            self._begin(trial, data)
-        elif self._objectives is None:
+        # Ordered by how often a kind occurs: this runs for each of perhaps 200,000 events.
+        if self._objectives is None and kind != "begin":
             raise _Damage(f"it has an event of the kind {kind!r} before it begins")
-        elif kind in ("observation", "report"):
+        if kind in ("observation", "report"):
             if trial not in self._pending or data["name"] != self._names[trial]:
                 raise _Damage(f"trial {trial!r}, {data['name']!r}, is not pending")
             if kind == "observation":
@@ -138,12 +137,14 @@ class _Check:
             else:
                 _expect(type(data["prune"]) is bool, "prune", data["prune"])
                 _check_replicate(data["replicate"])
+        elif kind in ("ask", "batch", "attach"):
+            self._add_trial(kind, trial, data)
+        elif kind == "begin":
+            self._begin(trial, data)
         elif kind == "resume":
             _check_versions(data["versions"])
-        elif kind == "enqueue":
-            self.trial_format.check_params(data["params"], whole=False)
         else:
-            self._add_trial(kind, trial, data)
+            self.trial_format.check_params(data["params"], whole=False)
         self._last = kind
 
     def _begin(self, trial: int | None, data: dict[str, Any]) -> None:
@@ -168,7 +169,8 @@ class _Check:
         if kind == "batch" and self._last not in ("ask", "batch"):
             raise _Damage(f"trial {trial!r} belongs to no ask")
         name = self._names[trial] = data["name"]
-        _expect(type(name) is str, "name", name)
+        if type(name) is not str:
+            raise _Damage(f"a trial has the name {name!r:.200}")
         self.trial_format.check_params(data["params"], whole=True)
         if kind == "attach":
             self._check_observation(data)
@@ -208,11 +210,11 @@ def _expect(holds: bool, what: str, value: Any) -> None:
 def _check_replicate(data: Mapping[str, Any]) -> None:
     if not data.keys() <= _OF_REPLICATE:
         raise _Damage("a replicate has unknown fields")
-    seed = data["seed"]
-    _expect(type(data["index"]) is int and data["index"] >= 0, "replicate", data["index"])
-    _expect(seed is None or type(seed) is int, "seed", seed)
+    index, seed = data["index"], data["seed"]
+    if type(index) is not int or index < 0 or not (seed is None or type(seed) is int):
+        raise _Damage(f"a replicate has the index {index!r} and the seed {seed!r}")
     if len(data) == 2:
-        return
+        return  # Usual: all else is the trial's.
     if "metrics" in data:
         _check_numbers(data["metrics"])
     if "status" in data:
@@ -221,14 +223,13 @@ def _check_replicate(data: Mapping[str, Any]) -> None:
 
 
 def _check_circumstances(data: Mapping[str, Any]) -> None:
-    get = data.get
-    for name in _OPTIONAL_TEXTS:
-        value = get(name)
-        _expect(value is None or type(value) is str, name, value)
     for name in _OPTIONAL_NUMBERS:
-        value = get(name)
+        value = data.get(name)
         if value is not None and not (type(value) in _NUMBERS and math.isfinite(value)):
-            raise _Damage(f"its {name} is {value!r}")
+            raise _Damage(f"its {name} is {value!r:.200}")
+    for name in _OPTIONAL_TEXTS:
+        if name in data and not (data[name] is None or type(data[name]) is str):
+            raise _Damage(f"its {name} is {data[name]!r:.200}")
 
 
 def _check_numbers(numbers: Mapping[str, Any]) -> None:

@@ -1,0 +1,209 @@
+"""Damaged files: what is read or resumed is right, or it is a `StorageError`.
+
+The quick test damages some files. The slow one damages 10,000, and prints how each case ended:
+`python -m pytest -m slow -s tests/storage/test_damage.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import signal
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from crystallize_opt import History, Storage
+from crystallize_opt.errors import ReplayDiverged, StorageError
+from crystallize_opt.search.callbacks import RunStarted
+from tests.recording import resuming
+from tests.recording.killed_runs import exactly
+from tests.storage.searches import search
+from tests.storage.test_lock import start
+from tests.toy import experiment_of
+
+PAGE = 4096
+Files = dict[str, bytes]
+
+KILLED = """
+from tests.storage.searches import search
+from crystallize_opt import Storage
+from crystallize_opt.search.callbacks import TrialTold
+told = []
+def kill(event):
+    told.append(isinstance(event, TrialTold))
+    if sum(told) == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+search(Storage(path, "other"))
+search(Storage(path, "night"), 20, callbacks=[kill])
+"""
+
+
+def whole_file(folder: Path) -> Path:
+    path = folder / "runs.db"
+    search(Storage(path, "other"))
+    search(Storage(path, "night"), 20)
+    tpe = experiment_of(resuming.loss, seed=3)
+    tpe.optimize(resuming.tpe(), 20, storage=Storage(path, "tpe"), progress=False)
+    return path
+
+
+def file_with_log(folder: Path) -> Path:
+    with start(KILLED, folder) as killed:
+        killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert (folder / "runs.db-wal").stat().st_size
+    return folder / "runs.db"
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Return a content that is not as it was written."""
+    b = bytearray(content)
+    at = rng.randrange(len(b))
+    kind = rng.randrange(9)
+    if kind < 3:
+        b[at] ^= 1 << rng.randrange(8)
+    elif kind == 3:
+        b[at] = (b[at] + rng.randrange(1, 256)) % 256
+    elif kind == 4:
+        b[at : at + 64] = rng.randbytes(min(64, len(b) - at))
+    elif kind == 5:
+        at -= at % 512
+        b[at : at + 512] = bytes(512)
+    elif kind == 6:
+        del b[at:]
+    elif kind == 7:
+        one, other = (rng.randrange(len(b) // PAGE) * PAGE for _ in range(2))
+        b[one : one + PAGE], b[other : other + PAGE] = (
+            b[other : other + PAGE],
+            b[one : one + PAGE],
+        )
+    else:
+        header = rng.randrange(len(b) // PAGE) * PAGE + rng.randrange(12)  # of a page
+        b[header] ^= 1 << rng.randrange(8)
+    return bytes(b)
+
+
+def ending(files: Files, folder: Path, number: int) -> str:
+    """Damage files in one way, read and resume them, and return how that ended."""
+    rng = random.Random(number)
+    with_log = "runs.db-wal" in files
+    name = rng.choice(sorted(files))
+    content = damaged(files[name], rng)
+    path = folder / "runs.db"
+    for each in folder.iterdir():
+        each.unlink()
+    for other, whole in files.items():
+        (folder / other).write_bytes(content if other == name else whole)
+    what = f"{'killed' if with_log else 'closed'}, {name}: "
+    if content == files[name]:
+        return what + "unchanged"
+    run = "tpe" if not with_log and number % 10 == 0 else "night"
+    return what + (resumed if number % 3 == 0 else read)(path, run, with_log=with_log)
+
+
+def read(path: Path, run: str, *, with_log: bool) -> str:
+    try:
+        found = [exactly(each) for each in History.load(path, run)]
+    except StorageError:
+        return "read, refused"
+    return "read, " + judged(found, run, 20, with_log=with_log)
+
+
+def resumed(path: Path, run: str, *, with_log: bool) -> str:
+    before: list[int] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, RunStarted):
+            before.append(len(event.resumed))
+
+    try:
+        if run == "tpe":
+            optimizer = resuming.tpe()
+            experiment = experiment_of(resuming.loss, seed=3)
+            storage = Storage(path, run)
+            experiment.optimize(optimizer, 22, storage=storage, callbacks=[note], progress=False)
+        else:
+            optimizer = search(Storage(path, run), 22, callbacks=[note])
+    except StorageError:
+        return "resumed, refused"
+    except ReplayDiverged:
+        return "resumed, diverges"
+    if before != [20] and not with_log:
+        return f"resumed, WRONG: {before} trials found"
+    found = [exactly(each) for each in optimizer.observations]
+    return "resumed, " + judged(found, run, 22, with_log=False)
+
+
+def judged(found: list[list[str]], run: str, count: int, *, with_log: bool) -> str:
+    """A log that is damaged ends where the damage begins, as after a loss of power."""
+    expected = right(run)[:count]
+    if found == expected:
+        return "right"
+    if with_log and found == expected[: len(found)]:
+        return "right so far"
+    return f"WRONG: {len(found)} trials"
+
+
+@functools.cache
+def right(run: str) -> list[list[str]]:
+    if run == "tpe":
+        optimizer = resuming.tpe()
+        experiment_of(resuming.loss, seed=3).optimize(optimizer, 22, progress=False)
+    else:
+        from tests.storage.searches import optimizer as make
+        from tests.toy import toy_experiment
+
+        optimizer = make()  # type: ignore[assignment]
+        toy_experiment(seed=0).optimize(optimizer, 22)
+    return [exactly(each) for each in optimizer.observations]
+
+
+def endings(sources: list[Files], folder: Path, numbers: range) -> Counter[str]:
+    folder.mkdir()
+    found: Counter[str] = Counter()
+    for number in numbers:
+        found[ending(sources[number % len(sources)], folder, number)] += 1
+    return found
+
+
+def files_of(path: Path) -> Files:
+    names = [path.name, f"{path.name}-wal"]
+    return {n: (path.parent / n).read_bytes() for n in names if (path.parent / n).exists()}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Files]:
+    found = [files_of(whole_file(tmp_path_factory.mktemp("whole")))]
+    if sys.platform != "win32":
+        found.append(files_of(file_with_log(tmp_path_factory.mktemp("killed"))))
+    return found
+
+
+def test_what_is_read_from_damaged_files_is_right(sources: list[Files], tmp_path: Path) -> None:
+    found = endings(sources, tmp_path / "files", range(60))
+
+    assert not [each for each in found if "WRONG" in each]
+    assert sum(count for each, count in found.items() if "refused" in each) > 10
+
+
+@pytest.mark.slow
+def test_ten_thousand_damaged_files(sources: list[Files], tmp_path: Path) -> None:
+    found: Counter[str] = Counter()
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for part in pool.map(
+            endings,
+            [sources] * 20,
+            [tmp_path / str(i) for i in range(20)],
+            [range(first, first + 500) for first in range(1000, 11_000, 500)],
+        ):
+            found += part
+    print()
+    for each, count in sorted(found.items()):
+        print(f"{count:6} {each}")
+
+    assert not [each for each in found if "WRONG" in each]
