@@ -311,7 +311,7 @@ def _observation(
         error=None if error is None else _text(error),
         started_at=_number(cells.get("started_at")),
         duration=_number(cells.get("duration")),
-    ).checked(required)
+    )
 
 
 def _status(text: str) -> Status:

@@ -25,7 +25,7 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.errors import UsageError
+from crystallize_opt.errors import UnknownMetricError, UsageError
 
 LOSS = Objective("loss", "minimize")
 ALIKE: list[Any] = [
@@ -199,12 +199,15 @@ def test_a_url_is_refused(url: str) -> None:
 
 def test_nan_is_never_a_completed_value(tmp_path: Path) -> None:
     space = SearchSpace({"x": Float(0.0, 1.0)})
-    frame = pd.DataFrame({"x": 0.5, "loss": [math.nan, math.inf, 1.0], "status": "completed"})
+    frame = pd.DataFrame({"x": 0.5, "loss": [math.inf, 1.0], "status": "completed"})
     frame.to_csv(tmp_path / "pandas.csv", index=False)
-    (tmp_path / "ours.csv").write_text("x,loss,status\n0.5,nan,completed\n0.5,-inf,\n0.5,1,\n")
+    (tmp_path / "ours.csv").write_text("x,loss,status\n0.5,nan,completed\n0.5,1,\n")
     for table in (frame, tmp_path / "pandas.csv", tmp_path / "ours.csv"):
         optimizer = RandomOptimizer(space, LOSS, seed=0)
         optimizer.attach(table)
         statuses = [each.status for each in optimizer.observations]
-        assert statuses == [Status.INVALID, Status.INVALID, Status.COMPLETED]
-        assert optimizer.history.best is optimizer.observations[2]
+        assert statuses == [Status.INVALID, Status.COMPLETED]
+        assert optimizer.history.best is optimizer.observations[1]
+    # In a DataFrame nan is an empty cell.
+    with pytest.raises(UnknownMetricError, match="'row_0': It has no metric 'loss'"):
+        params_of(frame.assign(loss=[math.nan, 1.0]), space)
