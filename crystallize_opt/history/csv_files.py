@@ -109,9 +109,12 @@ class ChoiceTexts:
         """
         choice = self._choices[position]
         text = _texts_of(choice)[0]
-        if len(self._by_text[text]) == 1 and not text.startswith(_JSON):
+        if len(self._by_text[text]) == 1:
             return text
-        return _JSON + json.dumps(encode(choice, other=lambda _: self._refuse(text)))
+        written = json.dumps(encode(choice, other=lambda _: self._refuse(text)))
+        while (tagged := _JSON + written) in self._by_text:  # Another choice is just this text.
+            written = f" {written}"
+        return tagged
 
     def read(self, text: str) -> Any:
         """Return the choice that has a text; the text itself if there is none.
@@ -119,15 +122,17 @@ class ChoiceTexts:
         Raises:
             UsageError: Several choices have the text.
         """
+        positions = self._by_text.get(text, ())
+        if len(positions) > 1:
+            self._refuse(text)
+        if positions:
+            return self._choices[positions[0]]
         if text.startswith(_JSON):
             try:
                 return decode(json.loads(text.removeprefix(_JSON)))
             except (ValueError, RecursionError):
                 pass  # It is a text that begins so.
-        positions = self._by_text.get(text, ())
-        if len(positions) > 1:
-            self._refuse(text)
-        return self._choices[positions[0]] if positions else text
+        return text
 
     def _refuse(self, text: str) -> Any:
         one, other = (self._choices[position] for position in self._by_text[text][:2])

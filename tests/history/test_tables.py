@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crystallize_opt import (
@@ -82,6 +82,8 @@ def params_of(table: Any, space: SearchSpace) -> list[str]:
 
 
 @settings(deadline=None, max_examples=60)
+@example([13, 7], False)  # "json:1" and 1
+@example([13, 7, 6], True)  # and "1"
 @given(st.lists(st.sampled_from(range(len(ALIKE))), min_size=1, unique=True), st.booleans())
 def test_choices_that_look_alike_stay_distinct(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int], depend: bool

@@ -6,9 +6,11 @@ The quick test damages some files. The slow one damages 10,000, and prints how e
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import signal
+import sqlite3
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -189,6 +191,27 @@ def test_what_is_read_from_damaged_files_is_right(sources: list[Files], tmp_path
 
     assert not [each for each in found if "WRONG" in each]
     assert sum(count for each, count in found.items() if "refused" in each) > 10
+
+
+@pytest.mark.parametrize("table", ["runs", "sqlite_autoindex_runs_1", "events_of_run"])
+def test_one_bit_outside_of_the_checksums_is_found(
+    table: str, sources: list[Files], tmp_path: Path
+) -> None:
+    """The name of the run, the number of the run, or the number of cells of a page."""
+    path = tmp_path / "runs.db"
+    path.write_bytes(sources[0]["runs.db"])
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        (page,) = file.execute(query, (table,)).fetchone()
+    content = bytearray(path.read_bytes())
+    at = content.find(b"night", (page - 1) * PAGE)
+    if table == "events_of_run":
+        at = (page - 1) * PAGE + 4
+    content[at] ^= 1
+    path.write_bytes(content)
+
+    for use in (read, resumed):
+        assert use(path, "night", with_log=False).endswith("refused")
 
 
 @pytest.mark.slow
