@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters import pairs
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -58,3 +60,21 @@ def test_the_links_of_the_pages_lead_somewhere(page: str) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [h.lower().replace(" ", "-") for h in headings]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_the_table_of_features_is_that_of_the_code() -> None:
+    text = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    slow = [name for name, maker in pairs.MAKERS.items() if maker.is_slow]
+    lines = pairs.table(name for name in pairs.MAKERS if name not in slow)
+
+    assert [line for line in lines if line not in text] == []
+    assert [name for name in slow if f"| {name} | " not in text] == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_the_table_of_features_is_that_of_the_code_of_the_slow() -> None:
+    text = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+
+    assert "\n".join(pairs.table(pairs.MAKERS)) in text

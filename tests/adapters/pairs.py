@@ -1,0 +1,274 @@
+"""Every pair of features, for every optimizer, sampler and facade: what is built and run.
+
+`table()` is the table in docs/optimizers.md; test_pairs.py runs the pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crystallize_opt import (
+    Constraint,
+    Experiment,
+    Float,
+    FrozenContext,
+    Integer,
+    Objective,
+    Observation,
+    Pipeline,
+    SearchSpace,
+    SpaceOptimizer,
+    data_source,
+    pipeline_step,
+)
+
+FEATURES = (
+    "linear constraints",
+    "conditions",
+    "several objectives",
+    "fidelity",
+    "outcome constraints",
+    "pruning",
+    "pending",
+    "storage",
+)
+LOSS, GAIN = Objective("loss", "minimize"), Objective("gain", "maximize")
+LATENCY = Constraint("latency", "<=", 0.8)
+
+Features = frozenset[str]
+
+
+class Maker(NamedTuple):
+    """How an optimizer is built: the module that has it, and a function of its arguments."""
+
+    make: Callable[..., SpaceOptimizer[Any]]
+    is_slow: bool = False
+    is_finite: bool = False
+
+
+def _optuna(sampler: str, **options: Any) -> Callable[..., SpaceOptimizer[Any]]:
+    def make(space: SearchSpace, objective: Any, **arguments: Any) -> SpaceOptimizer[Any]:
+        import optuna
+
+        from crystallize_opt.adapters import OptunaOptimizer
+
+        seed = arguments.pop("seed")
+        kind = getattr(optuna.samplers, sampler)
+        if sampler == "GridSampler":
+            searched = {n: list(each.values()) for n, each in space.items()}
+            built = kind(searched, seed=seed)
+        elif sampler == "PartialFixedSampler":
+            built = kind({"n": 3}, optuna.samplers.TPESampler(seed=seed))
+        else:
+            built = kind(seed=seed, **options)
+        if arguments.pop("pruning", False):
+            arguments["pruner"] = optuna.pruners.MedianPruner(n_startup_trials=2)
+        return OptunaOptimizer(space, objective, sampler=built, **arguments)
+
+    return make
+
+
+def _ours(name: str, **options: Any) -> Callable[..., SpaceOptimizer[Any]]:
+    def make(space: SearchSpace, objective: Any, **arguments: Any) -> SpaceOptimizer[Any]:
+        from crystallize_opt import adapters
+
+        if arguments.pop("pruning", False):
+            arguments["pruner"] = None  # There is no such argument.
+        given = {key: each() if callable(each) else each for key, each in options.items()}
+        made: SpaceOptimizer[Any] = getattr(adapters, name)(space, objective, **given, **arguments)
+        return made
+
+    return make
+
+
+def _facade(name: str) -> Callable[[], Any]:
+    def load() -> Any:
+        import smac
+
+        return getattr(smac, name)
+
+    return load
+
+
+MAKERS: dict[str, Maker] = {
+    "`RandomOptimizer`": Maker(_ours("RandomOptimizer")),
+    "`GridOptimizer`": Maker(_ours("GridOptimizer"), is_finite=True),
+    "Optuna, `TPESampler`": Maker(_optuna("TPESampler", n_startup_trials=4)),
+    "Optuna, `GPSampler`": Maker(_optuna("GPSampler", n_startup_trials=4), is_slow=True),
+    "Optuna, `CmaEsSampler`": Maker(_optuna("CmaEsSampler")),
+    "Optuna, `NSGAIISampler`": Maker(_optuna("NSGAIISampler", population_size=4)),
+    "Optuna, `NSGAIIISampler`": Maker(_optuna("NSGAIIISampler", population_size=4)),
+    "Optuna, `QMCSampler`": Maker(_optuna("QMCSampler")),
+    "Optuna, `RandomSampler`": Maker(_optuna("RandomSampler")),
+    "Optuna, `GridSampler`": Maker(_optuna("GridSampler"), is_finite=True),
+    "Optuna, `BruteForceSampler`": Maker(_optuna("BruteForceSampler"), is_finite=True),
+    "Optuna, `PartialFixedSampler`": Maker(_optuna("PartialFixedSampler")),
+    "`AxOptimizer`": Maker(_ours("AxOptimizer"), is_slow=True),
+    "SMAC, `HyperparameterOptimizationFacade`": Maker(
+        _ours("SMACOptimizer", n_init=4), is_slow=True
+    ),
+    "SMAC, `BlackBoxFacade`": Maker(
+        _ours("SMACOptimizer", facade=_facade("BlackBoxFacade"), n_init=4), is_slow=True
+    ),
+    "SMAC, `RandomFacade`": Maker(
+        _ours("SMACOptimizer", facade=_facade("RandomFacade")), is_slow=True
+    ),
+    "SMAC, `MultiFidelityFacade`": Maker(
+        _ours("SMACOptimizer", facade=_facade("MultiFidelityFacade"), n_init=4), is_slow=True
+    ),
+}
+
+
+def space_with(features: Features, *, is_finite: bool) -> SearchSpace:
+    step = 0.25 if is_finite else None
+    space: dict[str, Any] = {"x": Float(0.0, 1.0, step=step), "n": Integer(1, 9)}
+    if "conditions" in features:
+        space |= {"kind": ["a", "b"], "c": Float(0.0, 1.0, step=step).when(kind="a")}
+    if "fidelity" in features:
+        space["epochs"] = Integer(1, 9)
+    return SearchSpace(space, ["n + 4*x <= 9"] if "linear constraints" in features else [])
+
+
+def build(name: str, features: Features) -> SpaceOptimizer[Any]:
+    """Build an optimizer with these features in its space, objectives and arguments."""
+    maker = MAKERS[name]
+    arguments: dict[str, Any] = {"seed": 0}
+    if "outcome constraints" in features:
+        arguments["constraints"] = [LATENCY]
+    if "fidelity" in features or "MultiFidelity" in name:
+        features |= {"fidelity"}
+        arguments["fidelity"] = "epochs"
+    if "pruning" in features:
+        arguments["pruning"] = True
+    objective = [LOSS, GAIN] if "several objectives" in features else LOSS
+    return maker.make(space_with(features, is_finite=maker.is_finite), objective, **arguments)
+
+
+def can(name: str, features: Iterable[str]) -> bool:
+    """Whether an optimizer takes these features, by its capabilities and arguments."""
+    capabilities = build(name, frozenset()).capabilities
+    is_optuna = name.startswith("Optuna")
+    several = capabilities.several_objectives
+    takes = {
+        "linear constraints": capabilities.linear_constraints,
+        "conditions": bool(capabilities.conditions),
+        "several objectives": several,
+        "fidelity": "MultiFidelity" in name,
+        "pruning": is_optuna,
+    }
+    # Optuna prunes with one objective only.
+    both = {"several objectives", "pruning"} <= set(features)
+    return all(takes.get(each, True) for each in features) and not both
+
+
+def cell(name: str, feature: str) -> str:
+    """Return what the table says of an optimizer and a feature."""
+    capabilities = build(name, frozenset()).capabilities
+    if not can(name, [feature]):
+        return "no"
+    if feature == "conditions":
+        return "yes" if capabilities.conditions is True else str(capabilities.conditions)
+    if feature == "outcome constraints":
+        return "yes" if capabilities.outcome_constraints else "best only"
+    if feature == "pending":
+        return "yes" if capabilities.pending else "not modelled"
+    return "yes"
+
+
+def table(names: Iterable[str]) -> list[str]:
+    """Return the lines of the table in docs/optimizers.md for these optimizers."""
+    lines = [["optimizer", *FEATURES], ["---"] * (len(FEATURES) + 1)]
+    lines += [[name, *(cell(name, feature) for feature in FEATURES)] for name in names]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def all_pairs(*, slow: bool) -> list[tuple[str, str, str]]:
+    """Return every pair of features for every optimizer, the slow ones or the others."""
+    return [
+        (name, *pair)
+        for name, maker in MAKERS.items()
+        for pair in itertools.combinations(FEATURES, 2)
+        if maker.is_slow is slow
+    ]
+
+
+def forty_pairs() -> list[tuple[str, str, str]]:
+    """Return 40 pairs: each pair of features but fidelity, and each of the quick optimizers."""
+    names = [name for name, maker in MAKERS.items() if not maker.is_slow]
+    pairs = list(itertools.combinations([f for f in FEATURES if f != "fidelity"], 2))
+    return [
+        (names[(7 * number + number // len(pairs)) % len(names)], *pairs[number % len(pairs)])
+        for number in range(40)
+    ]
+
+
+# What is run ------------------------------------------------------------------------------------
+
+
+@data_source
+def nothing(ctx: FrozenContext) -> None:
+    return None
+
+
+@pipeline_step()
+def measured(
+    data: None,
+    ctx: FrozenContext,
+    *,
+    x: float,
+    n: int,
+    kind: str = "b",
+    c: float = 0.0,
+    epochs: int = 9,
+) -> None:
+    noise = 0.01 * ctx["replicate"]
+    loss = (x - 0.75) ** 2 + (n - 4) ** 2 / 64 + (c - 0.5) ** 2 * (kind == "a")
+    ctx.metrics.add("loss", loss + noise + 1 / epochs)
+    ctx.metrics.add("gain", x - n / 9)
+    ctx.metrics.add("latency", x + 0.01 * n)
+
+
+def run(name: str, features: Features, folder: Path, trials: int) -> None:
+    """Run a search with these features, and check what it leaves."""
+    experiment = Experiment(nothing(), Pipeline([measured()]), seed=0)
+    replicates = 3 if "pruning" in features else 1
+    options: dict[str, Any] = {"workers": None}
+    if "pending" in features:
+        from crystallize_opt import Workers
+
+        options["workers"] = Workers("threads", 3)
+    if "storage" in features:
+        options["storage"] = folder / "runs.db"
+    optimizer = build(name, features)
+    experiment.optimize(optimizer, trials, replicates, **options)
+    check(optimizer, features, trials)
+    if "storage" in features:
+        again = build(name, features)
+        experiment.optimize(again, trials + 2, replicates, **options)
+        check(again, features, trials + 2)
+        assert told(again)[:trials] == told(optimizer)
+
+
+def check(optimizer: SpaceOptimizer[Any], features: Features, trials: int) -> None:
+    observations = optimizer.observations
+    assert len(observations) == trials
+    assert optimizer.pending == []
+    for observation in observations:
+        params = dict(observation.treatment.params)
+        assert optimizer.space.validate(params) == params  # also conditions and constraints
+        assert observation.status.value in ("completed", "pruned"), observation.error
+    best = optimizer.get_best_treatment()
+    front = optimizer.pareto_front()
+    assert best.name in {observation.treatment.name for observation in front}
+    if "outcome constraints" in features:
+        assert all(observation["latency"] <= 0.8 for observation in front)
+
+
+def told(optimizer: SpaceOptimizer[Any]) -> list[tuple[Any, ...]]:
+    def plain(each: Observation) -> tuple[Any, ...]:
+        return each.treatment.name, dict(each.treatment.params), dict(each), each.status
+
+    return [plain(each) for each in optimizer.observations]

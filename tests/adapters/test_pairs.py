@@ -1,0 +1,49 @@
+"""Each pair of features works together, or is refused when the optimizer is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crystallize_opt import CrystallizeOptError
+from tests.adapters import pairs
+
+# Optuna marks whole samplers as experimental, and CMA-ES warns of constraints it ignores.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+]
+
+
+def run_or_refuse(name: str, features: pairs.Features, folder: Path, trials: int) -> None:
+    if pairs.can(name, features):
+        pairs.run(name, features, folder, trials)
+    else:
+        # A TypeError: there is no such argument.
+        with pytest.raises((CrystallizeOptError, TypeError)):
+            pairs.build(name, features)
+
+
+@pytest.mark.parametrize(("name", "one", "other"), pairs.forty_pairs())
+def test_forty_pairs_of_features(name: str, one: str, other: str, tmp_path: Path) -> None:
+    run_or_refuse(name, frozenset({one, other}), tmp_path, 8)
+
+
+def test_the_forty_pairs_are_of_all_features_and_optimizers() -> None:
+    forty = pairs.forty_pairs()
+
+    assert len(set(forty)) == 40
+    assert {name for name, _, _ in forty} == {n for n, m in pairs.MAKERS.items() if not m.is_slow}
+    assert len({(one, other) for _, one, other in forty}) == 21
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "one", "other"), pairs.all_pairs(slow=False))
+def test_all_pairs_of_features(name: str, one: str, other: str, tmp_path: Path) -> None:
+    run_or_refuse(name, frozenset({one, other}), tmp_path, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "one", "other"), pairs.all_pairs(slow=True))
+def test_all_pairs_of_features_of_the_slow(name: str, one: str, other: str, tmp_path: Path) -> None:
+    run_or_refuse(name, frozenset({one, other}), tmp_path, 7)
