@@ -6,8 +6,17 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from crystallize_opt import Constraint, Objective, Observation, SpaceOptimizer, Status
+from crystallize_opt import (
+    Constraint,
+    Objective,
+    Observation,
+    SpaceOptimizer,
+    Status,
+    Treatment,
+)
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import CrystallizeOptError, NoCompletedTrialError
 
@@ -51,3 +60,24 @@ def test_the_message_says_why_there_is_no_best() -> None:
     found.ask()
     found.tell({"loss": 0.0, "lag": 2.0})
     assert re.search(r"no trial satisfies .*lag", why())
+
+
+@given(st.lists(st.sampled_from(["ask", "trial_0", "trial_1", "trial_0_1"]), max_size=12))
+def test_a_name_stands_for_one_trial(calls: list[str]) -> None:
+    """Whatever is asked for and attached, in any order; and a replay gives the same names."""
+    found = optimizer()
+    for call in calls:
+        if call == "ask":
+            found.ask()
+        else:
+            found.attach(Observation(Treatment(call, {"x": 0.5}), {"loss": 1.0}))
+    attached = [o.treatment.name for o in found.observations]
+    for treatment in found.pending:
+        found.tell(Observation(treatment, {"loss": 2.0}))
+
+    names = [o.treatment.name for o in found.observations]
+    assert len(names) == len(set(names)) == len(calls)
+    assert {o.treatment.name for o in found.observations if o["loss"] == 1.0} == set(attached)
+    again = optimizer()
+    again.replay(found.events)
+    assert [o.treatment.name for o in again.observations] == names

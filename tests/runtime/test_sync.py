@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, Token
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from crystallize_opt import (
     DataSource,
     Experiment,
     FrozenContext,
+    History,
     Objective,
     Pipeline,
     PipelineStep,
+    Search,
+    Storage,
     Treatment,
     data_source,
     pipeline_step,
@@ -72,6 +76,14 @@ async def async_step(data: list[float], ctx: FrozenContext, *, delta: float = 0.
     return data, {"sum": sum(x + delta for x in data)}
 
 
+class AsyncSetUp(PipelineStep):
+    async def setup(self, ctx: FrozenContext) -> None:
+        await pause()
+
+    def __call__(self, data: Any, ctx: FrozenContext) -> Any:
+        return data
+
+
 def in_a_script(work: Callable[[], Any]) -> Any:
     return work()
 
@@ -96,12 +108,21 @@ def test_everything_may_be_synchronous_or_asynchronous(
     optimizer_class: type[PlainOptimizer],
     step: Callable[[], PipelineStep],
     source: Callable[[], DataSource],
+    tmp_path: Path,
 ) -> None:
-    experiment = Experiment(source(), Pipeline([step(), sync_step()]))
-    optimizer, awaited = optimizer_class(DELTAS), optimizer_class(DELTAS)
+    """With a storage, too: its connection goes along when a search moves to another thread."""
+    experiment = Experiment(source(), Pipeline([step(), sync_step(), AsyncSetUp()]))
+    optimizer, awaited, looped = (optimizer_class(DELTAS) for _ in range(3))
+    database = tmp_path / "runs.db"
 
-    best = where(lambda: experiment.optimize(optimizer, 3, 2))
-    also_best = asyncio.run(experiment.aoptimize(awaited, 3, 2))
+    best = where(lambda: experiment.optimize(optimizer, 3, 2, storage=database))
+    also_best = asyncio.run(
+        experiment.aoptimize(awaited, 3, 2, storage=Storage(database, run="awaited"))
+    )
+    search = Search(experiment, looped, 3, 2, storage=Storage(database, run="looped"))
+    assert [dict(each) for each in where(lambda: list(search))] == list(map(dict, optimizer.told))
+    for run in ("run", "awaited", "looped"):
+        assert [o["sum"] for o in History.load(database, run)] == [12.0, 6.0, 9.0]
     result = where(lambda: experiment.run(treatments=[PLUS_ONE]))
     applied = where(lambda: experiment.apply(PLUS_ONE))
 
