@@ -99,7 +99,7 @@ class FrozenContext:
 
     def __init__(self, initial: Mapping[str, Any] | None = None) -> None:
         self._data = copy.deepcopy(dict(initial or {}))
-        self._treated: frozenset[str] = frozenset()
+        self._treated = slice(0)  # The keys that a treatment set, in the order of the keys.
         self.asked_for: set[str] = set()
         self.metrics = Metrics()
 
@@ -137,16 +137,17 @@ class FrozenContext:
         Raises:
             ContextMutationError: The treatment sets a key that is already set.
         """
-        before = set(self._data)
+        before = len(self._data)
         treatment.apply(self)
-        self._treated |= self._data.keys() - before
+        self._treated = slice(before, len(self._data))
 
     def __getitem__(self, key: str) -> Any:
         self.asked_for.add(key)
         value = self._data[key]
         if type(value) in _IMMUTABLE:
             return value
-        return _with_own_containers(value) if key in self._treated else copy.deepcopy(value)
+        treated = key in list(self._data)[self._treated]
+        return _with_own_containers(value) if treated else copy.deepcopy(value)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default` if it is not set."""

@@ -33,8 +33,8 @@ class ReplicateRun:
         error: The exception that ended the replicate, or None.
         started_at: When the replicate began, in seconds since the epoch.
         duration: How long the replicate took, in seconds.
-        returned: The number that the last step returned, as text; None if it returned none. Such a
-            step probably forgot to record its number.
+        returned: The number that the last step returned, or a text about it; None if it returned
+            none. Such a step probably forgot to record its number.
         asked_for: The context keys that the steps asked for; None if unknown.
         fault: What is known of `error`, as plain data.
     """
@@ -46,17 +46,18 @@ class ReplicateRun:
     error: BaseException | None
     started_at: float
     duration: float
-    returned: str | None = None
+    returned: float | str | None = None
+    asked_for: Collection[str] | None = None
+    fault: Fault | None = None
 
     def drop_data(self) -> None:
         """Forget the data, and note whether it was a number."""
         data, self.data = self.data, None
         last = data[1] if type(data) is tuple and len(data) == 2 else data
-        if isinstance(last, (int, float)) or (not self.metrics and as_number(last) is not None):
+        if type(last) is float or type(last) is int:
+            self.returned = last
+        elif not self.metrics and as_number(last) is not None:
             self.returned = value_and_type(last)
-
-    asked_for: Collection[str] | None = None
-    fault: Fault | None = None
 
     def summary(self) -> Replicate:
         """Return the record for an optimizer: numbers only, and the error as text.
@@ -93,8 +94,9 @@ def recorded_instead(runs: Sequence[ReplicateRun], metric: str) -> str:
     returned = next((run.returned for run in runs if run.returned is not None), None)
     if returned is None:
         return ""
+    shown = returned if isinstance(returned, str) else value_and_type(returned)
     return (
-        f"The last step returned {returned}: record it with ctx.metrics.add({metric!r}, value), or "
+        f"The last step returned {shown}: record it with ctx.metrics.add({metric!r}, value), or "
         f"return (data, {{{metric!r}: value}})."
     )
 
