@@ -14,6 +14,7 @@ from crystallize_opt.errors import (
     NoCompletedTrialError,
     SpaceExhausted,
     UnknownMetricError,
+    UsageError,
 )
 from crystallize_opt.history.history import History
 from crystallize_opt.optimizers.base import BaseOptimizer
@@ -21,7 +22,7 @@ from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsuppo
 from crystallize_opt.optimizers.ledger import Ledger, Measured
 from crystallize_opt.optimizers.replay import replay
 from crystallize_opt.optimizers.unique import Dropped, Proposals, Repeats
-from crystallize_opt.runtime.checks import checked_seed, whole_number
+from crystallize_opt.runtime.checks import checked_seed, drawn_seed, whole_number
 from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
@@ -49,7 +50,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         space: A `SearchSpace`, or the mapping that builds one.
         objective: One objective, or several for a multi-objective search.
         constraints: Outcome constraints. A trial that violates one is never the best.
-        seed: The seed of all random choices, at least 0 and less than 2**32; None for a random one.
+        seed: The seed of all random choices, at least 0 and less than 2**32; None to draw one.
         settings: The backend's other arguments, by name. A stored run is resumed exactly only by an
             optimizer with the same settings.
         capabilities: The capabilities of this instance, if they differ from those of the class.
@@ -66,7 +67,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         objectives: The objectives, always as a tuple.
         constraints: The outcome constraints.
         criterion: What makes a trial the best.
-        seed: The `seed` argument.
+        seed: The `seed` argument, or the seed that was drawn.
+        is_seed_drawn: Whether the seed was drawn; a resumed run then goes on with its stored seed.
         required_metrics: The metrics of objectives and constraints: a completed trial has them all.
         settings: The backend's other arguments, as plain data.
         ledger: The asks, tells, attached and pending trials.
@@ -111,7 +113,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.objectives = as_objectives(objective)
         super().__init__(self.objectives[0] if len(self.objectives) == 1 else self.objectives)
         self.constraints = tuple(constraints)
-        self.seed = None if seed is None else checked_seed(seed)
+        self.is_seed_drawn = seed is None
+        self.seed = drawn_seed() if seed is None else checked_seed(seed)
         self.criterion = Criterion(self.objectives, self.constraints, fidelity)
         self.required_metrics = self.criterion.metrics
         # Describe the arguments now, because some, such as a sampler, change when they are used.
@@ -190,6 +193,12 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         except InvalidParametersError:  # Only a part of a point was given.
             point = self.space.validate(self.space.fixed(params).sample(self._rng))
         return self._insert(point), point
+
+    def _reseed(self) -> None:
+        """Begin again with `self.seed`, which has changed. Called only before the first call.
+
+        By default nothing happens: the backend has no random choices of its own.
+        """
 
     def _report(self, handle: Handle, replicate: int, metrics: Mapping[str, float]) -> bool:
         """Report one finished replicate to the backend; return whether it would prune the trial.
@@ -372,6 +381,18 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             ReplayDiverged: A suggestion, or a decision to prune, differs from the recorded one.
         """
         replay(self, self._proposals, events, versions, state)
+
+    def adopt_seed(self, seed: int) -> None:
+        """Begin again with another seed: a resumed run goes on with the seed that it has stored.
+
+        Raises:
+            UsageError: The optimizer has been used.
+        """
+        if self.calls:
+            raise UsageError("An optimizer that has been used cannot take another seed.")
+        self.seed = checked_seed(seed)
+        self._rng.seed(self.seed)
+        self._reseed()
 
     @property
     def events(self) -> list[Event]:

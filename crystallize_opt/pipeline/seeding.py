@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.pipeline.context import FrozenContext
-from crystallize_opt.runtime.checks import SEED_LIMIT, checked_seed
+from crystallize_opt.runtime.checks import SEED_LIMIT, checked_seed, drawn_seed
 from crystallize_opt.runtime.random_state import seed_global_random_state
 
 if TYPE_CHECKING:
@@ -89,10 +88,7 @@ class SeedPlugin(BasePlugin):
         seed_fn: Callable[[int], None] | None = None,
     ) -> None:
         self.is_drawn = seed is None
-        if seed is None:
-            # The global generator would change the caller's random numbers.
-            seed = random.SystemRandom().randrange(SEED_LIMIT)
-        self.seed = checked_seed(seed)
+        self.seed = drawn_seed() if seed is None else checked_seed(seed)
         self.auto_seed = auto_seed
         self.seed_fn = seed_fn
 

@@ -8,6 +8,7 @@ from typing import Any
 from crystallize_opt.errors import UsageError
 from crystallize_opt.identity import describe, without_identity
 from crystallize_opt.optimizers.plain import Driven, kind_of
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
 from crystallize_opt.plain_data import described, encode
@@ -87,6 +88,15 @@ def refuse_without_identity(description: Mapping[str, Any]) -> None:
             "the value inside the step, or in its setup(). Or give its class a __reduce__ method, "
             "as pickle uses it."
         )
+
+
+def adopt_optimizers_seed(optimizer: Driven, description: Mapping[str, Any]) -> None:
+    """Give a fresh optimizer whose seed was drawn at random the seed of a stored run."""
+    seed = description.get("optimizer", {}).get("seed")
+    if not isinstance(optimizer, SpaceOptimizer) or seed in (None, optimizer.seed):
+        return
+    if optimizer.is_seed_drawn and not optimizer.calls:
+        optimizer.adopt_seed(seed)
 
 
 def adopt_seed(recipe: Recipe, description: Mapping[str, Any]) -> None:

@@ -88,10 +88,13 @@ class RecordedOptimizer:
         """
         if self._log is not None:
             from crystallize_opt.recording.description import (
+                adopt_optimizers_seed,
                 describe_optimizer,
                 refuse_without_identity,
             )
 
+            if self._log.resumes:
+                adopt_optimizers_seed(self.optimizer, self.stored_description)
             self._description = {**describe_optimizer(self.optimizer), **about}
             refuse_without_identity(self._description)
             self._log.refuse_changes(self._description)

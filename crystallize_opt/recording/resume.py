@@ -98,6 +98,13 @@ async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -
     rest = recorded[common:]
     if rest and own:
         raise _not_of_this_run(own[0])
+    if versions != last.versions:
+        both = [(n, last.versions.get(n), versions.get(n)) for n in {**last.versions, **versions}]
+        logger.warning(
+            "The run %r was made with other versions; each suggestion is compared: %s.",
+            stored.name,
+            "; ".join(f"{name} {old}, now {new}" for name, old, new in both if old != new),
+        )
     # With other versions, repeat every suggestion, to find the first one that differs.
     state = log.saved_state(recorded[:common]) if versions == last.versions else None
     try:
@@ -107,13 +114,7 @@ async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -
     except ReplayDiverged as error:
         if not hasattr(optimizer, "attach"):
             raise
-        if optimizer.seed is None:
-            error.add_note(
-                "The optimizer was given no seed. Give it one, so that a run can be resumed "
-                "exactly; this one can continue with resume='attach'."
-            )
-        else:
-            error.add_note("The run can continue from its data with resume='attach'.")
+        error.add_note("The run can continue from its data with resume='attach'.")
         raise
     log.resume(versions, own, _held(optimizer))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import random
 from typing import Any
 
 from crystallize_opt.errors import UsageError
@@ -74,3 +75,8 @@ def _whole(value: Any) -> int | None:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         return None
+
+
+def drawn_seed() -> int:
+    """Draw a seed, without the global generator, which belongs to the caller."""
+    return random.SystemRandom().randrange(SEED_LIMIT)

@@ -38,8 +38,9 @@ class Search:
     Args:
         experiment: The experiment that runs each treatment.
         optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`.
-        num_trials: How many treatments to try, at least 1. If `ask` returns several treatments,
-            each one counts. The search ends earlier if a finite space is exhausted.
+        num_trials: How many treatments to try, at least 1; of a stored run, in all, with those
+            that were tried before. If `ask` returns several treatments, each one counts. The search
+            ends earlier if a finite space is exhausted.
         replicates_per_trial: How often each treatment is run, at least 1.
         **settings: See `SearchSettings`.
 

@@ -28,7 +28,6 @@ from tests.recording.resuming import FLOAT, Optimizer, another, one, piped, rand
         (lambda: rand(objective=Objective("loss", "maximize")), None, {}, "objectives.*'maximize'"),
         (lambda: rand(constraints=[Constraint("loss", "<=", 1)]), None, {}, "constraints"),
         (lambda: rand(seed=1), None, {}, "optimizer.seed: 0 became 1"),
-        (lambda: rand(seed=None), None, {}, "optimizer.seed: 0 became None"),
         (lambda: rand(duplicates=True), None, {}, "settings.duplicates: False became True"),
         (lambda: GridOptimizer(FLOAT, LOSS, seed=0), None, {}, "optimizer.class: .*GridOptimizer"),
         (rand, lambda: piped(one(), seed=4), {}, "experiment.seed: 3 became 4"),

@@ -219,23 +219,6 @@ def test_what_an_optimizer_knew_before_is_part_of_the_run(tmp_path: Path) -> Non
         search(tmp_path / "parts.db", warm(0.25), 12)
 
 
-def test_without_a_seed_an_exact_resume_is_refused_unless_it_is_one(tmp_path: Path) -> None:
-    def unseeded() -> RandomOptimizer:
-        return RandomOptimizer(SPACE, LOSS)
-
-    search(tmp_path / "runs.db", unseeded(), 4)
-    with pytest.raises(ReplayDiverged, match="'trial_0'") as caught:
-        search(tmp_path / "runs.db", unseeded(), 8)
-    assert "was given no seed" in caught.value.__notes__[0]
-
-    found = search(tmp_path / "runs.db", unseeded(), 8, resume="attach")
-    assert len(found.observations) == 8
-
-    grid = [GridOptimizer({"x": (0.0, 1.0), "rate": [1, 2]}, LOSS) for _ in range(2)]
-    search(tmp_path / "grid.db", grid[0], 4)
-    assert len(search(tmp_path / "grid.db", grid[1], 8).observations) == 8
-
-
 def test_an_experiment_without_a_seed_keeps_the_one_it_drew(tmp_path: Path) -> None:
     seeds = []
     for trials in (3, 6):

@@ -37,8 +37,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import math
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,10 @@ class AxOptimizer(SpaceOptimizer[int]):
         <class 'ax.api.client.Client'>
     """
 
-    libraries = ("ax-platform", "botorch", "gpytorch", "torch")
+    libraries = (
+        *("ax-platform", "botorch", "gpytorch", "linear-operator", "torch"),
+        *("numpy", "scipy", "scikit-learn", "pandas"),
+    )
     capabilities = Capabilities(
         outcome_constraints=True, standard_errors=True, attached=True, unique_points=True
     )
@@ -123,19 +125,22 @@ class AxOptimizer(SpaceOptimizer[int]):
         with importing_ax():
             from crystallize_opt.adapters.ax import client
             from crystallize_opt.adapters.ax import space as ax_space
-        drawn = secrets.randbits(32) if self.seed is None else self.seed
         self._ax_space = ax_space.AxSpace(self.space)
         self._metrics = AxMetrics(self.objectives, self.constraints)
-        self._client = client.QuietClient(
+        self._connect: Callable[[], client.QuietClient] = lambda: client.QuietClient(
             self._ax_space,
             self._metrics,
-            drawn,
+            self.seed,
             generation_strategy,
             describe_goals(self.space, self.criterion),
         )
+        self._reseed()
         self._tells_sems = True
         self._outcomes: dict[int, Outcome] = {}
         self._failed: dict[int, None] = {}
+
+    def _reseed(self) -> None:
+        self._client = self._connect()
 
     @property
     def client(self) -> Client:

@@ -38,6 +38,7 @@ from optuna.trial import Trial, TrialState
 
 from crystallize_opt.adapters.optuna import quiet, replay, samplers
 from crystallize_opt.adapters.optuna.refusals import refuse_space
+from crystallize_opt.adapters.optuna.seeds import Unseeded
 from crystallize_opt.adapters.optuna.space import OptunaSpace
 from crystallize_opt.adapters.optuna.studies import STUDY_NAME
 from crystallize_opt.adapters.optuna.warm_start import start_from_attached
@@ -63,7 +64,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         objective: One objective, or several.
         constraints: Outcome constraints, passed to samplers that use them (TPE, GP, NSGA-II and
             III).
-        seed: The seed of the default sampler. If you pass a sampler, seed it yourself.
+        seed: The seed of the default sampler, and of a sampler that was built without a seed. None
+            to draw one.
         sampler: A fresh Optuna sampler. Default: `TPESampler(seed=seed)`, with the defaults of
             Optuna 5 pinned (multivariate for one objective, constant liar).
         pruner: An Optuna pruner, which can end a trial between its replicates. It sees the running
@@ -95,7 +97,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         True
     """
 
-    libraries = ("optuna",)
+    libraries: tuple[str, ...] = ("optuna", "numpy")
     capabilities = Capabilities(outcome_constraints=True, attached=True)
 
     def __init__(
@@ -125,6 +127,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         seed = None if seed is None else checked_seed(seed)
         if sampler is None:
             sampler = TPESampler(seed=seed, multivariate=not several, constant_liar=True)
+        self._unseeded = Unseeded(sampler)
+        self.libraries = samplers.libraries_of(sampler, pruner)
         self._optuna_space = OptunaSpace(space)
         refuse_space(sampler, space, self._optuna_space)
         base = samplers.base_of(sampler)
@@ -140,6 +144,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             repeats=_repeats(space, duplicates),
         )
         samplers.use(sampler)
+        self._reseed()
         self._errors_of_model = samplers.errors_of_model(sampler)
         self._quietly = quiet.while_asking(base)
         self._has_said = False
@@ -167,6 +172,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         # Grid and BruteForce stop the study from inside tell(), which raises outside of optimize():
         # https://github.com/optuna/optuna/issues/4121
         self.study.stop = self._stop  # type: ignore[method-assign]
+
+    def _reseed(self) -> None:
+        self._unseeded.seed(self.seed)
 
     def _stop(self) -> None:
         self._exhausted = True

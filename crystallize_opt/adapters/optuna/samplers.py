@@ -76,6 +76,14 @@ _NEEDED_LIBRARIES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (WilcoxonPruner, ("scipy.stats",)),
 )
 
+# The distributions that decide a suggestion, besides Optuna and numpy. Their versions are recorded.
+_DECIDING: tuple[tuple[type, tuple[str, ...]], ...] = (
+    (GPSampler, ("scipy", "torch", "greenlet")),
+    (CmaEsSampler, ("cmaes", "scipy")),
+    (QMCSampler, ("scipy",)),
+    (WilcoxonPruner, ("scipy",)),
+)
+
 # A sampler that is used by two studies silently loses its joint search space.
 _samplers_in_use: weakref.WeakSet[BaseSampler] = weakref.WeakSet()
 
@@ -138,6 +146,15 @@ def has_users_values(sampler: BaseSampler) -> bool:
         or not type(each).__module__.startswith("optuna.")
         for each in chain_of(sampler)
     )
+
+
+def libraries_of(sampler: BaseSampler, pruner: BasePruner | None) -> tuple[str, ...]:
+    """Return the distributions that decide the suggestions of a sampler and a pruner."""
+    found = ["optuna", "numpy"]
+    for user in (base_of(sampler), pruner):
+        for kind, names in _DECIDING:
+            found += names if isinstance(user, kind) else ()
+    return tuple(dict.fromkeys(found))
 
 
 def capabilities_of(

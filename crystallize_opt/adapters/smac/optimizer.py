@@ -33,7 +33,6 @@ are:
 from __future__ import annotations
 
 import importlib.util
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -107,7 +106,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         3
     """
 
-    libraries = ("smac", "ConfigSpace")
+    libraries = ("smac", "ConfigSpace", "numpy", "scipy", "scikit-learn")
     capabilities = Capabilities(unique_points=True)
 
     def __init__(
@@ -155,7 +154,6 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         others = {name: each for name, each in self.space.items() if name != fidelity}
         self._searched = SearchedSpace(SearchSpace(others, self.space.constraints))
         budget = self._budget
-        drawn = secrets.randbits(32) if self.seed is None else self.seed
         options = dict(facade_options or {})
 
         def build() -> AbstractFacade:
@@ -163,7 +161,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
                 facade,
                 self._searched.configspace,
                 [each.metric for each in self.objectives],
-                seed=drawn,
+                seed=self.seed,
                 n_trials=n_trials,
                 n_init=n_init,
                 budgets=None if budget is None else (budget.low, budget.high),
@@ -171,9 +169,13 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
                 smac_defaults=smac_defaults,
             )
 
-        self._run = Run(build, knows_pending=not smac_defaults)
+        self._start: Callable[[], Run] = lambda: Run(build, knows_pending=not smac_defaults)
+        self._reseed()
         self._gave_up = False
         self._asked_budgets: dict[float, float] = {}  # The user's value -> SMAC's value.
+
+    def _reseed(self) -> None:
+        self._run = self._start()
 
     @property
     def facade(self) -> AbstractFacade:
