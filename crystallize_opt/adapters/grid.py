@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -60,7 +61,16 @@ class GridOptimizer(SpaceOptimizer[None]):
         self.may_use_global_random_state = False
         self.duplicates = duplicates
         self._levels = self._levels_of(levels)
+        self._position = 0  # In the grid, of the next point.
         self._points = self.space.points(self._levels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An iterator can be neither copied nor pickled.
+        return {name: value for name, value in vars(self).items() if name != "_points"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._points = itertools.islice(self.space.points(self._levels), self._position, None)
 
     def _levels_of(self, levels: int | Mapping[str, int]) -> dict[str, list[float]]:
         continuous = {
@@ -82,12 +92,13 @@ class GridOptimizer(SpaceOptimizer[None]):
     def _suggest(self) -> tuple[None, dict[str, Any]]:
         params = next(self._points, None)
         if params is None and self.duplicates:
-            self._points = self.space.points(self._levels)
+            self._position, self._points = 0, self.space.points(self._levels)
             params = next(self._points, None)
         if params is None:
             raise SpaceExhausted(
                 "All points of the grid have been suggested. Use duplicates=True to begin again."
             )
+        self._position += 1
         return None, params
 
     def _insert(self, params: Mapping[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from crystallize_opt.errors import (
     InvalidParametersError,
@@ -86,6 +87,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
     capabilities: Capabilities = Capabilities()
     """What this optimizer can do. An instance's capabilities may differ from those of its class."""
+
+    can_be_copied: ClassVar[bool] = True
+    """Whether `copy` and `pickle` work; if not, `replay` brings another optimizer to this state."""
 
     may_use_global_random_state: bool = True
     """Whether the backend might draw from `random` or numpy's global generator.
@@ -381,6 +385,18 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             ReplayDiverged: A suggestion, or a decision to prune, differs from the recorded one.
         """
         replay(self, self._proposals, events, versions, state)
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)  # Two optimizers must not share a ledger.
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self.can_be_copied:
+            raise TypeError(
+                f"{type(self).__name__} cannot be copied or pickled, because its library cannot. "
+                "Build another one with the same arguments and seed, and call its "
+                "replay(optimizer.events)."
+            )
+        return super().__reduce_ex__(protocol)
 
     def adopt_seed(self, seed: int) -> None:
         """Begin again with another seed: a resumed run goes on with the seed that it has stored.

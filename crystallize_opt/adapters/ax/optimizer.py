@@ -95,6 +95,7 @@ class AxOptimizer(SpaceOptimizer[int]):
         <class 'ax.api.client.Client'>
     """
 
+    can_be_copied = False
     libraries = (
         *("ax-platform", "botorch", "gpytorch", "linear-operator", "torch"),
         *("numpy", "scipy", "scikit-learn", "pandas"),

@@ -106,6 +106,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         3
     """
 
+    can_be_copied = False
     libraries = ("smac", "ConfigSpace", "numpy", "scipy", "scikit-learn")
     capabilities = Capabilities(unique_points=True)
 
