@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from crystallize_opt.errors import (
     InvalidParametersError,
@@ -88,7 +88,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     capabilities: Capabilities = Capabilities()
     """What this optimizer can do. An instance's capabilities may differ from those of its class."""
 
-    can_be_copied: ClassVar[bool] = True
+    can_be_copied: bool = True
     """Whether `copy` and `pickle` work; if not, `replay` brings another optimizer to this state."""
 
     may_use_global_random_state: bool = True

@@ -293,6 +293,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         if self._sources is not None and observation.status is Status.COMPLETED:
             if not self._sources:
                 start_from_attached(samplers.base_of(self.study.sampler), self.study, self._sources)
+                self.can_be_copied = False  # A copy of the sampler would use this study.
             self._sources.add(handle.number)
         with self._in_place_of_sampler(replay.GivenValues({})):
             self._finish(handle, observation)
