@@ -61,9 +61,13 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             message, instead of suggesting a random point.
         fidelity: The name of the parameter that is the fidelity of a trial: the best trial is one
             of the highest fidelity.
+        positions: Whether the backend searches `.searched`, which has positions and no constraints
+            where few points of the space satisfy its linear constraints. If not, it is asked again
+            while its suggestions violate them.
 
     Attributes:
         space: The search space.
+        searched: The space that the backend searches: `space` itself, but for a narrow region.
         objective: The `objective` argument.
         objectives: The objectives, always as a tuple.
         constraints: The outcome constraints.
@@ -112,6 +116,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         repeats: Repeats = "allowed",
         gives_up: str | None = None,
         fidelity: str | None = None,
+        positions: bool = False,
     ) -> None:
         self.space = as_space(space)
         self.objectives = as_objectives(objective)
@@ -137,6 +142,12 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.calls = self.ledger.calls
         self.measured = Measured(self.criterion)
         self._rng = Random(self.seed)
+        found = None
+        if positions and self.space.region is not None:
+            from crystallize_opt.space.positions import positions_in  # It needs numpy.
+
+            found = positions_in(self.space)
+        self.searched = self.space if found is None else found.space
         self._proposals = Proposals(
             self.space,
             self.ledger,
@@ -145,6 +156,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             asks_in_a_row=self.asks_in_a_row,
             gives_up=gives_up,
             apart_from=fidelity,
+            positions=found,
         )
 
     # What a backend supplies -------------------------------------------------------------------
@@ -356,7 +368,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.ledger.left_out += left_out
         for observation in map(self.ledger.named, inside):
             params = observation.treatment.params
-            handle = self._insert(params)
+            handle = self._proposals.insert(self, params)
             if self.capabilities.pruning:
                 self.ledger.report_rest(self._report, handle, observation)
             self.measured.teach(self._learn, handle, observation)

@@ -1,7 +1,8 @@
 """Turns a backend's suggestions into points that may be tried.
 
 Only this module decides what happens if a backend suggests a point that violates a linear
-constraint or was suggested before, if it has no suggestion, and when a finite space ends.
+constraint or was suggested before, if it has no suggestion, and when a finite space ends. In a
+region so narrow that suggestions would hardly ever hit it, most backends search positions instead.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import enum
 from collections.abc import Mapping
 from itertools import count
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.optimizers.ledger import Ledger
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.space.unseen import UnseenPoints
+
+if TYPE_CHECKING:
+    from crystallize_opt.space.positions import Positions
 
 Repeats = Literal["allowed", "not pending", "never"]
 """Whether a point may be suggested again: always, once it is no longer pending, or never."""
@@ -52,6 +56,7 @@ class Proposals:
             None: any number, until the backend raises `SpaceExhausted`.
         gives_up: If given, the search ends with this message instead of trying a random point.
         apart_from: The name of a parameter to ignore when points are counted as suggested.
+        positions: The positions that the backend searches instead of a narrow region, or None.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Proposals:
         asks_in_a_row: int | None,
         gives_up: str | None,
         apart_from: str | None,
+        positions: Positions | None,
     ) -> None:
         self.repeats = repeats
         self._space = space
@@ -71,6 +77,7 @@ class Proposals:
         self._rng = rng
         self._asks_in_a_row = asks_in_a_row
         self._gives_up = gives_up
+        self._positions = positions
         self._unseen: UnseenPoints | None = None
         if repeats != "allowed":
             unseen = UnseenPoints(space, rng, apart_from)
@@ -87,7 +94,27 @@ class Proposals:
         if self._ledger.enqueued:
             self._ledger.enqueued.popleft()
         self.add(params)
+        return self.insert(backend, params)
+
+    def insert(self, backend: Backend, params: Mapping[str, Any]) -> Any:
+        """Give a backend a point that it did not suggest; return its handle."""
+        if self._positions is not None:
+            params = self._positions.encode(params)
         return backend._insert(params)  # noqa: SLF001
+
+    def _suggestion(self, backend: Backend) -> tuple[Any, dict[str, Any]] | None:
+        suggestion = backend._suggest()  # noqa: SLF001  (a hook of the same contract)
+        if self._positions is None or suggestion is None:
+            return suggestion
+        handle, suggested = suggestion
+        return handle, self._positions.decode(suggested)
+
+    def _complete(self, backend: Backend, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Let a backend choose the other parameters; in a narrow region they are drawn."""
+        if self._positions is None:
+            return backend._complete(given)  # noqa: SLF001
+        point = self._space.validate(self._space.fixed(given).sample(self._rng))
+        return self.insert(backend, point), point
 
     def next(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
         """Return the handle and the parameters of the next point.
@@ -103,14 +130,14 @@ class Proposals:
             and not self._space.constraints
             and not (self.repeats == "not pending" and self._ledger.pending)
         ):
-            suggestion = backend._suggest()  # noqa: SLF001  (a hook of the same contract)
+            suggestion = self._suggestion(backend)
             if suggestion is not None:  # The usual case, kept short: nothing has to be checked.
                 return suggestion
             return self._fall_back(backend)
         if unseen is not None and self._asks_in_a_row is not None:
             unseen.require_any()
         for _ in count() if self._asks_in_a_row is None else range(self._asks_in_a_row):
-            suggestion = backend._suggest()  # noqa: SLF001
+            suggestion = self._suggestion(backend)
             if suggestion is None:
                 break
             handle, params = suggestion
@@ -139,15 +166,15 @@ class Proposals:
             raise SpaceExhausted(self._gives_up)
         unseen = self._unseen
         point = self._space.sample(self._rng) if unseen is None else unseen.draw()
-        return backend._complete(point)  # noqa: SLF001
+        return self._complete(backend, point)
 
     def _next_enqueued(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
         given = self._ledger.enqueued[0]
-        handle, params = backend._complete(given)  # noqa: SLF001
+        handle, params = self._complete(backend, given)
         if not self._space.satisfies_constraints(params):
             backend._drop(handle, Dropped.INFEASIBLE)  # noqa: SLF001
             point = self._space.fixed(given).sample(self._rng)
-            handle, params = backend._complete(point)  # noqa: SLF001
+            handle, params = self._complete(backend, point)
         self._ledger.enqueued.popleft()
         self.add(params)
         return handle, params

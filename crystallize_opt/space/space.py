@@ -20,10 +20,9 @@ from crystallize_opt.space.parameter import (
     canonical_value,
     refuse_unknown,
 )
+from crystallize_opt.space.region import narrow_region
 from crystallize_opt.space.short_forms import parameter_from, why_ambiguous
 from crystallize_opt.space.shown import as_html, as_text
-
-_SAMPLE_ATTEMPTS = 10_000
 
 
 def _itself(value: Any) -> Any:
@@ -43,10 +42,12 @@ class SearchSpace(Mapping[str, Parameter]):
     Attributes:
         names: The parameter names in the given order, but each child after its parents.
         constraints: The constraints.
+        region: What satisfies the constraints, if that is less than a twentieth of all points.
 
     Raises:
-        SpaceError: A parent is unknown or can never have the value, conditions form a cycle, or a
-            constraint names a parameter that is not numeric or can never hold.
+        SpaceError: A parent is unknown or can never have the value, conditions form a cycle, a
+            constraint names a parameter that is not numeric, or the constraints can never hold.
+        MissingExtraError: Few points satisfy the constraints, and SciPy is not installed.
 
     Example:
         >>> space = SearchSpace({
@@ -97,6 +98,7 @@ class SearchSpace(Mapping[str, Parameter]):
             ]
             for name, parameter in self._parameters.items()
         }
+        self.region = narrow_region(self) if self.constraints else None
 
     def __getitem__(self, name: str) -> Parameter:
         return self._parameters[name]
@@ -202,24 +204,27 @@ class SearchSpace(Mapping[str, Parameter]):
         Args:
             rng: A seed, or an object with `random()` in [0, 1), such as a numpy generator.
 
-        Raises:
-            SpaceError: 10 000 draws in a row violate the constraints.
+        Points are uniform (on a logarithmic scale if `log=True`) among those that satisfy the
+        constraints, also where these are a tiny part of all points.
         """
         if hasattr(rng, "random"):  # a tenth of the time of isinstance with a protocol
             source = cast("RandomSource", rng)
         else:
             source = random.Random(None if rng is None else operator.index(rng))
-        for _ in range(_SAMPLE_ATTEMPTS):
-            params: dict[str, Any] = {}
-            for name, parameter in self._parameters.items():
-                if not parameter.conditions or self.is_active(name, params):
-                    params[name] = parameter.sample(source)
-            if self.satisfies_constraints(params):
+        if self.region is not None:
+            return self.region.sample(source)
+        while True:
+            params = self.draw(source)
+            if not self.constraints or self.satisfies_constraints(params):
                 return params
-        raise SpaceError(
-            f"{_SAMPLE_ATTEMPTS} random points in a row violate the constraints "
-            f"{list(self.constraints)!r}. Narrow the ranges to where they can hold."
-        )
+
+    def draw(self, source: RandomSource) -> dict[str, Any]:
+        """Draw the active parameters, one after the other; the point may violate constraints."""
+        params: dict[str, Any] = {}
+        for name, parameter in self._parameters.items():
+            if not parameter.conditions or self.is_active(name, params):
+                params[name] = parameter.sample(source)
+        return params
 
     def points(self, levels: Mapping[str, Iterable[Any]] | None = None) -> Iterator[dict[str, Any]]:
         """Iterate lazily over all points, the last parameter changing fastest.

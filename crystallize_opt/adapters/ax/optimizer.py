@@ -15,7 +15,10 @@ same strategy. The differences from a loop written by hand are:
 - A linear constraint is passed to Ax, unless it is on a log scale or on a parameter with a
   condition: then a suggestion that violates it is reported as a failure, and Ax is asked again;
   after three such suggestions comes a random point that satisfies the constraint. A suggestion
-  that violates a constraint of Ax only by a rounding is moved inside.
+  that violates a constraint of Ax only by a rounding is moved inside. Where fewer than a twentieth
+  of all points satisfy the constraints, Ax searches positions in the region that is left (see
+  `crystallize_opt.space.positions`): it takes no equalities, and minutes for its first points in a
+  small region.
 - A failed trial is abandoned, with the worst value so far as its data. The data are reported once a
   value is known, and again when a worse one comes. To Ax itself, an abandoned trial stays pending
   for ever, and the search stays where everything fails:
@@ -122,11 +125,12 @@ class AxOptimizer(SpaceOptimizer[int]):
             seed=seed,
             settings={"generation_strategy": _without_times(generation_strategy)},
             repeats="never" if space.size < math.inf else "allowed",
+            positions=True,
         )
         with importing_ax():
             from crystallize_opt.adapters.ax import client
             from crystallize_opt.adapters.ax import space as ax_space
-        self._ax_space = ax_space.AxSpace(self.space)
+        self._ax_space = ax_space.AxSpace(self.searched)
         self._metrics = AxMetrics(self.objectives, self.constraints)
         self._connect: Callable[[], client.QuietClient] = lambda: client.QuietClient(
             self._ax_space,

@@ -21,6 +21,7 @@ from crystallize_opt.space.codes import ChoiceIndex, Code, GridIndex, Number, Po
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
+from crystallize_opt.space.region import Region
 from crystallize_opt.space.space import SearchSpace
 
 Stored = str | int | float
@@ -183,6 +184,7 @@ class AxSpace:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
+        self._region = space.region or (Region(space) if space.constraints else None)
         self._fixed = {name: next(p.values()) for name, p in space.items() if p.size == 1}
         self._codes = {name: _code_of(name, p) for name, p in space.items() if p.size > 1}
         self._private = {name: f"p{index}" for index, name in enumerate(self._codes)}
@@ -210,9 +212,7 @@ class AxSpace:
                 params[name] = self._fixed[name]
             else:
                 params[name] = self._codes[name].decode(stored[self._private[name]])
-        for constraint in self._space.constraints:
-            self._move_inside(params, constraint)
-        return params
+        return self._moved_inside(params) if self._space.constraints else params
 
     def encode(self, params: Mapping[str, Any]) -> dict[str, Stored]:
         """Return the values that Ax stores for a point of the space."""
@@ -271,24 +271,17 @@ class AxSpace:
             f" <= {bound!r}"
         )
 
-    def _move_inside(self, params: dict[str, Any], constraint: LinearConstraint) -> None:
-        """Move a point inside a constraint that it violates by no more than a rounding."""
-        violation = constraint.violation(params)
-        if violation <= 0:
-            return
-        factors = constraint.coefficients
-        size = sum(abs(factor * params[name]) for name, factor in factors.items())
-        movable = {
-            name: parameter
-            for name in factors
-            if isinstance(parameter := self._space[name], Float) and parameter.size == math.inf
-        }
-        if violation > _ROUNDING * (size + abs(constraint.bound)) or not movable:
-            return
-        slope = sum(factors[name] ** 2 for name in movable)
-        for name, parameter in movable.items():
-            moved = params[name] - 2 * violation * factors[name] / slope
-            params[name] = min(max(moved, parameter.low), parameter.high)
+    def _moved_inside(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return a point that violates constraints by no more than a rounding, moved inside."""
+        violated = [each for each in self._space.constraints if not each.holds(params)]
+        if not violated or self._region is None or (whole := self._region.whole) is None:
+            return params
+        for each in violated:
+            terms = [factor * params[name] for name, factor in each.coefficients.items()]
+            if each.violation(params) > _ROUNDING * (sum(map(abs, terms)) + abs(each.bound)):
+                return params
+        inside = whole.inside(whole.point(params))
+        return params if inside is None else {**params, **whole.values(inside)}
 
 
 def _code_of(name: str, parameter: Parameter) -> _Stored:

@@ -16,6 +16,8 @@ space's order. The differences from a loop written by hand are:
   every parameter of that suggestion is drawn alone. The logger says so, once.
 - A point that violates a linear constraint is reported like a failed trial, and the sampler is
   asked again. After 20 such points in a row, a random point that satisfies the constraints is used.
+  Where fewer than a twentieth of all points satisfy the constraints, the study has positions in the
+  region that is left (`crystallize_opt.space.positions`), and no such points.
 """
 
 from __future__ import annotations
@@ -142,19 +144,22 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             settings=settings,
             capabilities=samplers.capabilities_of(sampler, pruner, fill_inactive=fill_inactive),
             repeats=_repeats(space, duplicates),
+            positions=samplers.takes_positions(sampler),
         )
+        if self.searched is not self.space:
+            self._optuna_space = OptunaSpace(self.searched)
         samplers.use(sampler)
         self._reseed()
         self._errors_of_model = samplers.errors_of_model(sampler)
         self._quietly = quiet.while_asking(base)
         self._has_said = False
         self._has_users_values = samplers.has_users_values(sampler)
-        self._fills_inactive = fill_inactive and space.is_conditional
-        self._asks_in_order = space.is_conditional and not fill_inactive
+        self._fills_inactive = fill_inactive and self.searched.is_conditional
+        self._asks_in_order = self.searched.is_conditional and not fill_inactive
         self._distributions = self._optuna_space.distributions
         self._learning = samplers.learning_of(sampler)
         self._sets_constraints = self._learning.constraints and bool(
-            self.constraints or self.space.constraints
+            self.constraints or self.searched.constraints
         )
         self._exhausted = False
         # Whether the study has trials that were not returned by `ask`.
@@ -201,7 +206,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
                     trial = self.study.ask()
                     point = self._optuna_space.suggest(trial)
             if self._has_users_values:
-                point = {n: canonical_value(n, self.space[n], v) for n, v in point.items()}
+                point = {n: canonical_value(n, self.searched[n], v) for n, v in point.items()}
             return trial, point
         except BaseException:
             self._close_last_trial()
@@ -377,7 +382,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     def _linear_values(self, params: Mapping[str, Any]) -> dict[str, float]:
         return {
             f"linear {number}": constraint.violation(params)
-            for number, constraint in enumerate(self.space.constraints)
+            for number, constraint in enumerate(self.searched.constraints)
         }
 
 

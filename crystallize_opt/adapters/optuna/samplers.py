@@ -157,6 +157,15 @@ def libraries_of(sampler: BaseSampler, pruner: BasePruner | None) -> tuple[str, 
     return tuple(dict.fromkeys(found))
 
 
+def takes_positions(sampler: BaseSampler) -> bool:
+    """Whether a sampler can search positions from 0 to 1 instead of the parameters themselves.
+
+    Those that carry values of parameters, or list all values, cannot.
+    """
+    listing = (BruteForceSampler, GridSampler, PartialFixedSampler)
+    return not any(isinstance(each, listing) for each in chain_of(sampler))
+
+
 def capabilities_of(
     sampler: BaseSampler, pruner: BasePruner | None, *, fill_inactive: bool
 ) -> Capabilities:

@@ -15,6 +15,8 @@ are:
   than ConfigSpace's 13 decimals as their position in the range.
 - Linear constraints are forbidden clauses, ConfigSpace's own if it has one (`"a <= b"`).
   Suggestions of local search that violate them, which happens on plateaus, are discarded.
+- Where fewer than a twentieth of all points satisfy the linear constraints, SMAC searches positions
+  in the region that is left (`crystallize_opt.space.positions`) instead.
 - A child also has the conditions of its parents, because ConfigSpace would suggest children of
   inactive parents. It has no condition on a parent with one value, because SMAC's initial design
   would fail. A parameter that can never be active is left out.
@@ -146,14 +148,17 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             repeats="never" if fidelity is None else "not pending",
             gives_up=None if fidelity is None else "SMAC finds no other point of the search space.",
             fidelity=fidelity,
+            positions=True,
         )
         with importing_smac():
             from crystallize_opt.adapters.smac.facade import build_facade
             from crystallize_opt.adapters.smac.run import Run
             from crystallize_opt.adapters.smac.space import SearchedSpace
 
-        others = {name: each for name, each in self.space.items() if name != fidelity}
-        self._searched = SearchedSpace(SearchSpace(others, self.space.constraints))
+        others = {name: each for name, each in self.searched.items() if name != fidelity}
+        # ConfigSpace draws points until one is allowed: of a narrow region it would find none.
+        allowed = () if self.space.region else self.searched.constraints
+        self._searched = SearchedSpace(SearchSpace(others, allowed))
         budget = self._budget
         options = dict(facade_options or {})
 
@@ -203,7 +208,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             value = round(value)
         self._asked_budgets[value] = budget
         everything = {**point, fidelity: value}
-        return {name: everything[name] for name in self.space if name in everything}
+        return {name: everything[name] for name in self.searched if name in everything}
 
     def _insert(self, params: Mapping[str, Any]) -> Trial:
         point = dict(params)

@@ -1,0 +1,217 @@
+"""Regions in which random points hardly ever lie: mixtures, chains, small corners."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+import random
+import sys
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crystallize_opt import Float, Integer, LinearConstraint, SearchSpace
+from crystallize_opt.errors import MissingExtraError, SpaceError
+from crystallize_opt.space.positions import positions_in
+
+
+def box(names: str, **others: Any) -> dict[str, Any]:
+    return {**dict.fromkeys(names, (0.0, 1.0)), **others}
+
+
+MIXTURE = SearchSpace(box("abc"), ["a + b + c == 1"])
+CHAIN = SearchSpace(box("abcdefgh"), ["a <= b <= c <= d <= e <= f <= g <= h"])
+CORNER = SearchSpace(box("ab", kind=["x", "y"]), ["a + b <= 0.0014"])
+WHOLE = SearchSpace(dict.fromkeys("abc", (0, 20)), ["a + b + c == 7"])
+MIXED = SearchSpace({"n": (0, 9), "x": (0.0, 10.0), "y": (0.0, 10.0)}, ["n + x == 5", "y <= x"])
+LOGS = SearchSpace({n: Float(1e-3, 1, log=True) for n in "abc"}, ["a + b + c == 1"])
+PARTLY = SearchSpace(
+    {"k": ["on", "off"], "a": (0.0, 1.0), "b": Float(0, 1).when(k="on"), "c": (0.0, 1.0)},
+    ["a + c <= 0.001", "a + b == 0.0005"],
+)
+NARROW = [MIXTURE, CHAIN, CORNER, WHOLE, MIXED, LOGS, PARTLY]
+IDS = ["mixture", "chain", "corner", "whole", "mixed", "logs", "partly"]
+
+
+# Draws ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", NARROW, ids=IDS)
+def test_every_draw_is_a_point_and_the_same_for_a_seed(space: SearchSpace) -> None:
+    assert space.region is not None
+    drawn = [space.sample(seed) for seed in range(10)]
+    assert [space.validate(point) for point in drawn] == drawn
+    again = pickle.loads(pickle.dumps(space))  # noqa: S301
+    assert [again.sample(seed) for seed in range(10)] == drawn
+    assert len({space.key(point) for point in drawn}) > 5
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> tuple[dict[str, Any], list[LinearConstraint], dict[str, Any]]:
+    """Ranges, and constraints which hold at a given point, closely."""
+    ranges: dict[str, Any] = {}
+    for name in "abcd"[: draw(st.integers(2, 4))]:
+        low, width = draw(st.integers(-5, 5)), draw(st.integers(1, 20))
+        whole = draw(st.booleans())
+        ranges[name] = Integer(low, low + width) if whole else Float(low, low + width)
+    inside = {
+        name: each.low + draw(st.integers(0, each.high - each.low)) if isinstance(each, Integer)
+        else each.low + (each.high - each.low) * draw(st.floats(0, 1))
+        for name, each in ranges.items()
+    }  # fmt: skip
+    constraints = []
+    for _ in range(draw(st.integers(1, 3))):
+        factors = {name: draw(st.integers(-3, 3)) for name in ranges}
+        if not any(factors.values()):
+            continue
+        total = sum(factor * inside[name] for name, factor in factors.items())
+        each = LinearConstraint(factors, total + draw(st.sampled_from([0.0, 0.01, 1.0])))
+        constraints += (
+            [each, each.opposite]
+            if draw(st.booleans()) and each.holds(inside) and each.bound == total
+            else [each]
+        )
+    return ranges, constraints, inside
+
+
+@settings(max_examples=15, deadline=None)
+@given(regions(), st.integers(0, 2**32))
+def test_a_region_with_a_point_is_accepted_and_every_draw_lies_in_it(
+    given_: tuple[dict[str, Any], list[LinearConstraint], dict[str, Any]], seed: int
+) -> None:
+    ranges, constraints, inside = given_
+    space = SearchSpace(ranges, constraints)
+    space.validate(inside)
+    rng = random.Random(seed)
+    for _ in range(3):
+        space.validate(space.sample(rng))
+    positions = positions_in(space)
+    if positions is not None:
+        for _ in range(3):
+            space.validate(positions.decode(positions.space.sample(rng)))
+
+
+def test_draws_reach_every_part_of_a_mixture_evenly() -> None:
+    # Of a uniform point of a triangle, each corner of half its size has a quarter of the area.
+    rng = random.Random(1)
+    drawn = [MIXTURE.sample(rng) for _ in range(400)]
+    parts = Counter(max(p, key=p.__getitem__) if max(p.values()) > 0.5 else "" for p in drawn)
+    for part in ("a", "b", "c", ""):
+        assert abs(parts[part] - 100) < 4 * math.sqrt(400 * 0.25 * 0.75)
+
+
+def test_the_order_statistics_of_a_chain_are_those_of_uniform_numbers() -> None:
+    rng = random.Random(2)
+    drawn = np.array([list(CHAIN.sample(rng).values()) for _ in range(200)])
+    expected = np.arange(1, 9) / 9
+    deviation = np.sqrt(expected * (1 - expected) / 10)
+    assert np.all(np.abs(drawn.mean(axis=0) - expected) < 4.5 * deviation / math.sqrt(200))
+
+
+def test_all_whole_points_come_equally_often() -> None:
+    space = SearchSpace(dict.fromkeys("abc", (0, 20)), ["a + b + c == 3"])
+    points = [p for p in itertools.product(range(4), repeat=3) if sum(p) == 3]
+    rng = random.Random(3)
+    counts = Counter(tuple(space.sample(rng).values()) for _ in range(200))
+    assert set(counts) == set(points)
+    assert sum((counts[p] - 20) ** 2 / 20 for p in points) < 30  # chi-squared, 9 degrees
+
+
+# Positions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", NARROW[:-1], ids=IDS[:-1])
+def test_each_position_is_a_point_and_each_point_has_its_positions(space: SearchSpace) -> None:
+    positions = positions_in(space)
+    assert positions is not None
+    assert not positions.space.constraints
+    rng = random.Random(0)
+    for _ in range(30):
+        point = space.validate(positions.decode(positions.space.sample(rng)))
+        assert list(point) == list(space)
+        there = positions.space.validate(positions.encode(point))
+        back = positions.decode(there)
+        assert back.pop("kind", None) == point.pop("kind", None)
+        assert back == pytest.approx(point, rel=1e-9, abs=1e-12)
+
+
+def test_what_the_others_determine_has_no_position() -> None:
+    positions = positions_in(MIXTURE)
+    assert positions is not None
+    assert list(positions.space) == ["position of a", "position of b"]
+    assert positions_in(SearchSpace(box("ab"), ["a + b <= 1"])) is None
+    assert positions_in(PARTLY) is None
+
+
+def test_random_positions_are_spread_like_random_points() -> None:
+    positions = positions_in(CHAIN)
+    assert positions is not None
+    rng = random.Random(0)
+    found = [positions.decode(positions.space.sample(rng)) for _ in range(400)]
+    means = np.array([list(point.values()) for point in found]).mean(axis=0)
+    assert np.all(np.abs(means - np.arange(1, 9) / 9) < 0.06)
+
+
+# Refused --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "constraints", "named"),
+    [
+        (box("abc"), ["a + b >= 1.5", "b + c <= 0.4", "c >= 0.1"],
+         ["a + b >= 1.5", "b + c <= 0.4"]),
+        (box("abc"), ["a + b <= 1", "a <= b", "b <= c", "a >= c + 0.1"],
+         ["a - b <= 0", "b - c <= 0", "-a + c <= -0.1"]),
+        (box("ab"), ["a + b <= 1", "a + b >= 1.0001"], ["a + b <= 1", "a + b >= 1.0001"]),
+        ({"n": (0, 9), "m": (0, 9)}, ["2*n + 4*m == 11"], ["2*n + 4*m <= 11", "2*n + 4*m >= 11"]),
+        ({"n": (0, 9), "x": (0.2, 0.8)}, ["n + x == 5"], ["n + x <= 5", "n + x >= 5"]),
+        (box("abc", k=["on"], d=Float(0, 1).when(k="on")), ["a + d == 1", "a + d == 0.5"], []),
+    ],
+)  # fmt: skip
+def test_a_contradiction_is_refused_with_the_constraints_named(
+    parameters: Any, constraints: list[str], named: list[str]
+) -> None:
+    with pytest.raises(SpaceError, match="contradict each other") as caught:
+        SearchSpace(parameters, constraints)
+    for text in named:
+        assert repr(text) in str(caught.value)
+    assert ("'c >= 0.1'" in str(caught.value)) is False  # It holds, whatever the others say.
+
+
+def test_without_scipy_a_wide_region_works_and_a_narrow_one_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Missing:
+        @staticmethod
+        def find_spec(name: str, *_: Any) -> None:
+            if name == "scipy":
+                raise ModuleNotFoundError("No module named 'scipy'", name=name)
+
+    monkeypatch.setattr(sys, "meta_path", [Missing, *sys.meta_path])
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == "scipy" or name == "crystallize_opt.space.lattice":
+            monkeypatch.delitem(sys.modules, name)
+    SearchSpace(box("ab"), ["a + b <= 1"]).sample(0)
+    with pytest.raises(MissingExtraError, match=r"crystallize-opt\[constraints\]"):
+        SearchSpace(box("abc"), ["a + b + c == 1"])
+
+
+def test_constraints_with_too_many_sides_are_drawn_from_all_the_same() -> None:
+    rng = np.random.default_rng(0)
+    names = [f"x{i}" for i in range(12)]
+    constraints = [
+        LinearConstraint(dict(zip(names, row, strict=True)), float(row.sum() / 2 - 0.3))
+        for row in rng.normal(size=(14, 12))
+    ]
+    space = SearchSpace(dict.fromkeys(names, (0.0, 1.0)), constraints)
+    assert space.region is not None
+    assert space.region.whole is not None
+    assert not space.region.whole.polytope.has_intervals
+    assert positions_in(space) is None
+    for seed in range(5):
+        space.validate(space.sample(seed))
