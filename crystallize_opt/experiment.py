@@ -15,6 +15,7 @@ from crystallize_opt.pipeline.session import FETCH, open_run
 from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.runtime.checks import checked_seed, whole_number
 from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.runtime.tracebacks import short_traceback
 from crystallize_opt.search.settings import SearchSettings, takes_settings
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.treatment import Treatment
@@ -53,6 +54,16 @@ class Experiment(Recipe):
         2
     """
 
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        parts = (self.datasource, *self.pipeline.steps)
+        steps = " | ".join(
+            # By default, the text would hold the address of the object.
+            f"{type(each).__name__}()" if type(each).__repr__ is object.__repr__ else repr(each)
+            for each in parts
+        )
+        return f"<Experiment{name}: {steps}; seed {self.seed_plugin.seed}>"
+
     def search_space(self) -> SearchSpace:
         """Collect the search space from the steps' `Annotated[...]` parameters.
 
@@ -61,6 +72,7 @@ class Experiment(Recipe):
         """
         return self.pipeline.search_space()
 
+    @short_traceback
     def run(
         self,
         *,
@@ -91,6 +103,7 @@ class Experiment(Recipe):
         """
         return run_sync(self._run(list(treatments), list(hypotheses), replicates))
 
+    @short_traceback
     def apply(
         self, treatment: Treatment | None = None, *, data: Any = FETCH, seed: int | None = None
     ) -> Any:
@@ -107,6 +120,7 @@ class Experiment(Recipe):
         """
         return run_sync(self._apply(treatment, data, seed))
 
+    @short_traceback
     @takes_settings
     def optimize(
         self,

@@ -28,7 +28,15 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.errors import UnknownMetricError, UsageError
-from tests.toy import DELTAS, PlainOptimizer, add_delta, experiment_of, numbers, record_sum
+from tests.toy import (
+    DELTAS,
+    PlainOptimizer,
+    add_delta,
+    exact,
+    experiment_of,
+    numbers,
+    record_sum,
+)
 from tests.toy import toy_experiment as toy
 
 PLUS_ONE = Treatment("plus one", {"delta": 1.0})
@@ -424,7 +432,7 @@ def test_a_real_observation_can_be_pickled() -> None:
     (observation,) = optimizer.observations
     copy = pickle.loads(pickle.dumps(observation))  # noqa: S301
 
-    assert repr(copy) == repr(observation)
+    assert exact(copy) == exact(observation)
     assert dict(copy) == dict(observation)
 
 

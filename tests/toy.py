@@ -1,5 +1,6 @@
 """The small experiment many tests use: the sum of three numbers, after adding `delta` to each."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +9,9 @@ from crystallize_opt import (
     Experiment,
     FrozenContext,
     Objective,
+    Observation,
     Pipeline,
+    Replicate,
     Treatment,
     data_source,
     pipeline_step,
@@ -72,3 +75,11 @@ class PlainOptimizer(BaseOptimizer):
         choose = min if self.objective.direction == "minimize" else max
         scores = [told[self.objective.metric] for told in self.told]
         return self.treatments[scores.index(choose(scores))]
+
+
+def exact(record: Observation | Replicate) -> str:
+    """Return every field of a record as text, because nan is not equal to itself."""
+    fields = {each.name: getattr(record, each.name) for each in dataclasses.fields(record)}
+    if isinstance(record, Observation):
+        fields["replicates"] = [exact(each) for each in record.replicates]
+    return repr(fields)

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Self, overload
 
 from crystallize_opt.errors import UnknownMetricError
+from crystallize_opt.runtime.shown import cut, html_table, number
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation
-from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.treatment import Params, Treatment
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _ROWS_SHOWN = 10
+
+
+class Front(list[Observation]):
+    """The observations of a Pareto front, a list. To call it returns it.
+
+    So `pareto_front` and `pareto_front()` are the same, for a history and for an optimizer.
+    """
+
+    def __call__(self) -> Self:
+        """Return this list."""
+        return self
 
 
 class History(Sequence[Observation]):
@@ -70,13 +82,23 @@ class History(Sequence[Observation]):
         self.left_out = list(left_out)
 
     @overload
-    def __getitem__(self, index: int) -> Observation: ...
+    def __getitem__(self, index: int | str) -> Observation: ...
     @overload
     def __getitem__(self, index: slice) -> list[Observation]: ...
-    def __getitem__(self, index: int | slice) -> Observation | list[Observation]:
+    def __getitem__(self, index: int | str | slice) -> Observation | list[Observation]:
+        """Return an observation by its number or by its trial's name; a slice gives a list.
+
+        Raises:
+            KeyError: No trial has the name.
+        """
         if isinstance(index, slice):
             return list(self._observations[index])
-        return self._observations[index]
+        if not isinstance(index, str):
+            return self._observations[index]
+        for observation in self._observations:
+            if observation.treatment.name == index:
+                return observation
+        raise KeyError(f"No trial is called {index!r}; there are {len(self)} trials.")
 
     def __len__(self) -> int:
         return len(self._observations)
@@ -164,7 +186,17 @@ class History(Sequence[Observation]):
         return self._checked_criterion().best(self._observations)
 
     @property
-    def pareto_front(self) -> list[Observation]:
+    def best_params(self) -> Params | None:
+        """The parameters of the best observation, or None if there is none.
+
+        Raises:
+            UnknownMetricError: There are no objectives.
+        """
+        best = self.best
+        return None if best is None else best.params
+
+    @property
+    def pareto_front(self) -> Front:
         """The candidates for the best that no other candidate dominates, in order.
 
         With one objective: the best observation and all equal ones.
@@ -172,7 +204,7 @@ class History(Sequence[Observation]):
         Raises:
             UnknownMetricError: There are no objectives.
         """
-        return self._checked_criterion().front(self._observations)
+        return Front(self._checked_criterion().front(self._observations))
 
     def _checked_criterion(self) -> Criterion:
         if not self.objectives:
@@ -215,15 +247,13 @@ class History(Sequence[Observation]):
 
     def _repr_html_(self) -> str:
         """Show the best and the last trials in a notebook."""
-        import html  # Seldom needed, and slow to import.
-
-        parts = [f"<p>{html.escape(repr(self)[1:-1])}</p>"]
         best = self.best if self.objectives else None
         shown = [] if best is None else [best]
         shown += [o for o in self._observations[-_ROWS_SHOWN:] if o is not best]
         metrics = [o.metric for o in self.objectives] or list(shown[0] if shown else ())
         names = list(self.space or dict.fromkeys(n for o in shown for n in o.treatment.params))
-        head = ["", "trial", "status", *metrics, *names]
+        errors = any(observation.error for observation in shown)
+        head = ["", "trial", "status", *metrics, *names, *(["error"] if errors else [])]
         rows = []
         for observation in shown:
             params = observation.treatment.params
@@ -232,18 +262,9 @@ class History(Sequence[Observation]):
                     "best" if observation is best else "",
                     observation.treatment.name,
                     str(observation.status),
-                    *(_cell(observation.metrics.get(metric)) for metric in metrics),
-                    *(_cell(params[name]) if name in params else "" for name in names),
+                    *(number(observation.metrics.get(metric)) for metric in metrics),
+                    *(number(params[name]) if name in params else "" for name in names),
+                    *([cut((observation.error or "").split("\n")[0])] if errors else []),
                 ]
             )
-        table = "".join(
-            f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in row)}</tr>"
-            for tag, row in [("th", head), *(("td", row) for row in rows)]
-        )
-        return f"{''.join(parts)}<table>{table}</table>"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return html_table(repr(self)[1:-1], head, rows)

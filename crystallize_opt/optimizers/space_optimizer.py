@@ -17,7 +17,7 @@ from crystallize_opt.errors import (
     UnknownMetricError,
     UsageError,
 )
-from crystallize_opt.history.history import History
+from crystallize_opt.history.history import Front, History
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsupported
 from crystallize_opt.optimizers.ledger import Ledger, Measured
@@ -25,6 +25,7 @@ from crystallize_opt.optimizers.replay import replay
 from crystallize_opt.optimizers.unique import Dropped, Proposals, Repeats
 from crystallize_opt.runtime.checks import checked_seed, drawn_seed, whole_number
 from crystallize_opt.runtime.extras import versions_of
+from crystallize_opt.runtime.shown import html_table, number
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, SavedState
@@ -469,9 +470,26 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             raise NoCompletedTrialError(self.ledger.why_no_best())
         return best.treatment
 
-    def pareto_front(self) -> list[Observation]:
-        """Return the completed, feasible observations that no other one dominates, in order.
+    @property
+    def pareto_front(self) -> Front:
+        """The completed, feasible observations that no other one dominates, in order.
 
-        With one objective: every observation with the best value.
+        With one objective: every observation with the best value. `pareto_front()` is the same.
         """
-        return self.criterion.front(self.ledger.observations)
+        return Front(self.criterion.front(self.ledger.observations))
+
+    def __repr__(self) -> str:
+        goals = ", ".join(f"{each.direction} {each.metric}" for each in self.objectives)
+        parts = [f"{len(self.ledger.observations)} trials"]
+        if self.ledger.pending:
+            parts.append(f"{len(self.ledger.pending)} pending")
+        best = self.ledger.best.best
+        if best is not None:
+            parts += [f"best {o.metric}={number(best[o.metric])}" for o in self.objectives]
+        names = f"{len(self.space)} parameter{'s' * (len(self.space) != 1)}"
+        return f"<{type(self).__name__}: {goals} over {names}; {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """Show the space, and the best and the last trials, in a notebook."""
+        caption = html_table(repr(self)[1:-1], [], [])
+        return f"{caption}{self.space._repr_html_()}{self.history._repr_html_()}"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import traceback
-from pathlib import Path
 from typing import NamedTuple
 
 from crystallize_opt.errors import MissingParameterError
+from crystallize_opt.runtime.tracebacks import is_of_library, is_own
 
 _BUGS = (NameError, ImportError, SyntaxError, MissingParameterError)
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 class Fault(NamedTuple):
@@ -34,21 +31,11 @@ class Fault(NamedTuple):
     def of(cls, error: BaseException) -> Fault:
         """Describe an exception that has just been caught."""
         trace = traceback.TracebackException.from_exception(error, compact=True)
-        frames = [frame for frame in trace.stack if not frame.filename.startswith(_PACKAGE)]
+        frames = [frame for frame in trace.stack if not is_own(frame.filename)]
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-        own = [frame for frame in frames if not frame.filename.startswith(_libraries())]
+        own = [frame for frame in frames if not is_of_library(frame.filename)]
         if own[-1:] != frames[-1:]:  # The innermost frame is shown even if it is a library's.
             own.append(frames[-1])
         shown = traceback.StackSummary.from_list(own).format()
         text = "".join([*shown, *trace.format_exception_only()]).rstrip()
         return cls(type(error).__qualname__, place, isinstance(error, _BUGS), text)
-
-
-@functools.cache
-def _libraries() -> tuple[str, ...]:
-    """The folders of the standard library and of installed packages."""
-    import sysconfig  # Only a failed replicate needs it, and it is slow to import.
-
-    return tuple(
-        sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    )

@@ -55,6 +55,11 @@ class Hypothesis:
         self.ranker = ranker or rank_by_p_value
         self.name = name or str(getattr(ranker, "__name__", "hypothesis"))
 
+    def __repr__(self) -> str:
+        metrics = "all metrics" if self.metrics is None else f"metrics {self.metrics!r}"
+        verifier = getattr(self.verifier, "__name__", repr(self.verifier))
+        return f"<Hypothesis {self.name!r}: {verifier} of {metrics}>"
+
     def verify(self, baseline_metrics: MetricValues, treatment_metrics: MetricValues) -> Any:
         """Run the verifier on the selected metrics.
 

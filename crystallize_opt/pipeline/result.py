@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ from crystallize_opt.errors import HypothesisError, TrialsFailedError
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.hypothesis import Hypothesis
 from crystallize_opt.pipeline.replicate import ReplicateRun
+from crystallize_opt.runtime.shown import html_table, number, text_table
+from crystallize_opt.trials.observation import as_number, mean_of
 
 BASELINE = "baseline"
 """The condition of the experiment without a treatment."""
@@ -50,7 +53,7 @@ class ExperimentMetrics:
     hypotheses: list[HypothesisResult]
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """The result of `Experiment.run`.
 
@@ -64,9 +67,56 @@ class Result:
     metrics: ExperimentMetrics
     errors: Mapping[str, BaseException] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        conditions = len(self.metrics.treatments)
+        parts = ["baseline"]
+        if conditions:
+            parts.append(f"{conditions} treatment{'s' * (conditions > 1)}")
+        names = dict.fromkeys(name for _, metrics in self._conditions() for name in metrics)
+        parts.append(f"metrics {', '.join(names) or 'none'}")
+        if hypotheses := self.metrics.hypotheses:
+            parts.append(f"hypotheses {', '.join(each.name for each in hypotheses)}")
+        if self.errors:
+            parts.append(f"{len(self.errors)} replicates failed")
+        return f"<Result: {'; '.join(parts)}>"
+
+    def __str__(self) -> str:
+        return text_table(repr(self)[1:-1], *self._table())
+
+    def _repr_html_(self) -> str:
+        """Show the means of all metrics, and the hypotheses' results, in a notebook."""
+        return html_table(repr(self)[1:-1], *self._table())
+
+    def _conditions(self) -> list[tuple[str, dict[str, list[Any]]]]:
+        metrics = self.metrics
+        treatments = [(name, each.metrics) for name, each in metrics.treatments.items()]
+        return [(BASELINE, metrics.baseline.metrics), *treatments]
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the names of the columns, and a row for each condition."""
+        names = list(dict.fromkeys(name for _, metrics in self._conditions() for name in metrics))
+        rows = [
+            [
+                condition,
+                *(_mean_and_deviation(metrics.get(name, [])) for name in names),
+                *(str(each.results.get(condition, "")) for each in self.metrics.hypotheses),
+            ]
+            for condition, metrics in self._conditions()
+        ]
+        return ["", *names, *(each.name for each in self.metrics.hypotheses)], rows
+
     def get_hypothesis(self, name: str) -> HypothesisResult | None:
         """Return the result of the hypothesis with this name, or None if there is none."""
         return next((result for result in self.metrics.hypotheses if result.name == name), None)
+
+
+def _mean_and_deviation(values: Sequence[Any]) -> str:
+    """Return `mean ± standard deviation (n)`, or what else the values are."""
+    numbers = [each for value in values if (each := as_number(value)) is not None]
+    if not values or len(numbers) < len(values):
+        return f"{len(values)} values" if values else ""
+    mean = number(mean_of(numbers))
+    return f"{mean} ± {statistics.stdev(numbers):.2g} (n={len(numbers)})" if numbers[1:] else mean
 
 
 class Results:

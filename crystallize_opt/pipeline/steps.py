@@ -12,6 +12,7 @@ from typing import Any, overload
 from crystallize_opt.errors import MissingParameterError, UsageError
 from crystallize_opt.pipeline.annotations import annotated_parameter, merge_parameters
 from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.runtime.shown import cut
 from crystallize_opt.runtime.sync import resolve, run_sync
 from crystallize_opt.space.space import SearchSpace
 
@@ -183,8 +184,7 @@ class _FunctionStep(PipelineStep):
         return _rebuild, (self._factory, self._given)
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
-        return f"{self.name}({given})"
+        return _called(self.name, self._given)
 
 
 class _FunctionSource(DataSource):
@@ -209,6 +209,13 @@ class _FunctionSource(DataSource):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._factory, self._given)
+
+    def __repr__(self) -> str:
+        return _called(self._parameters.function.__name__, self._given)
+
+
+def _called(name: str, given: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={cut(repr(value))}' for key, value in given.items())})"
 
 
 def _rebuild(factory: Callable[..., Any], given: Mapping[str, Any]) -> Any:
@@ -254,15 +261,23 @@ def _source_factory(function: Callable[..., Any], version: str | None) -> Callab
     return factory
 
 
+@overload
+def pipeline_step(function: Callable[..., Any], /) -> Callable[..., PipelineStep]: ...
+@overload
 def pipeline_step(
     *, version: str | None = None
-) -> Callable[[Callable[..., Any]], Callable[..., PipelineStep]]:
+) -> Callable[[Callable[..., Any]], Callable[..., PipelineStep]]: ...
+def pipeline_step(
+    function: Callable[..., Any] | None = None, /, *, version: str | None = None
+) -> Any:
     """Turn a function `step(data, ctx, *, named parameters)` into a factory of pipeline steps.
 
     A named parameter takes the value given to the factory, else the context's (so a treatment can
     set it), else the function's default. Annotate the parameter with a range to search it.
 
     Args:
+        function: The function; left out in `@pipeline_step()`, which is the same, and in
+            `@pipeline_step(version="1")`.
         version: See `PipelineStep`.
 
     Example:
@@ -276,29 +291,31 @@ def pipeline_step(
         >>> Pipeline([scale()]).search_space().names
         ('factor',)
     """
+    if function is None:
+        return functools.partial(_step_factory, version=version)
+    return _step_factory(function, version=version)
 
-    def decorator(function: Callable[..., Any]) -> Callable[..., PipelineStep]:
-        parameters = _NamedParameters.of(function, first=("data", "ctx"))
 
-        @functools.wraps(function)
-        def factory(**given: Any) -> PipelineStep:
-            step = _FunctionStep(parameters, given, factory)
-            step.version = version
-            return step
+def _step_factory(function: Callable[..., Any], version: str | None) -> Callable[..., PipelineStep]:
+    parameters = _NamedParameters.of(function, first=("data", "ctx"))
 
-        return factory
+    @functools.wraps(function)
+    def factory(**given: Any) -> PipelineStep:
+        step = _FunctionStep(parameters, given, factory)
+        step.version = version
+        return step
 
-    return decorator
+    return factory
 
 
 class Pipeline:
     """A sequence of steps; each step gets the data that the step before returned.
 
     Args:
-        steps: At least one step.
+        steps: At least one step; a single step need not be in a list.
 
     Example:
-        >>> @pipeline_step()
+        >>> @pipeline_step
         ... def add(data, ctx, *, delta=0):
         ...     ctx.metrics.add("total", sum(data) + delta)
         ...     return data
@@ -307,7 +324,9 @@ class Pipeline:
         ([1, 2], (7,))
     """
 
-    def __init__(self, steps: Sequence[PipelineStep]) -> None:
+    def __init__(self, steps: Sequence[PipelineStep] | PipelineStep) -> None:
+        if not isinstance(steps, Iterable):
+            steps = [steps]
         self.steps = list(steps)
         if not self.steps:
             raise UsageError("A Pipeline needs at least one step.")

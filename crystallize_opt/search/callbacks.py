@@ -31,6 +31,7 @@ class RunStarted:
     """The search begins, or a stored run continues.
 
     Attributes:
+        title: The name of the stored run or of the experiment, or the optimizer's class.
         resumed: The finished trials of a stored run that continues; they cause no other events.
         workers: The largest number of trials that run at once.
         criterion: What makes a trial the best.
@@ -43,6 +44,7 @@ class RunStarted:
     workers: int
     resumed: Sequence[Observation]
     criterion: Criterion
+    title: str
 
 
 @dataclass(frozen=True)

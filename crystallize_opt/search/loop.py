@@ -34,6 +34,7 @@ from crystallize_opt.search.callbacks import (
 )
 from crystallize_opt.search.callers_state import CallersTurn
 from crystallize_opt.search.failures import FailureCount
+from crystallize_opt.search.progress import waits_for
 from crystallize_opt.search.settings import Settings
 from crystallize_opt.search.stopping import SearchState
 from crystallize_opt.trials.observation import Observation, Status
@@ -148,6 +149,10 @@ class Loop:
             done: Done = [(run_of(replicate), replicate) for replicate in replicates]
             last = len(done) + 1 if self._reports else settings.replicates
             self._asked.append(Trial(treatment, last, done))
+        name = settings.storage.run if settings.storage is not None else None
+        title = name or self._session.experiment.name or kind_of(self._recorded.optimizer).__name__
+        if settings.progress_lines is not None:
+            settings.progress_lines.begin(title, settings.num_trials, len(resumed.observations))
         if settings.callbacks:
             self._emit(
                 RunStarted(
@@ -158,6 +163,7 @@ class Loop:
                     settings.workers.count,
                     tuple(resumed.observations),
                     self._recorded.criterion,
+                    title,
                 )
             )
 
@@ -188,7 +194,7 @@ class Loop:
                 break
             finished = await runner.wait()
             if interruption.count:
-                await self._interrupted()
+                await self._interrupted(len(self._running) - len(finished))
             for trial, done in finished:
                 if trial in self._running:
                     await self._take(trial, done)
@@ -334,10 +340,18 @@ class Loop:
                 told = await self._recorded.tell(observation)
         finally:
             self._interruption.in_optimizer = False
-        if self._settings.stop:
+        self._show(told)
+
+    def _show(self, told: list[Observation]) -> None:
+        """Show the observations that were reported to whoever follows the search."""
+        settings = self._settings
+        if settings.progress_lines is not None:
+            for _ in told:
+                settings.progress_lines.add(lambda: self._recorded.optimizer.history)
+        if settings.stop:
             for each in told:
                 self._state.add(each)
-        if callbacks:
+        if settings.callbacks:
             for each in told:
                 self._emit(TrialTold(each))
         if self._hand_over is not None:
@@ -375,11 +389,13 @@ class Loop:
                     return True
         return False
 
-    async def _interrupted(self) -> None:
+    async def _interrupted(self, running: int = 0) -> None:
         """Ask for no more trials. Wait for those that run; after a second signal, abandon them."""
         if self.reason is None:
             self.reason = f"interrupted by {self._interruption.cause}"
             self._runner.cancel_queued()
+            if running and self._interruption.count == 1:
+                waits_for(running)
         if self._interruption.count > 1:
             await self._settle()
 

@@ -13,6 +13,7 @@ from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.stepwise import Ended, HandOver, Stepwise
 from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.runtime.tracebacks import short_traceback
 from crystallize_opt.search.settings import SearchSettings, checked_settings, takes_settings
 from crystallize_opt.trials.best import BestSoFar
 from crystallize_opt.trials.observation import Observation
@@ -125,6 +126,7 @@ class Search:
         if self._loop.reason is None:
             self._loop.reason = reason
 
+    @short_traceback
     def run(self) -> Treatment:
         """Run the search, also within a running event loop; return the optimizer's best treatment.
 

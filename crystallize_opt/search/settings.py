@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crystallize_opt.optimizers.plain import Driven
     from crystallize_opt.search.callbacks import Callback
     from crystallize_opt.search.failures import Failures
+    from crystallize_opt.search.progress import ProgressBar, ProgressLines
     from crystallize_opt.search.stopping import StopCondition
     from crystallize_opt.storage.settings import Storage
     from crystallize_opt.workers.workers import Workers
@@ -44,7 +45,9 @@ class SearchSettings(TypedDict, total=False):
         stop: Conditions that end the search early: `MaxTime`, `TargetValue`, `NoImprovement`, or
             functions of a `SearchState` that return a reason.
         callbacks: Functions called with each event; see `crystallize_opt.search.callbacks`.
-        progress: Whether to show a bar. None: if stderr is a terminal, or in a notebook.
+        progress: True: a progress bar. `"log"`: at most one line a minute in the log, at level
+            INFO. None: a bar in a terminal or a notebook, elsewhere at most one line a minute on
+            stderr. False: nothing.
     """
 
     workers: Workers | int | str | Any
@@ -52,7 +55,7 @@ class SearchSettings(TypedDict, total=False):
     failures: Failures | Literal["tell", "raise"] | None
     stop: StopCondition | Sequence[StopCondition]
     callbacks: Sequence[Callback]
-    progress: bool | None
+    progress: bool | Literal["log"] | None
 
 
 DEFAULTS: SearchSettings = {
@@ -105,6 +108,7 @@ class Settings:
     failures: Failures
     stop: tuple[StopCondition, ...]
     callbacks: tuple[Callback, ...]
+    progress_lines: ProgressLines | None
 
 
 def checked_settings(
@@ -123,6 +127,7 @@ def checked_settings(
     """
     # Not at the top: `Experiment` imports this module for its signatures, without any search.
     from crystallize_opt.search.failures import Failures
+    from crystallize_opt.search.progress import ProgressLines, progress_shown
     from crystallize_opt.search.stopping import as_conditions
     from crystallize_opt.storage.settings import Storage
     from crystallize_opt.workers.workers import Workers
@@ -135,6 +140,7 @@ def checked_settings(
     workers.check(recipe)
     replicates = whole_number("replicates_per_trial", replicates_per_trial)
     _check_pruning(optimizer, replicates)
+    shown = progress_shown(given["progress"])
     return Settings(
         num_trials=whole_number("num_trials", num_trials),
         replicates=replicates,
@@ -142,17 +148,20 @@ def checked_settings(
         storage=None if storage is None else Storage.of(storage),
         failures=Failures.of(given["failures"]),
         stop=as_conditions(given["stop"], optimizer.criterion.objectives),
-        callbacks=_checked_callbacks(given["callbacks"], given["progress"]),
+        callbacks=_checked_callbacks(given["callbacks"], shown),
+        progress_lines=shown if isinstance(shown, ProgressLines) else None,
     )
 
 
-def _checked_callbacks(callbacks: Sequence[Any], progress: bool | None) -> tuple[Callback, ...]:
-    from crystallize_opt.search.progress import ProgressBar, wants_progress
+def _checked_callbacks(
+    callbacks: Sequence[Any], shown: ProgressBar | ProgressLines | None
+) -> tuple[Callback, ...]:
+    from crystallize_opt.search.progress import ProgressBar
 
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
             raise UsageError(f"A callback is a function of one event, not {callback!r}.")
-    return (*callbacks, ProgressBar()) if wants_progress(progress) else tuple(callbacks)
+    return (*callbacks, shown) if isinstance(shown, ProgressBar) else tuple(callbacks)
 
 
 def _check_parameters(recipe: Recipe, optimizer: Driven) -> None:

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from crystallize_opt.runtime.shown import cut, html_table
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.parameter import Parameter
-
-_WIDEST = 150  # Characters of one row, after which it is cut.
 
 
 def as_text(parameters: Mapping[str, Parameter], constraints: Sequence[LinearConstraint]) -> str:
     """Return one line for each parameter and constraint, below a heading."""
     width = max((len(name) for name in parameters), default=0)
-    rows = [f"  {name:<{width}}  {_cut(repr(each))}" for name, each in parameters.items()]
-    rows += [f"  {_cut(text)}" for text in texts(constraints)]
+    rows = [f"  {name:<{width}}  {cut(repr(each))}" for name, each in parameters.items()]
+    rows += [f"  {cut(text)}" for text in texts(constraints)]
     return "\n".join([_heading(parameters, constraints), *rows])
 
 
 def as_html(parameters: Mapping[str, Parameter], constraints: Sequence[LinearConstraint]) -> str:
     """Return an HTML table, for notebooks."""
-    import html  # Seldom needed, and slow to import.
-
-    # A notebook typesets what is between dollar signs as mathematics, but not in `code`.
-    def code(text: str) -> str:
-        return f"<code>{html.escape(_cut(text))}</code>"
-
-    rows = [
-        f"<tr><th>{code(name)}</th><td>{code(repr(each))}</td></tr>"
-        for name, each in parameters.items()
-    ]
-    rows += [f'<tr><td colspan="2">{code(text)}</td></tr>' for text in texts(constraints)]
-    return f"<p>{_heading(parameters, constraints)}</p><table>{''.join(rows)}</table>"
+    rows = [[name, repr(each)] for name, each in parameters.items()]
+    rows += [["", text] for text in texts(constraints)]
+    return html_table(_heading(parameters, constraints), [], rows)
 
 
 def texts(constraints: Sequence[LinearConstraint]) -> Iterator[str]:
@@ -56,10 +46,3 @@ def _heading(parameters: Mapping[str, Parameter], constraints: Sequence[LinearCo
         number = sum(1 for _ in texts(constraints))
         heading += f" and {number} linear constraint{'s' * (number != 1)}"
     return heading + (":" if parameters else "")
-
-
-def _cut(text: str) -> str:
-    if len(text) <= _WIDEST:
-        return text
-    half = (_WIDEST - 5) // 2
-    return f"{text[:half]} ... {text[-half:]}"

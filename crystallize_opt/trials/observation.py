@@ -9,8 +9,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from crystallize_opt.errors import printable
+from crystallize_opt.runtime.shown import cut, html_table, number
 from crystallize_opt.trials.objective import metric_name
-from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.treatment import Params, Treatment
 
 
 class Status(enum.StrEnum):
@@ -64,8 +66,20 @@ class _Metrics(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self.metrics)
 
+    def _shown(self, name: str, status: Status, error: str | None, sem: Mapping[str, Any]) -> str:
+        """Return the outcome in one line."""
+        parts = [
+            f"{metric}={number(value)}"
+            + ("" if sem.get(metric) is None else f" ± {sem[metric]:.2g}")
+            for metric, value in self.metrics.items()
+        ]
+        parts.append(str(status))
+        if error:
+            parts.append(cut(error.splitlines()[0]))
+        return printable(f"{type(self).__name__} {name}: {', '.join(parts)}")
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Replicate(_Metrics):
     """One run of the pipeline. A read-only mapping of metric to its (mean) value.
 
@@ -89,8 +103,11 @@ class Replicate(_Metrics):
     started_at: float | None = None
     duration: float | None = None
 
+    def __repr__(self) -> str:
+        return f"<{self._shown(str(self.index), self.status, self.error, {})}>"
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Observation(_Metrics):
     """The outcome of a treatment: a read-only mapping of metric to its mean over the replicates.
 
@@ -129,6 +146,23 @@ class Observation(_Metrics):
                 given = getattr(self, field_name)
                 plain = {metric_name(name): value for name, value in given.items()}
                 object.__setattr__(self, field_name, plain)
+
+    @property
+    def params(self) -> Params:
+        """The parameters of the treatment, read-only."""
+        return self.treatment.params
+
+    def __repr__(self) -> str:
+        shown = self._shown(self.treatment.name, self.status, self.error, self.sem)
+        count = len(self.replicates)
+        return f"<{shown}{f', {count} replicates' if count > 1 else ''}>"
+
+    def _repr_html_(self) -> str:
+        """Show the outcome, with the parameters, in a notebook."""
+        head = ["parameter", "value"]
+        return html_table(
+            repr(self)[1:-1], head, [[name, repr(value)] for name, value in self.params.items()]
+        )
 
     @classmethod
     def of_replicates(cls, treatment: Treatment, replicates: Sequence[Replicate]) -> Observation:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 
 class Context(Protocol):
@@ -12,6 +11,29 @@ class Context(Protocol):
 
     def add(self, key: str, value: Any, /) -> None:
         """Set a new key."""
+
+
+class Params(dict[str, Any]):
+    """The parameters of a treatment: a `dict` that cannot be changed.
+
+    `json`, `pickle`, `copy` and `**` take it as they take a `dict`; `dict(params)` and
+    `params.copy()` give one that can be changed.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("The parameters of a treatment cannot be changed; copy them: dict(params).")
+
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _refuse
+    __ior__ = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default, a `dict` is unpickled item by item, with `__setitem__`.
+        return Params, (dict(self),)
+
+
+_NO_PARAMS = Params()
 
 
 class Treatment:
@@ -24,8 +46,8 @@ class Treatment:
 
     Example:
         >>> treatment = Treatment("fast", {"learning_rate": 0.5})
-        >>> treatment.params["learning_rate"]
-        0.5
+        >>> treatment["learning_rate"], treatment.params
+        (0.5, {'learning_rate': 0.5})
     """
 
     __slots__ = ("_apply_value", "name")
@@ -36,9 +58,9 @@ class Treatment:
         if not isinstance(name, str):
             raise TypeError(f"A treatment's name is a string, not {name!r}.")
         if apply is None:
-            apply = {}
+            apply = _NO_PARAMS
         elif type(apply) is dict or isinstance(apply, Mapping):  # `type` first, because it is fast
-            apply = dict(apply)
+            apply = apply if type(apply) is Params else Params(apply)
         elif not callable(apply):
             raise TypeError(
                 f"Treatment {name!r}: apply= takes a mapping of parameters or a function of the "
@@ -48,10 +70,29 @@ class Treatment:
         self._apply_value = apply
 
     @property
-    def params(self) -> Mapping[str, Any]:
+    def params(self) -> Params:
         """The parameters, read-only. Empty for a treatment made from a function."""
         value = self._apply_value
-        return MappingProxyType(value if isinstance(value, dict) else {})
+        return value if type(value) is Params else _NO_PARAMS
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a parameter.
+
+        Raises:
+            KeyError: The treatment does not set the parameter.
+        """
+        try:
+            return self.params[name]
+        except KeyError:
+            names = ", ".join(map(repr, self.params)) or "none"
+            raise KeyError(
+                f"{self.name!r} sets no parameter {name!r}; its parameters: {names}"
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.params
+
+    __iter__ = None  # Otherwise Python would iterate with the numbers 0, 1, ... as names.
 
     def apply(self, ctx: Context) -> None:
         """Write the treatment into a context.

@@ -96,7 +96,8 @@ def run(kernel: tuple[Any, Any]) -> Run:
             if message["msg_type"] == "error":
                 raise AssertionError("\n".join(content["traceback"]))
             if message["msg_type"] == "stream":
-                assert content["name"] == "stdout", content["text"]
+                if content["name"] == "stderr":
+                    assert content["text"].startswith("Stopping: "), content["text"]
                 text += content["text"]
                 if when_ready is not None and "ready" in text:
                     when_ready()
@@ -144,4 +145,8 @@ def test_the_interrupt_button_waits_for_processes(
     lines = run(f"search(wait_for_pipe(), {context}, workers=1)")
     thread.join()
 
-    assert lines == ["1.0 ['completed', 'completed', 'completed'] 0", "interrupted by SIGINT"]
+    assert lines == [
+        "Stopping: the search waits for 1 running trial. Interrupt again to abandon them.",
+        "1.0 ['completed', 'completed', 'completed'] 0",
+        "interrupted by SIGINT",
+    ]

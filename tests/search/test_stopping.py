@@ -283,7 +283,9 @@ def test_events_come_in_order() -> None:
         RunStopped,
     ]
     first, last = events[0], events[-1]
-    assert first == RunStarted("GridOptimizer", (LOSS,), 2, 1, 1, (), Criterion((LOSS,)))
+    assert first == RunStarted(
+        "GridOptimizer", (LOSS,), 2, 1, 1, (), Criterion((LOSS,)), "GridOptimizer"
+    )
     assert last == RunStopped("2 trials have been run", best)
 
 

@@ -13,7 +13,7 @@ from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.plain_data import StoredObject
 from crystallize_opt.storage.records import read_observation, to_text, write_observation
 from tests.storage.searches import SUM, search
-from tests.toy import toy_experiment
+from tests.toy import exact, toy_experiment
 
 numbers = st.floats() | st.sampled_from([math.nan, -0.0, 5e-324, 1.7976931348623157e308])
 names = st.text(st.characters(codec=None, exclude_categories=()), min_size=1)  # surrogates, too
@@ -54,7 +54,7 @@ def test_an_observation_is_read_as_it_was_written(observation: Observation) -> N
     read = read_observation(json.loads(text), observation.treatment)
 
     assert text.isascii()
-    assert repr(read) == repr(observation)  # repr, because nan is not equal to itself
+    assert exact(read) == exact(observation)
 
 
 class Kernel:
@@ -81,7 +81,7 @@ def test_the_history_of_a_run_is_that_of_the_optimizer(tmp_path: Path) -> None:
 
     history = History.load(tmp_path / "runs.db")
 
-    assert [repr(o) for o in history] == [repr(o) for o in found.observations]
+    assert [exact(o) for o in history] == [exact(o) for o in found.observations]
     assert history.best is not None
     assert history.best.treatment.params == found.get_best_treatment().params
     assert (history.name, history.space, history.pending) == ("run", found.space, [])
@@ -103,5 +103,5 @@ def test_strange_metrics_are_stored(tmp_path: Path) -> None:
 
     read = History.load(tmp_path / "runs.db")
 
-    assert [repr(o) for o in read] == [repr(o) for o in found.observations]
+    assert [exact(o) for o in read] == [exact(o) for o in found.observations]
     assert read[0][name] == math.inf

@@ -1,9 +1,15 @@
 """Named changes to the context."""
 
+import copy
+import json
+import pickle
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crystallize_opt import FrozenContext, Treatment
 from crystallize_opt.errors import ContextMutationError
@@ -62,3 +68,55 @@ def test_parameters_are_read_only_and_the_treatments_own() -> None:
 def test_what_is_no_treatment_is_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         Treatment(*arguments)
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+PARAMS = st.dictionaries(st.text(), VALUES | st.lists(VALUES), max_size=4)
+
+
+@given(PARAMS)
+def test_parameters_pass_for_a_dict(params: dict[str, Any]) -> None:
+    treatment = Treatment("t", params)
+
+    for copied in (
+        treatment.params,
+        json.loads(json.dumps(treatment.params)),
+        pickle.loads(pickle.dumps(treatment.params)),  # noqa: S301
+        pickle.loads(pickle.dumps(treatment, 2)).params,  # noqa: S301
+        copy.copy(treatment.params),
+        copy.deepcopy(treatment).params,
+        dict(**treatment.params),
+        treatment.params | {},
+    ):
+        assert copied == params
+        assert list(copied) == list(params)
+    for name, value in params.items():
+        assert name in treatment
+        assert treatment[name] == value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda params: params.update(a=2),
+        lambda params: params.__setitem__("a", 2),
+        lambda params: params.__delitem__("a"),
+        lambda params: params.pop("a"),
+        lambda params: params.popitem(),
+        lambda params: params.setdefault("b", 2),
+        lambda params: params.clear(),
+        lambda params: params.__ior__({"a": 2}),
+    ],
+)
+def test_parameters_cannot_be_changed(change: Callable[[Any], Any]) -> None:
+    for treatment in (Treatment("t", {"a": 1}), copy.deepcopy(Treatment("t", {"a": 1}))):
+        with pytest.raises(TypeError, match="copy them: dict"):
+            change(treatment.params)
+        assert treatment.params == {"a": 1}
+
+
+def test_a_parameter_that_is_not_set_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="'t' sets no parameter 'b'; its parameters: 'a'"):
+        Treatment("t", {"a": 1})["b"]
+    with pytest.raises(TypeError):
+        list(Treatment("t", {"a": 1}))  # type: ignore[call-overload]
