@@ -188,11 +188,15 @@ class Ledger:
                 "tell() takes an Observation, or a mapping such as "
                 f"{{{required[0]!r}: 0.5}}, not {told!r}."
             )
-        if len(self.pending) != 1:
+        if not self.pending:
+            raise TellError(
+                "No treatment is pending: call ask() first. For trials of your own use attach()."
+            )
+        if len(self.pending) > 1:
             raise TellError(
                 "A plain mapping can be told only while exactly one treatment is pending; "
                 f"{len(self.pending)} are pending: "
-                f"{', '.join(map(repr, self.pending)) or 'none'}. Tell an "
+                f"{', '.join(map(repr, self.pending))}. Tell an "
                 "Observation(treatment, metrics) instead."
             )
         for metric in required:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -79,13 +80,15 @@ class FailureCount:
 
     Args:
         failures: The settings.
+        required: The metrics of objectives and constraints.
 
     Attributes:
         finished: How many trials have finished.
     """
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(self, failures: Failures, required: Collection[str] = ()) -> None:
         self.finished = 0
+        self._required = required
         self._settings = failures
         self._failed: list[Observation] = []
         self._last: Fault | None = None
@@ -103,8 +106,11 @@ class FailureCount:
         if not observation.status.has_failed:
             return
         same: Any = fault and (fault.kind, fault.place)
-        if observation.status is Status.INVALID and all(map(math.isfinite, observation.values())):
-            same = observation.error  # A metric is missing; nan may be a fact about the parameters.
+        if observation.status is Status.INVALID:
+            # A metric that is missing is an error of the program; nan may be a fact about the
+            # parameters.
+            missing = tuple(each for each in self._required if each not in observation)
+            same = missing or None
         self._same = same if not self._failed or same == self._same else None
         self._last = fault
         self._failed.append(observation)

@@ -67,7 +67,6 @@ class Loop:
         self._interruption = interruption
         self._asked: deque[Trial] = deque()
         self._running: dict[Trial, None] = {}
-        self._failures = FailureCount(settings.failures)
         self._count = 0  # How many trials the optimizer has been asked for.
         self._error: BaseException | None = None
         self._hand_over: HandOver[Observation] | None = None
@@ -97,6 +96,7 @@ class Loop:
         """
         self._session, self._recorded, self._hand_over = session, recorded, hand_over
         self._by_hand = hand_over is not None
+        self._failures = FailureCount(self._settings.failures, recorded.required_metrics)
         self._state = SearchState(
             recorded.criterion.objectives,
             recorded.criterion.constraints,

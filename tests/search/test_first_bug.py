@@ -252,3 +252,22 @@ def test_several_values_are_reduced(values: list[float]) -> None:
             assert observation.status is Status.INVALID
         else:
             assert observation["sum"] == expected[how]
+
+
+@pytest.mark.parametrize("value", ["0.3", [1.0, 2.0], None])
+def test_a_metric_that_is_never_a_number_ends_the_search(value: Any) -> None:
+    def record(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+        ctx.metrics.add("sum", f"{value} {delta}" if isinstance(value, str) else value)
+
+    optimizer = grid(list(range(20)))
+    with pytest.raises(TrialsFailedError, match="first 3 trials failed for the same reason"):
+        experiment_of(record).optimize(optimizer, 20)
+
+
+def test_nan_from_the_start_is_tried_ten_times() -> None:
+    def record(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+        ctx.metrics.add("sum", math.nan)
+
+    optimizer = grid(list(range(20)))
+    with pytest.raises(TrialsFailedError, match="first 10 trials failed"):
+        experiment_of(record).optimize(optimizer, 20)
