@@ -145,7 +145,7 @@ def test_each_failure_is_logged_once(workers: Any, caplog: pytest.LogCaptureFixt
     experiment_of(fail).optimize(grid([0, 1, 2]), 3, workers=workers, callbacks=[LoggingCallback()])
 
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert [line.splitlines()[0] for line in sorted(warnings)] == [
+    assert [line.split("\\n")[0] for line in sorted(warnings)] == [
         "trial_1: failed: ValueError: no 1",
         "trial_2: failed: ValueError: no 2",
     ]
