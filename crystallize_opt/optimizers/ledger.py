@@ -270,7 +270,8 @@ class Measured:
             observation: The trial's outcome.
         """
         changed = False
-        observation = self._seeds.told(observation)
+        if len(observation.replicates) > 1:
+            observation = self._seeds.told(observation)
         if observation.status is Status.COMPLETED:
             if self._corrections:
                 changed = self._add(observation)

@@ -130,7 +130,8 @@ class Proposals:
             and not self._space.constraints
             and not (self.repeats == "not pending" and self._ledger.pending)
         ):
-            suggestion = self._suggestion(backend)
+            plain = self._positions is None
+            suggestion = backend._suggest() if plain else self._suggestion(backend)  # noqa: SLF001
             if suggestion is not None:  # The usual case, kept short: nothing has to be checked.
                 return suggestion
             return self._fall_back(backend)

@@ -143,6 +143,9 @@ class FrozenContext:
 
     def __getitem__(self, key: str) -> Any:
         self.asked_for.add(key)
+        return self._value(key)
+
+    def _value(self, key: str) -> Any:
         value = self._data[key]
         if type(value) in _IMMUTABLE:
             return value
@@ -152,7 +155,7 @@ class FrozenContext:
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default` if it is not set."""
         self.asked_for.add(key)
-        return self[key] if key in self._data else default
+        return self._value(key) if key in self._data else default
 
     def __contains__(self, key: object) -> bool:
         self.asked_for.add(key)  # type: ignore[arg-type]

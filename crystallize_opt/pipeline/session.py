@@ -106,7 +106,9 @@ class Session:
                 for before_replicate in self._before_replicate:
                     before_replicate(experiment, ctx)
                 if data is FETCH:
-                    data = await resolve(experiment.datasource.fetch(ctx))
+                    data = experiment.datasource.fetch(ctx)
+                    if hasattr(type(data), "__await__"):  # Else save the call of a coroutine.
+                        data = await resolve(data)
                 output = await experiment.pipeline.execute(
                     data,
                     ctx,

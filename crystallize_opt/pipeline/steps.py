@@ -16,6 +16,8 @@ from crystallize_opt.runtime.shown import cut
 from crystallize_opt.runtime.sync import resolve, run_sync
 from crystallize_opt.space.space import SearchSpace
 
+_UNSET: Any = object()
+
 
 class DataSource(ABC):
     """Provides the input of a pipeline. Subclass it, or decorate a function with `data_source`.
@@ -126,8 +128,8 @@ class _NamedParameters:
         for name in self.names:
             if name in given:
                 filled[name] = given[name]
-            elif name in ctx:
-                filled[name] = ctx[name]
+            elif (value := ctx.get(name, _UNSET)) is not _UNSET:
+                filled[name] = value
             elif name in self.defaults:
                 filled[name] = self.defaults[name]
             else:
@@ -355,7 +357,9 @@ class Pipeline:
             if before_step is not None:
                 before_step(step)
             try:
-                result = await resolve(step(data, ctx))
+                result = step(data, ctx)
+                if hasattr(type(result), "__await__"):  # Else save the call of a coroutine.
+                    result = await resolve(result)
                 if _has_metrics(result):
                     result, metrics = result
                     for metric, value in metrics.items():
