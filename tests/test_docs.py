@@ -51,7 +51,9 @@ def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
     assert [block for block in blocks if not any(block in source for source in sources)] == []
 
 
-@pytest.mark.parametrize("page", ["optimizers.md", "storage.md", "write_an_adapter.md"])
+@pytest.mark.parametrize(
+    "page", ["mlflow.md", "optimizers.md", "storage.md", "write_an_adapter.md"]
+)
 def test_the_links_of_the_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     for path, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):

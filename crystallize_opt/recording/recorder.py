@@ -76,6 +76,11 @@ class RecordedOptimizer:
             return {}
         return self._log.stored.segments[-1].description
 
+    @property
+    def run_identity(self) -> str | None:
+        """Identifies the stored run, also after its file was moved; None if nothing is stored."""
+        return None if self._log is None else self._log.identity
+
     def describe(self, about: Mapping[str, Any]) -> None:
         """Describe the run besides the optimizer; call this method before `resume`.
 

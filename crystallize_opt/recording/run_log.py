@@ -71,6 +71,11 @@ class RunLog:
         self._has_begun = False
         self._replicate: Replicate | None = None
 
+    @property
+    def identity(self) -> str:
+        """Identifies the run, also after its file was moved."""
+        return self._writer.identity
+
     # Beginning and resuming ----------------------------------------------------------------------
 
     def refuse_changes(self, description: Mapping[str, Any]) -> None:

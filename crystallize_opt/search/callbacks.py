@@ -35,6 +35,8 @@ class RunStarted:
         resumed: The finished trials of a stored run that continues; they cause no other events.
         workers: The largest number of trials that run at once.
         criterion: What makes a trial the best.
+        stored_run: Identifies the stored run, also after its file was moved; the same each time the
+            run is resumed. None if nothing is stored.
     """
 
     optimizer: str
@@ -45,6 +47,7 @@ class RunStarted:
     resumed: Sequence[Observation]
     criterion: Criterion
     title: str
+    stored_run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,13 @@ class RunStopped:
         reason: Why the search ended, in words.
         best: The best treatment, or None.
         error: The exception with which the search ends, or None.
+        interrupted: Whether Ctrl-C or SIGTERM ended the search, also if it returns its best trial.
     """
 
     reason: str
     best: Treatment | None
     error: BaseException | None = None
+    interrupted: bool = False
 
 
 Event = (

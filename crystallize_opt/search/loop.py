@@ -18,6 +18,7 @@ from crystallize_opt.pipeline.replicate import ReplicateRun, recorded_instead, r
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.recording.recorder import RecordedOptimizer
+from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.stepwise import HandOver
 from crystallize_opt.search.callbacks import (
@@ -115,9 +116,10 @@ class Loop:
             ),
         )
         self._runner = settings.workers.runner(session, self._interruption, optimizer.space)
-        await self._resume()
+        resumed = await self._resume()
         best: Treatment | None = None
         try:
+            self._announce(resumed)
             await self._run_and_settle()
             best = await self._best()
             return best
@@ -126,13 +128,16 @@ class Loop:
             raise
         finally:
             self.reason = self.reason or f"{type(self._error).__name__}: {self._error}"
-            self._runner.close(now=self._interruption.count > 1)
-            reason = printable(self.reason)
-            logger.info("The search ends after %d trials: %s", self._failures.finished, reason)
-            if self._settings.callbacks:
-                self._emit(RunStopped(self.reason, best, self._error))
+            try:
+                self._runner.close(now=self._interruption.count > 1)
+            finally:
+                reason = printable(self.reason)
+                logger.info("The search ends after %d trials: %s", self._failures.finished, reason)
+                if self._settings.callbacks:
+                    interrupted = bool(self._interruption.count)
+                    self._emit(RunStopped(self.reason, best, self._error, interrupted))
 
-    async def _resume(self) -> None:
+    async def _resume(self) -> Resumed:
         """Begin a new run, or continue a stored run where it ended."""
         settings = self._settings
         with self._callers_turn:
@@ -149,6 +154,11 @@ class Loop:
             done: Done = [(run_of(replicate), replicate) for replicate in replicates]
             last = len(done) + 1 if self._reports else settings.replicates
             self._asked.append(Trial(treatment, last, done))
+        return resumed
+
+    def _announce(self, resumed: Resumed) -> None:
+        """Tell whoever follows the search that it begins."""
+        settings = self._settings
         name = settings.storage.run if settings.storage is not None else None
         title = name or self._session.experiment.name or kind_of(self._recorded.optimizer).__name__
         if settings.progress_lines is not None:
@@ -164,6 +174,7 @@ class Loop:
                     tuple(resumed.observations),
                     self._recorded.criterion,
                     title,
+                    self._recorded.run_identity,
                 )
             )
 

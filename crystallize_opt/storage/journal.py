@@ -8,6 +8,7 @@ overwritten.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 import time
@@ -46,6 +47,7 @@ class RunWriter:
     Attributes:
         rows: Every event of the run so far, in order.
         state: The optimizer's state before one of its asks, as JSON, or None if none is stored.
+        identity: Identifies the run, also after its file was moved or copied.
 
     Raises:
         StorageError: The file is damaged, is not a file of runs, or has a newer version.
@@ -70,6 +72,7 @@ class RunWriter:
             self._connection = _connect(real)
             undo.callback(self._connection.close)
             self._run: int = numbers.get(run) or self._added(run)
+            self.identity = self._identity()
             files = OpenFiles(real, lock.path)
             undo.callback(files.close)
             self._lock, self._files = lock, files
@@ -81,6 +84,14 @@ class RunWriter:
             "INSERT INTO runs (name, created_at) VALUES (?, ?)", (run, time.time())
         )
         return added.lastrowid or 0
+
+    def _identity(self) -> str:
+        """Return a digest of what stays the same as long as the run exists."""
+        (created_at,) = self._connection.execute(
+            "SELECT created_at FROM runs WHERE run = ?", (self._run,)
+        ).fetchone()
+        text = f"{self.name}\n{created_at!r}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def append(self, rows: Sequence[Row], state: str | None = None) -> None:
         """Write events, all or none of them.
