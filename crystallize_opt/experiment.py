@@ -118,7 +118,11 @@ class Experiment(Recipe):
             UsageError: The seed is not a whole number in [0, 2**32).
             Exception: The exception that a step raised.
         """
-        return run_sync(self._apply(treatment, data, seed))
+        output, unread = run_sync(self._apply(treatment, data, seed))
+        if unread is not None:
+            # The run is over, so its result is not lost. The frame between is `short_traceback`'s.
+            warnings.warn(unread, stacklevel=3)
+        return output
 
     @short_traceback
     @takes_settings
@@ -159,6 +163,7 @@ class Experiment(Recipe):
 
         return Search(self, optimizer, num_trials, replicates_per_trial, **settings).run()
 
+    @short_traceback
     @takes_settings
     async def aoptimize(
         self,
@@ -214,7 +219,10 @@ class Experiment(Recipe):
             session.result = session.results.result(hypotheses)
         return session.result
 
-    async def _apply(self, treatment: Treatment | None, data: Any, seed: int | None) -> Any:
+    async def _apply(
+        self, treatment: Treatment | None, data: Any, seed: int | None
+    ) -> tuple[Any, str | None]:
+        """Return the last step's data, and a text about parameters that no step read."""
         if seed is not None:
             seed = checked_seed(seed)
         async with open_run(self) as session:
@@ -226,6 +234,6 @@ class Experiment(Recipe):
         if treatment is not None:
             try:
                 UnreadCheck(self, _UNREAD).check(treatment, [run])
-            except UnreadParameterError as error:  # The run is over; its result is not lost.
-                warnings.warn(str(error), stacklevel=2)
-        return run.data
+            except UnreadParameterError as error:
+                return run.data, str(error)
+        return run.data, None

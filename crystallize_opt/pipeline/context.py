@@ -169,6 +169,10 @@ class FrozenContext:
         """Return a read-only copy of all keys and values."""
         return MappingProxyType({key: self[key] for key in self._data})
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        self.asked_for.update(self._data)  # Whoever gets the copy may read every key.
+        return super().__reduce_ex__(protocol)
+
     def __repr__(self) -> str:
         return f"FrozenContext({self._data!r})"
 

@@ -29,13 +29,22 @@ class Fault(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> Fault:
-        """Describe an exception that has just been caught."""
-        trace = traceback.TracebackException.from_exception(error, compact=True)
+        """Describe an exception that has just been caught.
+
+        A group, such as that of an `asyncio.TaskGroup`, failed where its first exception did.
+        """
+        first = error
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        trace = traceback.TracebackException.from_exception(first, compact=True)
         frames = [frame for frame in trace.stack if not is_own(frame.filename)]
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         own = [frame for frame in frames if not is_of_library(frame.filename)]
         if own[-1:] != frames[-1:]:  # The innermost frame is shown even if it is a library's.
             own.append(frames[-1])
         shown = traceback.StackSummary.from_list(own).format()
-        text = "".join([*shown, *trace.format_exception_only()]).rstrip()
-        return cls(type(error).__qualname__, place, isinstance(error, _BUGS), text)
+        lines = [*shown, *trace.format_exception_only()]
+        if first is not error:
+            lines += traceback.format_exception_only(error)
+        text = "".join(lines).rstrip()
+        return cls(type(first).__qualname__, place, isinstance(first, _BUGS), text)

@@ -33,8 +33,8 @@ class ReplicateRun:
         error: The exception that ended the replicate, or None.
         started_at: When the replicate began, in seconds since the epoch.
         duration: How long the replicate took, in seconds.
-        returned: The number that the last step returned, or a text about it; None if it returned
-            none. Such a step probably forgot to record its number.
+        returned: The number that the last step returned, or a text about it or about a mapping;
+            None if it returned neither. Such a step probably forgot to record its number.
         asked_for: The context keys that the steps asked for; None if unknown.
         fault: What is known of `error`, as plain data.
     """
@@ -51,12 +51,12 @@ class ReplicateRun:
     fault: Fault | None = None
 
     def drop_data(self) -> None:
-        """Forget the data, and note whether it was a number."""
+        """Forget the data, and note whether it was a number or a mapping."""
         data, self.data = self.data, None
         last = data[1] if type(data) is tuple and len(data) == 2 else data
         if type(last) is float or type(last) is int:
             self.returned = last
-        elif not self.metrics and as_number(last) is not None:
+        elif not self.metrics and (isinstance(last, Mapping) or as_number(last) is not None):
             self.returned = value_and_type(last)
 
     def summary(self) -> Replicate:

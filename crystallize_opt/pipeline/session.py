@@ -19,7 +19,7 @@ from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin
 from crystallize_opt.runtime.interruption import Uninterrupted
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.random_state import CallersRandomState
-from crystallize_opt.runtime.sync import resolve
+from crystallize_opt.runtime.sync import resolve, resolve_apart
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Session:
                 if data is FETCH:
                     data = experiment.datasource.fetch(ctx)
                     if hasattr(type(data), "__await__"):  # Else save the call of a coroutine.
-                        data = await resolve(data)
+                        data = await resolve_apart(data)
                 output = await experiment.pipeline.execute(
                     data,
                     ctx,

@@ -13,7 +13,7 @@ from crystallize_opt.errors import MissingParameterError, UsageError
 from crystallize_opt.pipeline.annotations import annotated_parameter, merge_parameters
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.runtime.shown import cut
-from crystallize_opt.runtime.sync import resolve, run_sync
+from crystallize_opt.runtime.sync import resolve_apart, run_sync
 from crystallize_opt.space.space import SearchSpace
 
 _UNSET: Any = object()
@@ -359,7 +359,7 @@ class Pipeline:
             try:
                 result = step(data, ctx)
                 if hasattr(type(result), "__await__"):  # Else save the call of a coroutine.
-                    result = await resolve(result)
+                    result = await resolve_apart(result)
                 if _has_metrics(result):
                     result, metrics = result
                     for metric, value in metrics.items():

@@ -41,6 +41,36 @@ async def resolve(value: T | Awaitable[T]) -> T:
     return cast("T", value)
 
 
+async def resolve_apart(value: T | Awaitable[T]) -> T:
+    """Return `value`, awaited in a task of its own if it is awaitable.
+
+    So the caller's task counts the requests to end the caller, and no others. Before Python 3.13,
+    an `asyncio.TaskGroup` that fails leaves a request behind in the task that it runs in.
+    """
+    kind = type(value)
+    if not (hasattr(kind, "__await__") and issubclass(kind, Awaitable)):
+        return cast("T", value)
+    if loopless.get():
+        await _leave_loopless_mode()
+    import asyncio
+
+    async def outcome() -> tuple[Any, BaseException | None]:
+        # An event loop ends at the `SystemExit` of a task; so return it.
+        try:
+            return await cast("Awaitable[T]", value), None
+        except BaseException as error:  # noqa: BLE001  (raised in the caller's task)
+            return None, error
+
+    try:
+        result, error = await asyncio.ensure_future(outcome())
+    finally:
+        if isinstance(value, types.CoroutineType):
+            value.close()  # It has not begun if the task was cancelled at once.
+    if error is not None:
+        raise error
+    return cast("T", result)
+
+
 def is_loopless() -> bool:
     """Whether the caller runs in `run_sync` without an event loop, and so may block."""
     return loopless.get()

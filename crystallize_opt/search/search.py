@@ -13,7 +13,7 @@ from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.stepwise import Ended, HandOver, Stepwise
 from crystallize_opt.runtime.sync import run_sync
-from crystallize_opt.runtime.tracebacks import short_traceback
+from crystallize_opt.runtime.tracebacks import short_traceback, shortened
 from crystallize_opt.search.settings import SearchSettings, checked_settings, takes_settings
 from crystallize_opt.trials.best import BestSoFar
 from crystallize_opt.trials.observation import Observation
@@ -150,6 +150,7 @@ class Search:
         with self._interruption:
             return run_sync(coroutine, self._interruption.on_event_loop)  # type: ignore[return-value]
 
+    @short_traceback
     async def arun(self) -> Treatment:
         """Run the search from asynchronous code.
 
@@ -168,7 +169,7 @@ class Search:
         owner = Owner()
         while True:
             try:
-                with self._interruption:
+                with shortened, self._interruption:
                     observation = steps.step()
             except Ended:
                 return

@@ -271,6 +271,51 @@ def test_a_step_that_swallows_its_cancellation_has_not_completed(count: int) -> 
     assert optimizer.pending == []
 
 
+async def fail_in_a_group(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    async def child() -> None:
+        await asyncio.sleep(0)
+        if x != 1.0:
+            raise ValueError("boom")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+    except* ValueError:
+        if x == 2.0:
+            raise
+    return data, {"loss": x}
+
+
+async def cancel_itself(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    task = asyncio.current_task()
+    if x == 2.0 and task is not None:
+        task.cancel()
+    await asyncio.sleep(0)
+    return data, {"loss": x}
+
+
+async def exit_at_once(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    if x == 2.0:
+        raise SystemExit(3)
+    return data, {"loss": x}
+
+
+@pytest.mark.parametrize("step", [fail_in_a_group, cancel_itself, exit_at_once])
+@pytest.mark.parametrize("door", [None, "threads", Workers(None, 2), "aoptimize"])
+def test_what_a_step_cancels_itself_is_no_interruption(step: Any, door: Any) -> None:
+    """Before Python 3.13, a task group that fails leaves a cancellation in the task around it."""
+    optimizer = grid([1.0, 2.0, 3.0])
+    experiment = experiment_of(step)
+    if door == "aoptimize":
+        asyncio.run(experiment.aoptimize(optimizer, 3))
+    else:
+        experiment.optimize(optimizer, 3, workers=door)
+
+    assert statuses(optimizer) == {
+        1.0: Status.COMPLETED, 2.0: Status.FAILED, 3.0: Status.COMPLETED,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("executor", ["threads", "processes"])
 def test_a_trial_that_fails_after_the_signal_may_have_failed_because_of_it(
     executor: str, fresh_handlers: None

@@ -1,8 +1,11 @@
 """What ends a search at its start: errors of the program, unread parameters, ambiguous metrics."""
 
+import asyncio
 import contextlib
+import copy
 import logging
 import math
+import pickle
 import traceback
 from collections.abc import Callable
 from typing import Any, get_args
@@ -51,6 +54,15 @@ def evaluate(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
     return data, {"sum": eval("1 +")}  # noqa: S307
 
 
+async def misspell_in_a_group(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+    async def child() -> None:
+        await asyncio.sleep(0)
+        misspell(data, ctx, delta=delta)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(child())
+
+
 def need_another(data: Any, ctx: FrozenContext, *, delta: float, epsilon: float) -> Any:
     return data, {"sum": delta + epsilon}
 
@@ -60,6 +72,7 @@ def need_another(data: Any, ctx: FrozenContext, *, delta: float, epsilon: float)
     [
         (misspell, 'return data, {"sum": dleta}', None),
         (misspell, 'return data, {"sum": dleta}', Workers("processes", 1)),
+        (misspell_in_a_group, 'return data, {"sum": dleta}', None),
         (import_nothing, "import a_module_that_nobody_has", "threads"),
         (evaluate, 'return data, {"sum": eval("1 +")}', None),
         (need_another, "needs the parameter 'epsilon'", "threads"),
@@ -188,7 +201,7 @@ def test_a_parameter_that_is_fixed_where_its_step_was_built_is_named() -> None:
         Experiment(numbers(), Pipeline([step])).optimize(optimizer, 2)
 
 
-@pytest.mark.parametrize("how", ["item", "get", "in", "iteration", "dict"])
+@pytest.mark.parametrize("how", ["item", "get", "in", "iteration", "dict", "copy", "pickle"])
 def test_every_way_to_read_counts(how: str) -> None:
     def read(data: Any, ctx: FrozenContext) -> Any:
         ways: dict[str, Callable[[], Any]] = {
@@ -197,6 +210,9 @@ def test_every_way_to_read_counts(how: str) -> None:
             "in": lambda: "delta" in ctx,
             "iteration": lambda: list(ctx),
             "dict": ctx.as_dict,
+            # Whoever gets the copy, such as a process that the step starts, may read it.
+            "copy": lambda: copy.deepcopy(ctx),
+            "pickle": lambda: pickle.dumps(ctx),
         }
         return data, {"sum": len(repr(ways[how]()))}
 

@@ -137,6 +137,7 @@ CASES: dict[str, Callable[[FrozenContext], Any]] = {
     "a masked number": lambda ctx: ctx.metrics.add("loss", np.ma.array([1.0], mask=True).mean()),
     "a number, returned": lambda _: 0.25,
     "data and a number, returned": lambda ctx: (ctx, 0.25),
+    "a mapping, returned": lambda _: {"loss": 0.25},
     "logs": log,
 }
 
@@ -153,6 +154,10 @@ RIGHT = {
         "The last step returned 0.25 (float): record it with ctx.metrics.add('loss', value)",
     ),
     "data and a number, returned": (Status.INVALID, "The last step returned 0.25 (float)"),
+    "a mapping, returned": (
+        Status.INVALID,
+        "The last step returned {'loss': 0.25} (dict): record it with ctx.metrics.add('loss'",
+    ),
     "logs": (Status.COMPLETED, ""),
 }
 
