@@ -47,6 +47,7 @@ class History(Sequence[Observation]):
         notes: What a conversion from another library left out or changed: one sentence for each.
         left_out: Trials that are not among the observations, because they do not fit the space,
             objectives and constraints.
+        baseline: The outcome of the search's baseline, or None; it is none of the observations.
 
     Attributes:
         criterion: The rule for the best: objectives, constraints and fidelity.
@@ -70,6 +71,7 @@ class History(Sequence[Observation]):
         name: str | None = None,
         notes: Sequence[str] = (),
         left_out: Sequence[Observation] = (),
+        baseline: Observation | None = None,
     ) -> None:
         self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
         if isinstance(observations, (list, tuple)):  # Those of a stored run have been checked.
@@ -80,6 +82,7 @@ class History(Sequence[Observation]):
         self.name = name
         self.notes = list(notes)
         self.left_out = list(left_out)
+        self.baseline = baseline
 
     @overload
     def __getitem__(self, index: int | str) -> Observation: ...
@@ -145,6 +148,7 @@ class History(Sequence[Observation]):
             pending=stored.pending,
             name=stored.name,
             left_out=stored.left_out,
+            baseline=stored.baseline,
         )
 
     @staticmethod

@@ -59,6 +59,7 @@ class PlainDriver:
         required_metrics: The metrics a completed trial has.
         observations: The observations that the optimizer was told, in order.
         calls: Every ask and tell, in order.
+        baseline: The baseline of the last search that ran one, or None.
 
     Raises:
         ObjectiveError: An objective has no metric, or no known direction.
@@ -70,6 +71,7 @@ class PlainDriver:
     capabilities = Capabilities(pending=False)
     may_use_global_random_state = True
     asks_when_all_is_told = True
+    baseline: Observation | None = None
 
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
@@ -96,7 +98,12 @@ class PlainDriver:
         """The observations that the optimizer was told."""
         from crystallize_opt.history.history import History
 
-        return History(list(self.observations), self.criterion.objectives, pending=self.pending)
+        return History(
+            list(self.observations),
+            self.criterion.objectives,
+            pending=self.pending,
+            baseline=self.baseline,
+        )
 
     async def ask(self, n: int = 1) -> list[Treatment]:
         """Ask the optimizer, which decides how many treatments it suggests at once.

@@ -90,6 +90,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     libraries: tuple[str, ...] = ()
     """The distributions that the backend needs; their versions are in `.versions`."""
 
+    baseline: Observation | None = None
+    """The baseline of the last search that ran one; `history.baseline`."""
+
     capabilities: Capabilities = Capabilities()
     """What this optimizer can do. An instance's capabilities may differ from those of its class."""
 
@@ -454,6 +457,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             pending=self.pending,
             fidelity=self.criterion.fidelity,
             left_out=self.ledger.left_out,
+            baseline=self.baseline,
         )
 
     def get_best_treatment(self) -> Treatment:

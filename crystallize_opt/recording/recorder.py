@@ -120,7 +120,24 @@ class RecordedOptimizer:
             self.describe({})
         from crystallize_opt.recording.resume import resume
 
-        return await resume(self._log, self.optimizer, self._description or {})
+        resumed = await resume(self._log, self.optimizer, self._description or {})
+        if self._log.baseline is not None:
+            self.optimizer.baseline = self._log.baseline
+        return resumed
+
+    def stored_baseline(self, treatment: Treatment) -> Observation | None:
+        """Return the outcome of the baseline if the resumed run has it.
+
+        Raises:
+            RunChanged: The run has another baseline.
+        """
+        return None if self._log is None else self._log.stored_baseline(treatment)
+
+    def set_baseline(self, observation: Observation) -> None:
+        """Store the outcome of the baseline, and keep it with the optimizer."""
+        if self._log is not None:
+            self._log.write_baseline(observation)
+        self.optimizer.baseline = observation
 
     async def ask(self, n: int = 1) -> list[Treatment]:
         """Ask for `n` treatments; a plain optimizer decides itself how many it suggests.

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from crystallize_opt.errors import RunChanged, StorageError
+from crystallize_opt.identity import describe
 from crystallize_opt.optimizers.plain import Driven
 from crystallize_opt.optimizers.replay import SavesState
+from crystallize_opt.plain_data import encode
 from crystallize_opt.storage.description import changes
 from crystallize_opt.storage.journal import Row, RunWriter
 from crystallize_opt.storage.reading import StoredRun
@@ -163,6 +165,39 @@ class RunLog:
                 f"The optimizer's state in the run {self.stored.name!r} is damaged: {error!r}. "
                 "Restore the file from a copy, or give resume='attach'."
             ) from error
+
+    @property
+    def baseline(self) -> Observation | None:
+        """The baseline of the resumed run. That of a run to attach was perhaps another one."""
+        return self.stored.segments[-1].baseline if self.resumes else None
+
+    def stored_baseline(self, treatment: Treatment) -> Observation | None:
+        """Return the resumed run's outcome of a baseline.
+
+        Raises:
+            RunChanged: The run has another baseline.
+        """
+        if (stored := self.baseline) is None:
+            return None
+        before, now = self.stored.segments[-1].of_baseline, self._of_baseline(treatment)
+        if before != json.loads(to_text(now)):
+            raise RunChanged(
+                f"The run {self.stored.name!r} in {str(self._writer.path)!r} has another baseline: "
+                f"it was {before!r}, and is now {now!r}. Give the same baseline=, or begin another "
+                "run with run=."
+            )
+        return stored
+
+    def _of_baseline(self, treatment: Treatment) -> dict[str, Any]:
+        return {
+            "params": {name: encode(value) for name, value in treatment.params.items()},
+            "function": treatment.function and describe(treatment.function),
+        }
+
+    def write_baseline(self, observation: Observation) -> None:
+        """Write the outcome of the baseline."""
+        data = self._of_baseline(observation.treatment) | write_observation(observation)
+        self._writer.append([("baseline", None, to_text(data))])
 
     # Writing -------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from crystallize_opt.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from crystallize_opt.search.callbacks import (
+        BaselineCompleted,
         Callback,
         Event,
         LoggingCallback,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from crystallize_opt.search.stopping import MaxTime, NoImprovement, SearchState, TargetValue
 
 __all__ = [
+    "BaselineCompleted",
     "Callback",
     "Event",
     "Failures",
@@ -46,6 +48,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "BaselineCompleted": "crystallize_opt.search.callbacks",
         "Callback": "crystallize_opt.search.callbacks",
         "Event": "crystallize_opt.search.callbacks",
         "Failures": "crystallize_opt.search.failures",

@@ -51,6 +51,13 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class BaselineCompleted:
+    """The baseline has run, and is stored if the search has a storage; no trial has run yet."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True)
 class TrialAsked:
     """The optimizer has suggested a treatment."""
 
@@ -112,6 +119,7 @@ class RunStopped:
 
 Event = (
     RunStarted
+    | BaselineCompleted
     | TrialAsked
     | TrialStarted
     | TrialCompleted

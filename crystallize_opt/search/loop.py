@@ -21,7 +21,9 @@ from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.stepwise import HandOver
+from crystallize_opt.search.baseline import refuse_failed_baseline, run_baseline
 from crystallize_opt.search.callbacks import (
+    BaselineCompleted,
     Event,
     RunStarted,
     RunStopped,
@@ -198,6 +200,7 @@ class Loop:
 
     async def _search(self) -> None:
         runner, interruption = self._runner, self._interruption
+        await self._run_baseline()
         while True:
             if self.reason is None:
                 await self._fill()
@@ -216,6 +219,31 @@ class Loop:
         if self._asked:
             await self._settle()
         self.reason = self.reason or f"{self._failures.finished} trials have been run"
+
+    async def _run_baseline(self) -> None:
+        """Run the baseline if there is to be one, unless the stored run has it."""
+        treatment, results = self._settings.baseline, self._session.results
+        if treatment is None or self.reason is not None:
+            return
+        if (stored := self._recorded.stored_baseline(treatment)) is not None:
+            for replicate in stored.replicates:
+                results.add(treatment.name, run_of(replicate))
+            return
+        trial = Trial(treatment, self._settings.replicates)
+        reductions = self._recorded.criterion.reductions
+        for run, replicate in await run_baseline(
+            trial, self._runner, self._interruption, self._failures
+        ):
+            trial.done.append((run, reduced(run, replicate, reductions)))
+            results.add(treatment.name, run)
+        observation = self._observation_of(trial)
+        runs = [run for run, _ in trial.done]
+        refuse_failed_baseline(observation, runs[-1])
+        if self._settings.failures.unread == "raise":
+            self._unread.check(treatment, runs)
+        self._recorded.set_baseline(observation)
+        if self._settings.callbacks:
+            self._emit(BaselineCompleted(observation))
 
     async def _fill(self) -> None:
         """Ask for trials and start them while workers are free."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from crystallize_opt.search.progress import ProgressBar, ProgressLines
     from crystallize_opt.search.stopping import StopCondition
     from crystallize_opt.storage.settings import Storage
+    from crystallize_opt.trials.treatment import Treatment
     from crystallize_opt.workers.workers import Workers
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +43,9 @@ class SearchSettings(TypedDict, total=False):
         failures: How to react to failed trials. None: report them to the optimizer and continue,
             unless all of the first ten fail. `"raise"`: a failed trial ends the search with an
             error. Or `Failures(...)`, which also takes the number of retries.
+        baseline: True: run the untreated experiment once, before the first trial, on the seeds of
+            the trials' replicates. A `Treatment`: run that one. The outcome is stored with the run,
+            is `history.baseline`, and counts as no trial. A baseline that fails ends the search.
         stop: Conditions that end the search early: `MaxTime`, `TargetValue`, `NoImprovement`, or
             functions of a `SearchState` that return a reason.
         callbacks: Functions called with each event; see `crystallize_opt.search.callbacks`.
@@ -53,6 +57,7 @@ class SearchSettings(TypedDict, total=False):
     workers: Workers | int | str | Any
     storage: Storage | str | PathLike[str] | None
     failures: Failures | Literal["tell", "raise"] | None
+    baseline: Treatment | bool | None
     stop: StopCondition | Sequence[StopCondition]
     callbacks: Sequence[Callback]
     progress: bool | Literal["log"] | None
@@ -62,6 +67,7 @@ DEFAULTS: SearchSettings = {
     "workers": None,
     "storage": None,
     "failures": None,
+    "baseline": None,
     "stop": (),
     "callbacks": (),
     "progress": None,
@@ -106,6 +112,7 @@ class Settings:
     workers: Workers
     storage: Storage | None
     failures: Failures
+    baseline: Treatment | None
     stop: tuple[StopCondition, ...]
     callbacks: tuple[Callback, ...]
     progress_lines: ProgressLines | None
@@ -126,6 +133,7 @@ def checked_settings(
         StorageError: The storage's folder does not exist.
     """
     # Not at the top: `Experiment` imports this module for its signatures, without any search.
+    from crystallize_opt.search.baseline import as_baseline
     from crystallize_opt.search.failures import Failures
     from crystallize_opt.search.progress import ProgressLines, progress_shown
     from crystallize_opt.search.stopping import as_conditions
@@ -147,6 +155,7 @@ def checked_settings(
         workers=workers,
         storage=None if storage is None else Storage.of(storage),
         failures=Failures.of(given["failures"]),
+        baseline=as_baseline(given["baseline"]),
         stop=as_conditions(given["stop"], optimizer.criterion.objectives),
         callbacks=_checked_callbacks(given["callbacks"], shown),
         progress_lines=shown if isinstance(shown, ProgressLines) else None,

@@ -39,6 +39,7 @@ _FIELDS = {
     "enqueue": {"params"},
     "report": {"name", "prune", "replicate"},
     "observation": _OF_OBSERVATION,
+    "baseline": _OF_OBSERVATION | {"params", "function"},
 }
 
 
@@ -143,6 +144,11 @@ class _Check:
             self._begin(trial, data)
         elif kind == "resume":
             _check_versions(data["versions"])
+        elif kind == "baseline":
+            _expect(trial is None and _depth(data) <= _DEEPEST, "baseline", trial)
+            _expect(data["status"] == "completed", "baseline", data["status"])
+            TrialFormat(None).check_params(data["params"], whole=True)
+            self._check_observation(data)
         else:
             self.trial_format.check_params(data["params"], whole=False)
         self._last = kind

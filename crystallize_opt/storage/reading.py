@@ -40,6 +40,8 @@ class Segment:
         asked_before: How many trials the optimizer had been asked for before the run began.
         space: The space.
         events: The optimizer's calls, in order.
+        baseline: The outcome of the baseline, or None.
+        of_baseline: Its parameters or function, as plain data.
     """
 
     description: Mapping[str, Any]
@@ -47,6 +49,8 @@ class Segment:
     asked_before: int
     space: SearchSpace | None = None
     events: list[Event] = field(default_factory=list)
+    baseline: Observation | None = None
+    of_baseline: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def goals(self) -> Goals:
@@ -104,6 +108,10 @@ class StoredRun:
         elif kind == "enqueue":
             params = trial_format.read_treatment({"name": "", **data}).params
             self.segments[-1].events.append(Enqueued(dict(params)))
+        elif kind == "baseline":
+            segment = self.segments[-1]
+            segment.of_baseline = {key: data[key] for key in ("params", "function")}
+            segment.baseline = _read_baseline(data)
         elif kind != "resume":
             self._add_trial(event)
 
@@ -174,6 +182,7 @@ class StoredObservations(Sequence[Observation]):
         description: The description of the last segment; empty if no segment has begun.
         space: The space of the last segment.
         left_out: The observations of earlier segments that do not fit the last one.
+        baseline: The outcome of the last segment's baseline, or None.
 
     Raises:
         RunChanged: `space` differs from the space of the last segment.
@@ -187,6 +196,7 @@ class StoredObservations(Sequence[Observation]):
         self._pending: dict[int | None, None] = {}
         self._told: list[tuple[int | None, str] | Observation] = []
         self.left_out: list[Observation] = []
+        self.baseline: Observation | None = None
         self._earlier: list[tuple[int, Goals]] = []  # How many were told until a segment's end.
         with _without_garbage_collection():
             for event, (_, _, text) in zip(checked_events(name, rows, space), rows, strict=True):
@@ -231,6 +241,9 @@ class StoredObservations(Sequence[Observation]):
             self.description = data["description"]
             self.space = trial_format.space
             self._pending.clear()
+            self.baseline = None
+        elif kind == "baseline":
+            self.baseline = _read_baseline(data)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -271,6 +284,11 @@ class StoredObservations(Sequence[Observation]):
     def _treatment(self, trial: int | None) -> Treatment:
         trial_format, data = self._asked[trial]
         return trial_format.read_treatment(json.loads(data))
+
+
+def _read_baseline(data: Mapping[str, Any]) -> Observation:
+    treatment = TrialFormat(None).read_treatment(data)
+    return read_observation(data, treatment)
 
 
 def read_observations(

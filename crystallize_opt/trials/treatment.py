@@ -75,6 +75,16 @@ class Treatment:
         value = self._apply_value
         return value if type(value) is Params else _NO_PARAMS
 
+    @property
+    def function(self) -> Callable[[Any], Any] | None:
+        """The function of the context; None for a treatment made from parameters."""
+        value = self._apply_value
+        return None if type(value) is Params else value  # type: ignore[return-value]
+
+    def named(self, name: str) -> Treatment:
+        """Return the same change to the context under another name."""
+        return Treatment(name, self._apply_value)
+
     def __getitem__(self, name: str) -> Any:
         """Return the value of a parameter.
 

@@ -1,0 +1,78 @@
+"""The baseline of a search: the untreated experiment, run once before the first trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crystallize_opt.errors import TrialsFailedError, UsageError
+from crystallize_opt.pipeline.replicate import ReplicateRun
+from crystallize_opt.pipeline.result import BASELINE
+from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.search.failures import FailureCount
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.trial import Done, Runner, Trial
+
+
+def as_baseline(given: Any) -> Treatment | None:
+    """Return the treatment, called "baseline", that `baseline=` means; None for no baseline.
+
+    Raises:
+        UsageError: It is neither True, False, None nor a treatment.
+    """
+    if given is None or given is False:
+        return None
+    if given is True:
+        return Treatment(BASELINE)
+    if not isinstance(given, Treatment):
+        raise UsageError(
+            "baseline= is True for the untreated experiment, or a Treatment such as "
+            f"Treatment('default', {{'x': 1.0}}), not {given!r}."
+        )
+    return given.named(BASELINE)
+
+
+async def run_baseline(
+    trial: Trial, runner: Runner, interruption: Interruption, failures: FailureCount
+) -> Done:
+    """Run all replicates of the baseline; a failed attempt is retried as that of a trial is.
+
+    After a first signal, the baseline finishes, as running trials do.
+
+    Raises:
+        KeyboardInterrupt: The search was interrupted, and the baseline did not complete.
+        ExecutorBrokenError: The executor broke.
+    """
+    while True:
+        runner.start(trial)
+        done: Done = []
+        while not done:
+            done = [pair for _, pairs in await runner.wait() for pair in pairs]
+            if runner.failure is not None:
+                raise runner.failure
+            if interruption.count > 1 and not done:
+                raise interruption.error or KeyboardInterrupt("The baseline was interrupted.")
+        run, last = done[-1]
+        if last.status is Status.COMPLETED:
+            return done
+        if interruption.count:
+            raise interruption.error or KeyboardInterrupt("The baseline was interrupted.")
+        if not failures.may_be_retried(last, run.fault, trial.attempt):
+            return done
+        trial.attempt += 1
+
+
+def refuse_failed_baseline(observation: Observation, last: ReplicateRun) -> None:
+    """Raise if the baseline did not complete.
+
+    Raises:
+        TrialsFailedError: It did not; the message shows why.
+    """
+    if observation.status is Status.COMPLETED:
+        return
+    count, lines = len(observation.replicates), f"\n{last.fault.text}" if last.fault else ""
+    raise TrialsFailedError(
+        f"The baseline failed in replicate {count - 1}, so no trial was run: "
+        f"{observation.status.value}, {observation.error}{lines}\nIf the experiment cannot run "
+        "untreated, give the parameters to compare with: baseline=Treatment('default', {...})."
+    ) from last.error
