@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,6 +20,8 @@ from ConfigSpace.util import get_one_exchange_neighbourhood
 from smac import HyperparameterOptimizationFacade, Scenario
 from smac.acquisition.maximizer import LocalAndSortedRandomSearch, LocalSearch
 from smac.facade.abstract_facade import AbstractFacade
+from smac.initial_design import AbstractInitialDesign
+from smac.intensifier import Intensifier, SuccessiveHalving
 from smac.main.config_selector import ConfigSelector
 from smac.main.smbo import SMBO
 from smac.model.random_forest.random_forest import RandomForest
@@ -26,6 +29,7 @@ from smac.runhistory import TrialKey, TrialValue
 from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
 from smac.utils.configspace import convert_configurations_to_array
 
+from crystallize_opt.adapters.smac.warm_start import Brackets, shorten_initial_design
 from crystallize_opt.errors import UsageError
 
 Component = Mapping[str, Any] | Callable[[Scenario], Any]
@@ -46,15 +50,27 @@ COMPONENTS = (
 PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
     (AbstractFacade, "_get_optimizer"),
     (SMBO, "_initialize_state"),
+    (AbstractFacade, "_initial_design"),
+    (AbstractInitialDesign, "_additional_configs"),
+    (Intensifier, "_retries"),
+    (SuccessiveHalving, "_tracker"),
+    (SuccessiveHalving, "_budgets_in_stage"),
+    (SuccessiveHalving, "_n_configs_in_stage"),
     (AbstractRunHistoryEncoder, "_get_considered_trials"),
+    (AbstractRunHistoryEncoder, "_min_y"),
+    (AbstractRunHistoryEncoder, "_max_y"),
+    (AbstractRunHistoryEncoder, "_percentile"),
     (LocalSearch, "_get_init_points_from_previous_configs"),
     (LocalSearch, "_search"),
     (LocalAndSortedRandomSearch, "_local_search"),
     (RandomForest, "_rf_opts"),
     (RandomForest, "_train"),
     (ConfigSelector, "_previous_entries"),
+    (ConfigSelector, "_initial_design_configs"),
 )
-"""The private names of SMAC that this module uses: those of a class, or of its instances."""
+"""The private names of SMAC that this package uses: those of a class, or of its instances."""
+
+_OF_ONE_BUDGET = "highest_budget"  # A value of `incumbent_selection` of multi-fidelity facades.
 
 HIDDEN = "hidden from the model"
 """Key in `TrialValue.additional_info`: the surrogate model does not learn from the trial."""
@@ -146,6 +162,8 @@ class _LeanForest(RandomForest):
 class _Encoder(AbstractRunHistoryEncoder):
     """Hides trials from which the model must not learn; adds pending ones if it `knows_pending`.
 
+    It also scales costs of any size: see `_scaled_from_zero`.
+
     SMAC's surrogate model knows of finished trials only, so it suggests nearly the same point again
     while a trial is pending. This encoder gives pending trials the average cost ("constant liar"):
     https://github.com/automl/SMAC3/issues/1131
@@ -171,6 +189,25 @@ class _Encoder(AbstractRunHistoryEncoder):
             vectors = np.vstack([vectors, convert_configurations_to_array(pending)])
             costs = np.concatenate([costs, lie])
         return vectors, costs
+
+    def transform_response_values(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        with np.errstate(all="ignore"):
+            scaled = super().transform_response_values(values)  # type: ignore[safe-super]
+            return scaled if np.isfinite(scaled).all() else self._scaled_from_zero(values)
+
+    def _scaled_from_zero(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Scale costs after subtracting the least one, which changes no other digit.
+
+        SMAC takes the logarithm of each cost's distance to the least cost minus 1e-10. If costs are
+        large, rounding loses the 1e-10, and the logarithm of the least cost is infinite.
+        """
+        known = self._min_y, self._percentile, self._max_y
+        least = self._min_y
+        self._min_y, self._percentile, self._max_y = (cost - least for cost in known)
+        try:
+            return super().transform_response_values(values - least)  # type: ignore[safe-super]
+        finally:
+            self._min_y, self._percentile, self._max_y = known
 
 
 def build_facade(
@@ -217,13 +254,20 @@ def build_facade(
         min_budget=budgets and budgets[0],
         max_budget=budgets and budgets[1],
     )
-    chosen = _with_defaults(kind, options, n_init=n_init, smac_defaults=smac_defaults)
+    chosen = _with_defaults(
+        kind,
+        options,
+        n_init=n_init,
+        several_objectives=len(metrics) > 1,
+        smac_defaults=smac_defaults,
+    )
     components = {name: _component(kind, scenario, name, how) for name, how in chosen.items()}
     _make_repeatable(components["acquisition_maximizer"])
     if isinstance(components["model"], RandomForest):
         _derive(components["model"], _LeanForest)
     _derive(components["runhistory_encoder"], _Encoder)
     components["runhistory_encoder"].knows_pending = not smac_defaults
+    _never_give_up(components["intensifier"])
     quiet = type(kind.__name__, (_QuietFacade, kind), {})
     # Without logging_level=False it would configure the root logger:
     # https://github.com/automl/SMAC3/issues/948
@@ -238,6 +282,14 @@ def build_facade(
             f"{kind.__name__} does not use budgets: leave out fidelity=, or use "
             "smac.MultiFidelityFacade."
         )
+    selection = facade.intensifier.meta.get("incumbent_selection", _OF_ONE_BUDGET)
+    if budgets is not None and len(metrics) > 1 and selection != _OF_ONE_BUDGET:
+        raise UsageError(
+            f"With several objectives, {kind.__name__} cannot take incumbent_selection="
+            f"{selection!r}: SMAC compares the trials of a Pareto front on one budget. Leave it "
+            f"out, or use {_OF_ONE_BUDGET!r}; the suggestions are the same."
+        )
+    shorten_initial_design(facade)
     return facade
 
 
@@ -267,6 +319,7 @@ def _with_defaults(
     options: Mapping[str, Component],
     *,
     n_init: int | None,
+    several_objectives: bool,
     smac_defaults: bool,
 ) -> dict[str, Component]:
     """Add this package's defaults, and the components that it changes."""
@@ -274,8 +327,12 @@ def _with_defaults(
         "model": {},
         "acquisition_maximizer": {},
         "runhistory_encoder": {},
+        "intensifier": {},
         **options,
     }
+    if several_objectives:
+        # With budgets, SMAC otherwise fails as soon as trials of two budgets are incumbents.
+        _prefer(kind, chosen, "intensifier", incumbent_selection=_OF_ONE_BUDGET)
     if not smac_defaults:
         _prefer(kind, chosen, "config_selector", retrain_after=1)
         # All trials have the same seed, so a configuration is called only once. With this limit
@@ -309,6 +366,18 @@ def _component(kind: type[AbstractFacade], scenario: Scenario, name: str, how: C
             f"A facade has no component {name!r}. facade_options takes: {', '.join(COMPONENTS)}."
         )
     return how(scenario) if callable(how) else getattr(kind, f"get_{name}")(scenario, **how)
+
+
+def _never_give_up(intensifier: Any) -> None:
+    """Let the intensifier suggest points however many trials it knows.
+
+    SMAC ends the search when 17 known trials in a row need no further run, which happens if many
+    trials are attached or told at once. With one seed for all trials, none needs a further run.
+    """
+    if isinstance(intensifier, Intensifier):
+        intensifier._retries = math.inf  # type: ignore[assignment]  # noqa: SLF001
+    if isinstance(intensifier, SuccessiveHalving):
+        _derive(intensifier, Brackets)
 
 
 def _make_repeatable(maximizer: Any) -> None:

@@ -154,6 +154,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             from crystallize_opt.adapters.smac.facade import build_facade
             from crystallize_opt.adapters.smac.run import Run
             from crystallize_opt.adapters.smac.space import SearchedSpace
+            from crystallize_opt.adapters.smac.warm_start import budgets_of
 
         others = {name: each for name, each in self.searched.items() if name != fidelity}
         # ConfigSpace draws points until one is allowed: of a narrow region it would find none.
@@ -178,7 +179,12 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         self._start: Callable[[], Run] = lambda: Run(build, knows_pending=not smac_defaults)
         self._reseed()
         self._gave_up = False
-        self._asked_budgets: dict[float, float] = {}  # The user's value -> SMAC's value.
+        # Points that SMAC did not suggest; with another budget, it may. SMAC rounds their floats.
+        self._given: dict[Any, dict[str, Any]] = {}
+        # Values of the fidelity, such as whole numbers, to SMAC's budgets.
+        self._budgets: dict[float, float] = {}
+        if budget is not None:
+            self._budgets = {_value_of(each, budget): each for each in budgets_of(self._run.facade)}
 
     def _reseed(self) -> None:
         self._run = self._start()
@@ -195,26 +201,30 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         if trial is None:
             self._gave_up = True
             return None
-        return trial, self._with_budget(self._searched.params(trial.info.config), trial)
+        configuration = trial.info.config
+        point = self._given.get(configuration) or self._searched.params(configuration)
+        return trial, self._with_budget(point, trial)
 
     def _with_budget(self, point: dict[str, Any], trial: Trial) -> dict[str, Any]:
         """Add the budget to a point, in the space's order."""
         fidelity = self.criterion.fidelity
         if self._budget is None or fidelity is None:
             return point
-        budget = float(trial.info.budget or 0.0)
-        value = min(max(budget, self._budget.low), self._budget.high)
-        if isinstance(self._budget, Integer):
-            value = round(value)
-        self._asked_budgets[value] = budget
-        everything = {**point, fidelity: value}
+        everything = {**point, fidelity: _value_of(float(trial.info.budget or 0.0), self._budget)}
         return {name: everything[name] for name in self.searched if name in everything}
 
     def _insert(self, params: Mapping[str, Any]) -> Trial:
         point = dict(params)
         value = point.pop(self.criterion.fidelity or "", None)
-        budget = None if value is None else self._asked_budgets.get(value, float(value))
-        return self._run.start(self._searched.configuration(point), budget)
+        budget = None if value is None else self._budgets.get(value, float(value))
+        configuration = self._searched.configuration(point)
+        self._given[configuration] = point
+        return self._run.start(configuration, budget, attached=True)
+
+    def _complete(self, params: Mapping[str, Any]) -> tuple[Trial, dict[str, Any]]:
+        trial, point = super()._complete(params)
+        trial.attached = False  # SMAC's initial design comes in addition to enqueued points.
+        return trial, point
 
     def _drop(self, handle: Trial, why: Dropped) -> None:
         self._run.tell(handle, [0.0] * len(self.objectives), Status.ABANDONED, hidden=True)
@@ -244,6 +254,12 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
 def _bounded(cost: float) -> float:
     return min(max(cost, -_LARGEST_COST), _LARGEST_COST)
+
+
+def _value_of(budget: float, fidelity: Float | Integer) -> float:
+    """Return the value of the fidelity for one of SMAC's budgets, which are floats."""
+    value = min(max(budget, fidelity.low), fidelity.high)
+    return round(value) if isinstance(fidelity, Integer) else value
 
 
 def _budget(space: SearchSpace, fidelity: str) -> Float | Integer:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ConfigSpace import (
@@ -264,37 +264,50 @@ class SearchedSpace:
             smaller, larger = (self._storages[name] for name, _ in factors)
             if smaller.is_native and larger.is_native:
                 return ForbiddenGreaterThanRelation(smaller.hyperparameter, larger.hyperparameter)
-        return _ForbiddenLinear(
-            constraint, {name: self._storages[name] for name in constraint.coefficients}
+        storages = {name: self._storages[name] for name in constraint.coefficients}
+        # ConfigSpace copies a clause by calling its class with copies of its components only, so
+        # each constraint has a class of its own.
+        kind = type(
+            "ForbiddenLinear", (_ForbiddenLinear,), {"of": constraint, "storages": storages}
         )
+        clause: ForbiddenLike = kind(
+            *(ForbiddenInClause(storage.hyperparameter, ()) for storage in storages.values())
+        )
+        return clause
 
 
 class _ForbiddenLinear(ForbiddenConjunction):
-    """Forbids the configurations that violate a linear constraint.
+    """Forbids the configurations that violate a linear constraint; subclassed for each constraint.
 
     ConfigSpace asks a forbidden clause whether it forbids a value, a vector or many vectors, and
     finds the clause's hyperparameters through its components. The components forbid nothing.
+
+    Args:
+        *components: A clause for each parameter of the constraint, in order.
+
+    Attributes:
+        of: The constraint.
+        storages: How its parameters are stored, in order.
     """
 
-    def __init__(self, constraint: LinearConstraint, storages: Mapping[str, Stored]) -> None:
-        super().__init__(
-            *(ForbiddenInClause(storage.hyperparameter, ()) for storage in storages.values())
-        )
-        self._constraint = constraint
-        self._storages = storages
+    of: ClassVar[LinearConstraint]
+    storages: ClassVar[Mapping[str, Stored]]
+
+    def __init__(self, *components: Any) -> None:
+        super().__init__(*components)
         self._indices: list[int] = []
 
     def set_vector_idx(self, hyperparameter_to_idx: Mapping[str, int]) -> None:
         super().set_vector_idx(hyperparameter_to_idx)
-        self._indices = [hyperparameter_to_idx[name] for name in self._storages]
+        self._indices = [hyperparameter_to_idx[name] for name in self.storages]
 
     def is_forbidden_value(self, values: dict[str, Any]) -> bool:
         decoded = {
             name: storage.decode(values[name])
-            for name, storage in self._storages.items()
+            for name, storage in self.storages.items()
             if name in values
         }
-        return not self._constraint.holds(decoded)
+        return not self.of.holds(decoded)
 
     def is_forbidden_vector(self, vector: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
         numbers = vector[self._indices]
@@ -312,23 +325,20 @@ class _ForbiddenLinear(ForbiddenConjunction):
             factor * storage.numbers(vector)
             for (factor, storage), vector in zip(self._factors_and_storages(), vectors, strict=True)
         ]
-        bound = self._constraint.bound
+        bound = self.of.bound
         return sum(terms) - bound > _SLACK * (sum(map(abs, terms)) + abs(bound))
 
     def _factors_and_storages(self) -> Iterable[tuple[float, Stored]]:
-        return zip(self._constraint.coefficients.values(), self._storages.values(), strict=True)
+        return zip(self.of.coefficients.values(), self.storages.values(), strict=True)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ForbiddenLinear) and self._constraint == other._constraint
+        return isinstance(other, _ForbiddenLinear) and self.of == other.of
 
     __hash__ = None  # type: ignore[assignment]  # as of all forbidden clauses
 
-    def __copy__(self) -> _ForbiddenLinear:
-        return _ForbiddenLinear(self._constraint, self._storages)
-
     def __repr__(self) -> str:
-        return f"Forbidden: not {self._constraint!r}"
+        return f"Forbidden: not {self.of!r}"
 
     def to_dict(self) -> dict[str, Any]:
-        coefficients = dict(self._constraint.coefficients)
-        return {"type": "LINEAR", "coefficients": coefficients, "bound": self._constraint.bound}
+        coefficients = dict(self.of.coefficients)
+        return {"type": "LINEAR", "coefficients": coefficients, "bound": self.of.bound}

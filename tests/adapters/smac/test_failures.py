@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from smac import AlgorithmConfigurationFacade, HyperparameterOptimizationFacade
 from smac.runhistory import StatusType
+from smac.runhistory.encoder import RunHistoryLogScaledEncoder
 
 from crystallize_opt import Objective, Observation, Status
 from crystallize_opt.adapters import SMACOptimizer
@@ -115,3 +121,38 @@ def test_a_region_that_always_fails_is_no_trap(first: int) -> None:
         last = optimizer.observations[-30:]
         outside.append(sum(o.treatment.params["x"] >= 0.5 for o in last))
     assert min(outside) >= 15
+
+
+@functools.cache
+def the_encoder() -> Any:
+    return SMACOptimizer(SQUARE, LOSS, seed=0).facade._runhistory_encoder
+
+
+@given(
+    scale=st.sampled_from([1e-9, 1.0, 1e7, 1e12, 1e100]),
+    shift=st.sampled_from([0.0, 1e3, -1e9, 1e16]),
+    steps=st.lists(st.integers(0, 3), min_size=1, max_size=12),
+)
+def test_the_model_gets_finite_costs_in_their_order(
+    scale: float, shift: float, steps: list[int]
+) -> None:
+    """Also of large costs with ties, of which SMAC's own logarithm is infinite."""
+    costs = np.array([[scale * step + shift] for step in steps])
+    encoder = the_encoder()
+    encoder._min_y, encoder._max_y = costs.min(axis=0), costs.max(axis=0)
+    encoder._percentile = np.percentile(costs, encoder._scale_percentage, axis=0)
+    scaled = encoder.transform_response_values(costs)
+
+    assert np.isfinite(scaled).all()
+    assert (np.argsort(scaled[:, 0], kind="stable") == np.argsort(costs[:, 0], kind="stable")).all()
+    own = RunHistoryLogScaledEncoder.transform_response_values(encoder, costs)
+    assert not np.isfinite(own).all() or np.array_equal(scaled, own)
+    assert np.array_equal(encoder._min_y, costs.min(axis=0))
+
+
+@pytest.mark.parametrize("loss", [1e7, 1e100])
+def test_large_costs_with_ties_do_not_stop_the_search(loss: float) -> None:
+    optimizer = SMACOptimizer({"x": (0.0, 1.0)}, LOSS, seed=0, n_init=8)
+    for _ in range(10):
+        (treatment,) = optimizer.ask()
+        optimizer.tell({"loss": loss * (1 + int(4 * treatment.params["x"]))})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from smac import MultiFidelityFacade
+from smac import HyperbandFacade, MultiFidelityFacade, Scenario
+from smac.initial_design import RandomInitialDesign
 
-from crystallize_opt import Float, Integer, Observation, SearchSpace, Treatment
+from crystallize_opt import Float, Integer, Objective, Observation, SearchSpace, Treatment
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.errors import CrystallizeOptError, UnsupportedSpaceError, UsageError
 from tests.adapters.smac.native import LOSS, SQUARE, fail
@@ -85,3 +86,48 @@ def test_a_facade_and_its_budget_go_together() -> None:
         SMACOptimizer(SQUARE, LOSS, facade=MultiFidelityFacade)
     with pytest.raises(UsageError, match="MultiFidelityFacade"):
         SMACOptimizer({**SQUARE, "t": (1, 9)}, LOSS, fidelity="t")
+
+
+@pytest.mark.parametrize("smac_defaults", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_budgets_go_with_constraints_and_with_several_objectives(
+    several: bool, smac_defaults: bool
+) -> None:
+    """`x + y <= 1` is not a relation of ConfigSpace, whose copies of the space keep it, too."""
+    space = SearchSpace({**SQUARE, "k": ["a", "b"], "t": (1, 9)}, ["x + y <= 1", "x <= y"])
+    optimizer = SMACOptimizer(
+        space,
+        [LOSS, Objective("gain", "maximize")] if several else LOSS,
+        seed=0,
+        facade=HyperbandFacade,
+        fidelity="t",
+        smac_defaults=smac_defaults,
+        facade_options={"initial_design": random_points},
+    )
+    for _ in range(25):
+        (treatment,) = optimizer.ask()
+        x, y = treatment.params["x"], treatment.params["y"]
+        optimizer.tell({"loss": y + 1 / treatment.params["t"], "gain": x})
+    suggested = [each.treatment.params for each in optimizer.observations]
+
+    assert all(
+        params["x"] + params["y"] <= 1 and params["x"] <= params["y"] for params in suggested
+    )
+    assert [params["t"] for params in suggested[:13]] == [1] * 9 + [3] * 3 + [9]
+    assert all(each.treatment.params["t"] == 9 for each in optimizer.pareto_front())
+
+
+def random_points(scenario: Scenario) -> RandomInitialDesign:
+    return RandomInitialDesign(scenario, n_configs=20, max_ratio=1.0)
+
+
+def test_a_choice_of_incumbents_that_smac_cannot_make_is_refused() -> None:
+    for selection in ("any_budget", "highest_observed_budget"):
+        with pytest.raises(UsageError, match=selection):
+            SMACOptimizer(
+                {**SQUARE, "t": (1, 9)},
+                [LOSS, Objective("gain", "maximize")],
+                facade=HyperbandFacade,
+                fidelity="t",
+                facade_options={"intensifier": {"incumbent_selection": selection}},
+            )

@@ -48,7 +48,7 @@ def test_an_interrupted_ask_does_not_end_the_search(kind: Facade, smac_defaults:
             LOSS,
             seed=0,
             facade=kind,
-            n_init=3,
+            n_init=4,  # of which the attached trial replaces one
             smac_defaults=smac_defaults,
             facade_options={"random_design": Interrupts(at)},
         )

@@ -10,11 +10,18 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from smac import HyperbandFacade
 from smac.acquisition.maximizer import LocalAndSortedRandomSearch
+from smac.facade.abstract_facade import AbstractFacade
+from smac.initial_design import AbstractInitialDesign
+from smac.intensifier import Intensifier, SuccessiveHalving
+from smac.main.config_selector import ConfigSelector
 from smac.model.random_forest.random_forest import RandomForest
+from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
 
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.adapters.smac import facade as facade_module
@@ -35,10 +42,18 @@ def _no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def test_the_private_names_of_smac_are_still_there() -> None:
     facade = SMACOptimizer(SQUARE, LOSS, seed=0).facade
-    instances = {
+    budgets = SMACOptimizer(
+        {**SQUARE, "t": (1, 9)}, LOSS, seed=0, facade=HyperbandFacade, fidelity="t"
+    )
+    instances: dict[type, Any] = {
+        AbstractFacade: facade,
+        AbstractInitialDesign: facade._initial_design,
+        AbstractRunHistoryEncoder: facade._runhistory_encoder,
+        Intensifier: facade.intensifier,
+        SuccessiveHalving: budgets.facade.intensifier,
         LocalAndSortedRandomSearch: facade._acquisition_maximizer,
         RandomForest: facade._model,
-        type(facade.intensifier.config_selector): facade.intensifier.config_selector,
+        ConfigSelector: facade.intensifier.config_selector,
     }
     for owner, name in facade_module.PRIVATE_NAMES:
         assert hasattr(owner, name) or hasattr(instances[owner], name), f"{owner.__name__}.{name}"
@@ -222,6 +237,30 @@ def test_warnings_of_smac_do_not_reach_stderr() -> None:
             optimizer.tell({"loss": treatment.params["a"]})
     """
     done = run(script)
+
+    assert done.stdout == done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["random forests", pytest.param("GP", marks=pytest.mark.slow)])
+def test_warnings_of_numpy_do_not_reach_stderr(kind: str) -> None:
+    """Local search that takes no step; costs of many magnitudes, with ties, or all the same."""
+    script = """
+        import sys
+        from smac import BlackBoxFacade
+        from crystallize_opt import Objective
+        from crystallize_opt.adapters import SMACOptimizer
+        facade = BlackBoxFacade if sys.argv[1] == "GP" else None
+        quick = {"acquisition_maximizer": {"challengers": 50, "local_search_iterations": 1}}
+        for loss in (lambda x: 10 ** (200 * x - 100), lambda x: 1e7 * int(4 * x), lambda x: 1.0):
+            optimizer = SMACOptimizer(
+                {"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0, n_init=4, facade=facade,
+                facade_options=quick,
+            )
+            for _ in range(7):
+                (treatment,) = optimizer.ask()
+                optimizer.tell({"loss": loss(treatment.params["x"])})
+    """
+    done = run(script, kind, PYTHONWARNINGS="always::RuntimeWarning")
 
     assert done.stdout == done.stderr == ""
 
