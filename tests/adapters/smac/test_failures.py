@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from smac import AlgorithmConfigurationFacade, HyperparameterOptimizationFacade
+from smac import AlgorithmConfigurationFacade, BlackBoxFacade, HyperparameterOptimizationFacade
 from smac.runhistory import StatusType
 from smac.runhistory.encoder import RunHistoryLogScaledEncoder
 
@@ -150,9 +152,29 @@ def test_the_model_gets_finite_costs_in_their_order(
     assert np.array_equal(encoder._min_y, costs.min(axis=0))
 
 
-@pytest.mark.parametrize("loss", [1e7, 1e100])
-def test_large_costs_with_ties_do_not_stop_the_search(loss: float) -> None:
-    optimizer = SMACOptimizer({"x": (0.0, 1.0)}, LOSS, seed=0, n_init=8)
-    for _ in range(10):
-        (treatment,) = optimizer.ask()
-        optimizer.tell({"loss": loss * (1 + int(4 * treatment.params["x"]))})
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x: 1e7 * (1 + int(4 * x)),
+        lambda x: 1e100 * (1 + int(4 * x)),
+        lambda x: 10 ** (200 * x - 100),
+        lambda _: 1.0,
+    ],
+    ids=["large ties", "larger ties", "all magnitudes", "a plateau"],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [HyperparameterOptimizationFacade, pytest.param(BlackBoxFacade, marks=pytest.mark.slow)],
+)
+def test_no_costs_stop_the_search_or_cause_a_warning(
+    kind: Any, loss: Callable[[float], float], capfd: pytest.CaptureFixture[str]
+) -> None:
+    optimizer = SMACOptimizer({"x": (0.0, 1.0)}, LOSS, seed=0, n_init=6, facade=kind)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(8):
+            (treatment,) = optimizer.ask()
+            optimizer.tell({"loss": loss(treatment.params["x"])})
+
+    assert list(map(str, caught)) == []
+    assert capfd.readouterr() == ("", "")

@@ -241,30 +241,6 @@ def test_warnings_of_smac_do_not_reach_stderr() -> None:
     assert done.stdout == done.stderr == ""
 
 
-@pytest.mark.parametrize("kind", ["random forests", pytest.param("GP", marks=pytest.mark.slow)])
-def test_warnings_of_numpy_do_not_reach_stderr(kind: str) -> None:
-    """Local search that takes no step; costs of many magnitudes, with ties, or all the same."""
-    script = """
-        import sys
-        from smac import BlackBoxFacade
-        from crystallize_opt import Objective
-        from crystallize_opt.adapters import SMACOptimizer
-        facade = BlackBoxFacade if sys.argv[1] == "GP" else None
-        quick = {"acquisition_maximizer": {"challengers": 50, "local_search_iterations": 1}}
-        for loss in (lambda x: 10 ** (200 * x - 100), lambda x: 1e7 * int(4 * x), lambda x: 1.0):
-            optimizer = SMACOptimizer(
-                {"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0, n_init=4, facade=facade,
-                facade_options=quick,
-            )
-            for _ in range(7):
-                (treatment,) = optimizer.ask()
-                optimizer.tell({"loss": loss(treatment.params["x"])})
-    """
-    done = run(script, kind, PYTHONWARNINGS="always::RuntimeWarning")
-
-    assert done.stdout == done.stderr == ""
-
-
 def test_loggers_and_filters_of_others_stay(caplog: pytest.LogCaptureFixture) -> None:
     root = logging.getLogger()
     before = (root.level, list(root.handlers), list(warnings.filters))
