@@ -114,7 +114,12 @@ class Solids:
         """Return the numbers at a point, in plain Python and within their ranges."""
         found: dict[str, Any] = dict(self.fixed)
         for name, parameter, on_grid, origin, coordinate in zip(
-            self.names, self.parameters, self.grid, self._origin, point.tolist(), strict=True
+            self.names,
+            self.parameters,
+            self.grid,
+            self._origin.tolist(),
+            point.tolist(),
+            strict=True,
         ):
             if on_grid:
                 found[name] = parameter.value_at(round(coordinate))

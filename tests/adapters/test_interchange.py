@@ -203,7 +203,7 @@ def test_a_client_of_ax_becomes_a_history(tmp_path: Path) -> None:
     for read in (history_from_ax(client), history_from_ax(tmp_path / "ax.json")):
         assert read.objectives == (Objective("score", "maximize"), LOSS)
         assert [str(c) for c in read.constraints] == [
-            "Constraint(metric='lag', comparison='<=', bound=3.0)"
+            "Constraint(metric='lag', comparison='<=', bound=3.0, reduce=None)"
         ]
         assert [str(o.status) for o in read] == ["completed", "failed", "completed"]
         assert read[1].error == "boom"

@@ -96,6 +96,7 @@ class MessyStep(PipelineStep):
         mess_up()
 
     def __call__(self, data: Any, ctx: FrozenContext) -> Any:
+        ctx.as_dict()  # The treatments' parameters have no effect.
         mess_up()
         if self.raises is not None and ctx["condition"] != "baseline":
             raise self.raises
@@ -313,6 +314,7 @@ def draws_of(experiment: Experiment, replicates: int = 3) -> dict[str, list[list
 
 
 def draw(data: Any, ctx: FrozenContext) -> Any:
+    ctx.as_dict()  # The treatments' parameters have no effect.
     return data, {"drawn": draw_from_globals()}
 
 
@@ -384,6 +386,7 @@ def test_what_setup_and_verifier_draw_repeats_with_the_seed() -> None:
             ctx.add("drawn", draw_from_globals())
 
         def __call__(self, data: Any, ctx: FrozenContext) -> Any:
+            ctx.as_dict()  # The treatments' parameters have no effect.
             return data, {"drawn": ctx["drawn"]}
 
     def drawing(baseline: Any, treatment: Any) -> Mapping[str, Any]:

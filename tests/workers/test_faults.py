@@ -198,8 +198,11 @@ def test_the_pool_is_as_good_as_before(death: str, executor: Any) -> None:
 
 
 def check_ten_failures(death: str, optimizer: Any, executor: Any, count: int) -> None:
+    failures = Failures(give_up_after_same=None)
     with pytest.raises(TrialsFailedError, match="Every one of the first 10 trials"):
-        dying(death, below=2.0).optimize(optimizer, 30, workers=Workers(executor, count))
+        dying(death, below=2.0).optimize(
+            optimizer, 30, workers=Workers(executor, count), failures=failures
+        )
 
     assert {o.status for o in optimizer.observations} <= {CAUSES[death][0], Status.ABANDONED}
     assert len(optimizer.observations) >= 10
