@@ -37,7 +37,7 @@ from tests.adapters.parity import any_loss, exactly
 from tests.strategies import points, spaces
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_points_come_back_from_ax_as_they_were(data: st.DataObject) -> None:
     space = data.draw(spaces())
@@ -60,7 +60,7 @@ def _width(parameter: Float) -> float:
     return parameter.high / 2 - parameter.low / 2
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(space=spaces(), seed=st.integers(0, 2**32 - 1))
 def test_suggestions_are_points_of_generated_spaces(space: SearchSpace, seed: int) -> None:
     optimizer = AxOptimizer(space, LOSS, seed=seed, generation_strategy=sobol_strategy(seed))

@@ -218,11 +218,17 @@ def test_points_without_a_neighbour_are_searched() -> None:
     ("space", "constraint"),
     [
         pytest.param({"a": (0.0, 1.0), "b": (0.0, 1.0)}, "a + b <= 0.1", marks=pytest.mark.slow),
-        ({"a": (1, 20), "b": (1, 20), "c": (1, 20)}, "2*a + b - c <= 5"),
+        pytest.param(
+            {"a": (1, 20), "b": (1, 20), "c": (1, 20)}, "2*a + b - c <= 5", marks=pytest.mark.slow
+        ),
         ({"a": Float(0, 1, step=0.1), "b": Float(0, 1, step=0.1)}, "a + b <= 0.3"),
-        ({"a": Float(1e-20, 1e-10, log=True), "b": Float(1e-20, 1e-10, log=True)}, "a <= b"),
+        pytest.param(
+            {"a": Float(1e-20, 1e-10, log=True), "b": Float(1e-20, 1e-10, log=True)},
+            "a <= b",
+            marks=pytest.mark.slow,
+        ),
         ({"a": (0.0, 1.0), "b": (0.0, 1.0)}, "a >= 0.9"),
-        ({"a": (0.0, 1.0), "b": (0.5, 0.5)}, "a <= b"),
+        pytest.param({"a": (0.0, 1.0), "b": (0.5, 0.5)}, "a <= b", marks=pytest.mark.slow),
         ({"a": (0.0, 1.0), "b": Float(0.0, 1.0).when(k=1), "k": [1, 2]}, "a + b <= 0.5"),
     ],
 )
