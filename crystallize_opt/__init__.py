@@ -119,5 +119,10 @@ __all__ = [
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
+_MODULES = ("adapters", "errors", "integrations", "interchange", "recording", "search", "testing")
+"""The modules that the documentation tells users to import from."""
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    loaded = (name for name in globals() if name in _MODULES or name.startswith("__"))
+    return sorted({*loaded, *__all__, "__version__"})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
+import crystallize_opt
 from crystallize_opt import (
     DataSource,
     Experiment,
@@ -162,6 +165,24 @@ def test_a_notebook_gets_whole_tables_without_mathematics(name: str) -> None:
     assert "<b>" not in text
 
 
+def test_a_long_choice_is_cut_in_the_table_and_whole_under_the_pointer() -> None:
+    long = "<a long choice>" * 20
+    history = grid([long]).history
+    trial = Treatment("t", {"delta": long})
+    history = History([Observation(trial, {"sum": 1.0}, error="e " * 30)], history.objectives)
+
+    shown = history._repr_html_()
+
+    whole = html.escape(long)
+    assert f' title="{whole}">' in shown
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", shown)
+    assert [len(html.unescape(cell)) for cell in cells] == [4, 1, 9, 1, 39, 60]
+    assert (
+        '<th style="text-align: left; white-space: nowrap">delta</th>' in shown
+    )  # Texts to the left,
+    assert "<td>1</td>" in shown  # and numbers to the right, as notebooks have it.
+
+
 def test_the_errors_of_trials_are_in_the_table() -> None:
     def fail(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
         if delta:
@@ -206,3 +227,35 @@ def test_decorators_need_no_parentheses() -> None:
     for step in (bare(), called(), bare(delta=1.0)):
         metrics = Experiment(numbers(), Pipeline(step)).run().metrics.baseline.metrics
         assert metrics == {"sum": [1.0]}
+
+
+# Tab completion ---------------------------------------------------------------------------------
+
+
+def completed(value: Any) -> set[str]:
+    """Return what a prompt or notebook offers after a dot."""
+    return {name for name in dir(value) if not name.startswith("_")}
+
+
+def test_tab_completion_of_an_optimizer_shows_what_users_call() -> None:
+    optimizer = OptunaOptimizer({"x": (0.0, 1.0)}, LOSS, seed=0)
+
+    assert sorted(completed(optimizer)) == [
+        *("ask", "attach", "capabilities", "constraints", "enqueue", "events"),
+        *("get_best_treatment", "history", "objective", "objectives", "observations"),
+        *("pareto_front", "pending", "replay", "seed", "space", "study", "tell", "versions"),
+    ]
+    assert optimizer.ledger.pending == {}  # Adapters still have these names.
+
+
+def test_tab_completion_shows_no_machinery() -> None:
+    observation = Observation(Treatment("t", {"x": 1.0}), {"loss": 1.0})
+    assert {"params", "sem", "status", "get"} <= completed(observation)
+    assert not {"checked", "ended_early", "of_replicates"} & completed(observation)
+    context = FrozenContext({"x": 1})
+    assert completed(context) == {"add", "as_dict", "get", "logger", "metrics"}
+
+    shown = {name for name in dir(crystallize_opt) if not name.startswith("_")}
+    assert set(crystallize_opt.__all__) <= shown
+    assert not {"Any", "TYPE_CHECKING", "logging", "lazy_names", "plain_data"} & shown
+    assert "__version__" in dir(crystallize_opt)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Self, overload
 
 from crystallize_opt.errors import UnknownMetricError
-from crystallize_opt.runtime.shown import cut, html_table, number
+from crystallize_opt.runtime.shown import html_table, number
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ROWS_SHOWN = 10
+_WIDEST_PARAMETER, _WIDEST_ERROR = 40, 100  # characters
 
 
 class Front(list[Observation]):
@@ -268,7 +269,12 @@ class History(Sequence[Observation]):
                     str(observation.status),
                     *(number(observation.metrics.get(metric)) for metric in metrics),
                     *(number(params[name]) if name in params else "" for name in names),
-                    *([cut((observation.error or "").split("\n")[0])] if errors else []),
+                    *([(observation.error or "").split("\n")[0]] if errors else []),
                 ]
             )
-        return html_table(repr(self)[1:-1], head, rows)
+        # Long choices would move other parameters and the errors out of sight.
+        widths = [
+            *(_WIDEST_PARAMETER for _ in head[: 3 + len(metrics) + len(names)]),
+            _WIDEST_ERROR,
+        ]
+        return html_table(repr(self)[1:-1], head, rows, widths)

@@ -25,7 +25,7 @@ from crystallize_opt.optimizers.replay import replay
 from crystallize_opt.optimizers.unique import Dropped, Proposals, Repeats
 from crystallize_opt.runtime.checks import checked_seed, drawn_seed, whole_number
 from crystallize_opt.runtime.extras import versions_of
-from crystallize_opt.runtime.shown import html_table, number
+from crystallize_opt.runtime.shown import html_table, listed, number
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, SavedState
@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Handle = TypeVar("Handle")
+
+_FOR_ADAPTERS = (
+    *("adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion", "is_seed_drawn"),
+    *("ledger", "libraries", "may_use_global_random_state", "measured", "report"),
+    *("required_metrics", "restore_state", "saved_state", "searched", "settings"),
+)
+"""What adapters and the loop of a search use. Tab completion does not list these names."""
 
 
 class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
@@ -481,6 +488,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         With one objective: every observation with the best value. `pareto_front()` is the same.
         """
         return Front(self.criterion.front(self.ledger.observations))
+
+    def __dir__(self) -> list[str]:
+        return listed(self, _FOR_ADAPTERS)
 
     def __repr__(self) -> str:
         goals = ", ".join(f"{each.direction} {each.metric}" for each in self.objectives)

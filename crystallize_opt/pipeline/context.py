@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from crystallize_opt.errors import ContextMutationError, UnknownMetricError
+from crystallize_opt.runtime.shown import listed
 from crystallize_opt.trials.objective import metric_name
 from crystallize_opt.trials.treatment import Treatment
 
@@ -172,6 +173,9 @@ class FrozenContext:
     def __reduce_ex__(self, protocol: Any) -> Any:
         self.asked_for.update(self._data)  # Whoever gets the copy may read every key.
         return super().__reduce_ex__(protocol)
+
+    def __dir__(self) -> list[str]:
+        return listed(self, ("asked_for", "child", "treat"))
 
     def __repr__(self) -> str:
         return f"FrozenContext({self._data!r})"

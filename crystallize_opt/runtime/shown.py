@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from crystallize_opt.errors import printable
 
 _WIDEST = 150  # Characters of one cell, after which it is cut.
+_WIDEST_TITLE = 1000
+_NOT_BROKEN = 25  # A notebook puts no line breaks into a text this short.
 
 
-def cut(text: str) -> str:
-    """Return a text in one line, without its middle if it is very long."""
+def cut(text: str, widest: int = _WIDEST) -> str:
+    """Return a text in one line, without its middle if it is longer than `widest`."""
     text = printable(text)
-    if len(text) <= _WIDEST:
+    if len(text) <= widest:
         return text
-    half = (_WIDEST - 5) // 2
+    half = (widest - 5) // 2
     return f"{text[:half]} ... {text[-half:]}"
+
+
+def listed(value: object, hidden: Container[str]) -> list[str]:
+    """Return what `dir` and so tab completion list: what users call.
+
+    Args:
+        value: Any object.
+        hidden: The attributes that only other parts of this package, or adapters, use.
+    """
+    return [name for name in object.__dir__(value) if name not in hidden]
 
 
 def number(value: Any) -> str:
@@ -26,25 +38,52 @@ def number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(
+    caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()
+) -> str:
     """Return an HTML table for a notebook.
 
     Args:
         caption: A line above the table.
         head: The names of the columns; empty for a table without them.
-        rows: The cells. Very long ones are cut.
+        rows: The cells. A very long one is cut, and shown whole when the pointer is on it.
+        widths: The largest number of characters in each column; the columns after these have the
+            usual one.
     """
     import html  # Seldom needed, and slow to import.
 
-    # A notebook typesets what is between dollar signs as mathematics, but not in `code`.
-    def cell(tag: str, text: str) -> str:
-        shown = html.escape(cut(text))
-        return f"<{tag}>{f'<code>{shown}</code>' if '$' in shown else shown}</{tag}>"
+    def cell(tag: str, text: str, column: int | None = None) -> str:
+        widest = _WIDEST if column is None or column >= len(widths) else widths[column]
+        shown = html.escape(cut(text, widest))
+        whole = html.escape(cut(text, _WIDEST_TITLE))
+        title = "" if whole == shown else f' title="{whole}"'
+        # Notebooks align every cell to the right, as it should be for numbers only.
+        style = "" if column is None or is_number[column] else ' style="text-align: left"'
+        if style and len(text) <= _NOT_BROKEN:
+            style = ' style="text-align: left; white-space: nowrap"'
+        # A notebook typesets what is between dollar signs as mathematics, but not in `code`.
+        if "$" in shown:
+            shown = f'<code style="white-space: inherit">{shown}</code>'
+        return f"<{tag}{style}{title}>{shown}</{tag}>"
 
+    is_number = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
+    is_number = is_number or [False for _ in head]
     lines = [("th", head)] if head else []
     lines += [("td", row) for row in rows]
-    body = "".join(f"<tr>{''.join(cell(tag, each) for each in row)}</tr>" for tag, row in lines)
+    body = "".join(
+        f"<tr>{''.join(cell(tag, text, column) for column, text in enumerate(line))}</tr>"
+        for tag, line in lines
+    )
     return cell("p", caption) + (f"<table>{body}</table>" if body else "")
+
+
+def _is_number(text: str) -> bool:
+    """Whether a cell holds a number, or nothing."""
+    try:
+        float(text or 0)
+    except ValueError:
+        return False
+    return True
 
 
 def text_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -143,6 +143,7 @@ class ProgressBar:
             initial=len(event.resumed),
             desc=printable(event.title),
             unit="trial",
+            dynamic_ncols=True,  # In a notebook: the full width, so that the text is in one line.
         )
         for observation in event.resumed:
             self._note(observation)

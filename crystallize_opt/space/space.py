@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, SupportsIndex, cast
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
+from crystallize_opt.runtime.shown import listed
 from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.fixed import fix_parameters
 from crystallize_opt.space.numbers import Float, Integer
@@ -117,6 +118,9 @@ class SearchSpace(Mapping[str, Parameter]):
         )
 
     __hash__ = None  # type: ignore[assignment]  # choices may be unhashable
+
+    def __dir__(self) -> list[str]:
+        return listed(self, ("draw", "key", "region"))
 
     def __repr__(self) -> str:
         return as_text(self, self.constraints)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from crystallize_opt.errors import printable
-from crystallize_opt.runtime.shown import cut, html_table, number
+from crystallize_opt.runtime.shown import cut, html_table, listed, number
 from crystallize_opt.trials.objective import metric_name
 from crystallize_opt.trials.treatment import Params, Treatment
 
@@ -156,6 +156,9 @@ class Observation(_Metrics):
         shown = self._shown(self.treatment.name, self.status, self.error, self.sem)
         count = len(self.replicates)
         return f"<{shown}{f', {count} replicates' if count > 1 else ''}>"
+
+    def __dir__(self) -> list[str]:
+        return listed(self, ("checked", "ended_early", "of_replicates"))
 
     def _repr_html_(self) -> str:
         """Show the outcome, with the parameters, in a notebook."""
