@@ -15,21 +15,6 @@ pytestmark = [
 ]
 
 
-BUDGETS = "SMAC, `MultiFidelityFacade`"
-LINEAR = "the facade fails with linear constraints when its runner is built"
-SEVERAL = "SMAC's own assertion about incumbents fails in tell"
-
-
-def mark_known_gap(request: pytest.FixtureRequest, name: str, features: pairs.Features) -> None:
-    """Expect the failures that are known, until they are mended."""
-    if name != BUDGETS or not pairs.can(name, features):
-        return
-    if "linear constraints" in features:
-        request.applymarker(pytest.mark.xfail(reason=LINEAR, strict=True))
-    elif features == {"several objectives", "storage"}:
-        request.applymarker(pytest.mark.xfail(reason=SEVERAL, strict=True))
-
-
 def run_or_refuse(name: str, features: pairs.Features, folder: Path, trials: int) -> None:
     if pairs.can(name, features):
         pairs.run(name, features, folder, trials)
@@ -60,8 +45,5 @@ def test_all_pairs_of_features(name: str, one: str, other: str, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "one", "other"), pairs.all_pairs(slow=True))
-def test_all_pairs_of_features_of_the_slow(
-    name: str, one: str, other: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    mark_known_gap(request, name, frozenset({one, other}))
+def test_all_pairs_of_features_of_the_slow(name: str, one: str, other: str, tmp_path: Path) -> None:
     run_or_refuse(name, frozenset({one, other}), tmp_path, 7)

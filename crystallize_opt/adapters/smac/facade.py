@@ -51,6 +51,7 @@ PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
     (AbstractFacade, "_get_optimizer"),
     (SMBO, "_initialize_state"),
     (AbstractFacade, "_initial_design"),
+    (AbstractFacade, "_model"),
     (AbstractInitialDesign, "_additional_configs"),
     (Intensifier, "_retries"),
     (SuccessiveHalving, "_tracker"),

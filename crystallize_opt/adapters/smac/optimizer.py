@@ -25,6 +25,8 @@ are:
   change. While no trial has completed, the model does not see it. Costs beyond 1e100 are reported
   as 1e100.
 - An abandoned trial is also reported as CRASHED, but the model never sees it.
+- Attached points take the place of the last points of the initial design. Several trials of one
+  point are reported as the mean of those that completed.
 - SMAC gives up a finite space when 16 draws in a row were suggested before:
   https://github.com/automl/SMAC3/issues/1160. The remaining points then come in random order.
 - A trial has one seed (`deterministic=True`): SMAC gets the mean over the replicates.
@@ -34,6 +36,7 @@ are:
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -80,7 +83,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             `smac.HyperparameterOptimizationFacade`.
         n_trials: How many trials you plan. SMAC chooses the size of its initial design by it (at
             most a quarter); the search does not end after this many trials.
-        n_init: The size of the initial design, instead of SMAC's choice.
+        n_init: The size of the initial design, instead of SMAC's choice; attached points count.
         fidelity: With `smac.MultiFidelityFacade`: the name of the `Float` or `Integer` that is the
             budget of a trial, such as a number of epochs. SMAC does not search it, but raises it
             from its low to its high value for trials that do well. The best trial is one of the
@@ -110,7 +113,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
     can_be_copied = False
     libraries = ("smac", "ConfigSpace", "numpy", "scipy", "scikit-learn")
-    capabilities = Capabilities(unique_points=True)
+    capabilities = Capabilities(attached=True, unique_points=True)
 
     def __init__(
         self,
@@ -144,7 +147,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
                 "facade_options": facade_options,
                 "smac_defaults": smac_defaults,
             },
-            capabilities=Capabilities(pending=not smac_defaults),
+            capabilities=Capabilities(pending=not smac_defaults, attached=True),
             repeats="never" if fidelity is None else "not pending",
             gives_up=None if fidelity is None else "SMAC finds no other point of the search space.",
             fidelity=fidelity,
@@ -154,7 +157,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             from crystallize_opt.adapters.smac.facade import build_facade
             from crystallize_opt.adapters.smac.run import Run
             from crystallize_opt.adapters.smac.space import SearchedSpace
-            from crystallize_opt.adapters.smac.warm_start import budgets_of
+            from crystallize_opt.adapters.smac.warm_start import budgets_of, has_a_model
 
         others = {name: each for name, each in self.searched.items() if name != fidelity}
         # ConfigSpace draws points until one is allowed: of a narrow region it would find none.
@@ -178,6 +181,9 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
         self._start: Callable[[], Run] = lambda: Run(build, knows_pending=not smac_defaults)
         self._reseed()
+        self.capabilities = dataclasses.replace(
+            self.capabilities, attached=has_a_model(self._run.facade)
+        )
         self._gave_up = False
         # Points that SMAC did not suggest; with another budget, it may. SMAC rounds their floats.
         self._given: dict[Any, dict[str, Any]] = {}

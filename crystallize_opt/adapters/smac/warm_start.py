@@ -14,6 +14,7 @@ from ConfigSpace import Configuration
 from smac.facade.abstract_facade import AbstractFacade
 from smac.initial_design import AbstractInitialDesign, DefaultInitialDesign
 from smac.intensifier import SuccessiveHalving
+from smac.model.random_model import RandomModel
 from smac.runhistory import RunHistory
 
 ATTACHED = "attached"
@@ -30,6 +31,11 @@ def shorten_initial_design(facade: AbstractFacade) -> None:
     selector: Any = facade.intensifier.config_selector
     points = selector._initial_design_configs  # noqa: SLF001
     selector._initial_design_configs = _ShorterDesign(points, design, facade.runhistory)  # noqa: SLF001
+
+
+def has_a_model(facade: AbstractFacade) -> bool:
+    """Whether the facade's suggestions depend on what is known."""
+    return not isinstance(facade._model, RandomModel)  # noqa: SLF001
 
 
 class _ShorterDesign:

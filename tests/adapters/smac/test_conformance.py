@@ -35,6 +35,7 @@ class TestInitialDesign(SMACContract):
     """What this layer does, in the time of a test: most suggestions are of the initial design."""
 
     asks_per_test = 4
+    warm_asks = 6
     trap_trials = 0  # see test_failures.py
     options: ClassVar[dict[str, Any]] = {
         "n_init": 4,

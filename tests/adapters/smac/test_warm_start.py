@@ -113,6 +113,13 @@ def test_points_that_somebody_chose_stay_in_the_initial_design() -> None:
     assert search(default, 1) == [{"x": 0.5, "y": 0.5}]
 
 
+def test_a_facade_without_a_model_does_not_learn_from_attached_trials_and_says_so() -> None:
+    assert SMACOptimizer.capabilities.attached
+    assert SMACOptimizer(SQUARE, LOSS).capabilities.attached
+    assert not without_a_model().capabilities.attached
+    assert not hyperband().capabilities.attached
+
+
 # A point with several trials -------------------------------------------------------------------
 
 
