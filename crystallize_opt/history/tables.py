@@ -42,7 +42,7 @@ def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.Da
     for metric in sems:
         columns[f"sem.{metric}"] = [o.sem.get(metric) for o in history]
     columns["status"] = [str(o.status) for o in history]
-    for name in ("error", "started_at", "duration"):
+    for name in ("error", "started_at", "duration", *_repeats_of(history)):
         columns[name] = [getattr(o, name) for o in history]
     frame: pd.DataFrame = library.DataFrame(columns)
     return frame
@@ -55,6 +55,11 @@ def _columns_of(
     names = list(space or dict.fromkeys(n for o in history for n in o.treatment.params))
     metrics = list(dict.fromkeys(metric for o in history for metric in o))
     return names, metrics, [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
+
+
+def _repeats_of(history: Sequence[Observation]) -> list[str]:
+    """Return the column of repeated outcomes, if there are any."""
+    return ["repeats"] if any(o.repeats is not None for o in history) else []
 
 
 def _would_be_rounded(values: Sequence[Any]) -> bool:
@@ -83,7 +88,8 @@ def write_trials(
 
     header = ["trial", *(f"params.{name}" for name in names)]
     header += [f"metrics.{metric}" for metric in metrics] + [f"sem.{metric}" for metric in sems]
-    header += ["status", "error", "started_at", "duration"]
+    repeats = _repeats_of(history)
+    header += ["status", "error", "started_at", "duration", *repeats]
     rows = [
         [
             guarded(o.treatment.name),
@@ -92,6 +98,7 @@ def write_trials(
             *(_cell(o.sem.get(metric)) for metric in sems),
             str(o.status),
             *map(_cell, (o.error, o.started_at, o.duration)),
+            *(_cell(getattr(o, name)) for name in repeats),
         ]
         for o in history
     ]
@@ -302,7 +309,7 @@ def _observation(
         status = _status(str(cells["status"]))
     elif any(metric not in metrics for metric in required):
         status = Status.FAILED
-    error = cells.get("error")
+    error, repeats = cells.get("error"), cells.get("repeats")
     return Observation(
         treatment,
         metrics,
@@ -311,6 +318,7 @@ def _observation(
         error=None if error is None else _text(error),
         started_at=_number(cells.get("started_at")),
         duration=_number(cells.get("duration")),
+        repeats=None if repeats is None else _text(repeats),
     )
 
 

@@ -1,10 +1,11 @@
-"""Which standard errors an optimizer learns: those of a trial's own noise, and no others."""
+"""What follows from seeds that trials share: for standard errors, and for repeated points."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
-from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.observation import Observation, Status
 
 
 class SharedSeeds:
@@ -38,3 +39,18 @@ class SharedSeeds:
         is_shared = not seeds.isdisjoint(self._seeds) or 0 < len(seeds) < len(replicates)
         self._seeds |= seeds
         return dataclasses.replace(observation, sem={}) if is_shared else observation
+
+
+def is_known(observation: Observation, seed_of: Callable[[int], int]) -> bool:
+    """Whether another trial of the same point would have this outcome.
+
+    That is so if the trial completed and its replicates had the seeds that every trial gets. Seeds
+    that a plugin chose for this trial alone are others: to try the point again then teaches more.
+
+    Args:
+        observation: The outcome of a trial that ran.
+        seed_of: Returns the seed of a replicate in every trial: see `SeedPlugin.seed_of`.
+    """
+    if observation.status is not Status.COMPLETED or observation.repeats is not None:
+        return False
+    return all(each.seed == seed_of(each.index) for each in observation.replicates)

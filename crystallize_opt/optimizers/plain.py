@@ -20,6 +20,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.optimizers.unique import KnownInARow
 from crystallize_opt.runtime.sync import resolve
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Asked, Event, SavedState, Told
@@ -72,6 +73,7 @@ class PlainDriver:
     may_use_global_random_state = True
     asks_when_all_is_told = True
     baseline: Observation | None = None
+    asks_in_a_row = 20
 
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
@@ -81,7 +83,22 @@ class PlainDriver:
         self.observations: list[Observation] = []
         self._turns: deque[_Turn] = deque()
         self.calls: list[Event] = []
+        self._known = KnownInARow()
         self._has_value = False
+
+    @property
+    def duplicates(self) -> bool:
+        """Whether a search runs a point again whose outcome it knows: the optimizer may say so."""
+        return bool(getattr(self.optimizer, "duplicates", False))
+
+    @property
+    def runs_known(self) -> bool:
+        """Whether the suggestions of the last ask run even if their outcomes are known.
+
+        After many known ones in a row an unseen point would be due; but without a space there is
+        none to be found, and an optimizer that repeats itself would never end.
+        """
+        return self._known.count >= self.asks_in_a_row
 
     @property
     def pending(self) -> list[Treatment]:
@@ -116,6 +133,8 @@ class PlainDriver:
         if not is_sequence or not all(isinstance(each, Treatment) for each in asked):
             raise TypeError(f"ask() must return a list of at least one Treatment, not {asked!r}.")
         treatments = list(asked)
+        self._known.begin()
+        self._known.asked += len(treatments)
         self._turns.extend(map(_Turn, treatments))
         self.calls.append(Asked(tuple(treatments)))
         return treatments
@@ -133,6 +152,8 @@ class PlainDriver:
         for turn in self._turns:
             if turn.treatment is observation.treatment and turn.observation is None:
                 turn.observation = observation
+                if observation.repeats is not None:
+                    self._known.known += 1
                 break
         else:
             raise TellError(f"{observation.treatment.name!r} is not pending: {self.pending!r}.")

@@ -105,6 +105,8 @@ def _pending(optimizer: Replayed, name: str) -> Treatment:
 def _repeat(optimizer: Replayed, proposals: Proposals, event: Asked) -> None:
     """Repeat an ask with the recorded points: the backend does not choose them."""
     treatments = []
+    proposals.begin()
+    proposals.known.asked += len(event.treatments)
     for recorded in event.treatments:
         handle = proposals.repeat(optimizer, recorded.params)
         treatment = optimizer.ledger.add(recorded.params, handle)

@@ -113,7 +113,11 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     """
 
     asks_in_a_row: int | None = 20
-    """How many suggestions in a row are discarded before a random point takes their place."""
+    """After how many suggestions in a row that were discarded, or of which a search knew the
+    outcome, a random point takes their place; None: any number, until the backend has no more."""
+
+    duplicates: bool = False
+    """Whether a search runs a point again whose outcome it knows, instead of reporting that."""
 
     def __init__(
         self,
@@ -252,6 +256,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         """
         n = 1 if n == 1 else whole_number("The number of treatments to ask for", n)
         treatments: list[Treatment] = []
+        self._proposals.begin()
         try:
             for _ in range(n):
                 try:
@@ -264,6 +269,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         finally:
             # If the backend raises within a batch, the treatments before stay pending: record them.
             if treatments:
+                self._proposals.known.asked += len(treatments)
                 self.ledger.asked(treatments)
         return treatments
 
@@ -329,6 +335,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         if self.capabilities.pruning:
             self.ledger.report_rest(self._report, handle, observation)
         self.measured.teach(self._learn, handle, observation)
+        if observation.repeats is not None:
+            self._proposals.known.known += 1
         self.ledger.told(observation)
 
     def attach(

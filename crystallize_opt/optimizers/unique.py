@@ -1,13 +1,15 @@
 """Turns a backend's suggestions into points that may be tried.
 
 Only this module decides what happens if a backend suggests a point that violates a linear
-constraint or was suggested before, if it has no suggestion, and when a finite space ends. In a
-region so narrow that suggestions would hardly ever hit it, most backends search positions instead.
+constraint or was suggested before, if it has no suggestion, when a finite space ends, and how many
+points with a known outcome a search takes in a row. In a region so narrow that suggestions would
+hardly ever hit it, most backends search positions instead.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from itertools import count
 from random import Random
@@ -17,6 +19,7 @@ from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.optimizers.ledger import Ledger
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.space.unseen import UnseenPoints
+from crystallize_opt.trials.calls import Asked, Attached
 
 if TYPE_CHECKING:
     from crystallize_opt.space.positions import Positions
@@ -30,6 +33,28 @@ class Dropped(enum.StrEnum):
 
     INFEASIBLE = "violates a linear constraint"
     REPEATED = "was suggested before"
+
+
+class KnownInARow:
+    """Counts the suggestions in a row of which a search knew the outcome.
+
+    The count follows from the asks and tells alone, so that a replay counts the same.
+
+    Attributes:
+        count: How many there were before the last ask.
+        asked: How many suggestions the last ask made; infinite if not all were the backend's.
+        known: Of how many of them the outcome was known.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.asked: float = 0
+        self.known = 0
+
+    def begin(self, asked: float = 0) -> None:
+        """Begin an ask."""
+        self.count = self.count + self.known if self.known == self.asked else 0
+        self.asked, self.known = asked, 0
 
 
 class Backend(Protocol):
@@ -52,11 +77,16 @@ class Proposals:
         ledger: Knows the pending trials and the enqueued points.
         rng: Draws random points when the backend finds none.
         repeats: Whether a point may be suggested again.
-        asks_in_a_row: How many suggestions are discarded before a random point takes their place;
-            None: any number, until the backend raises `SpaceExhausted`.
+        asks_in_a_row: How many suggestions are discarded, or have a known outcome, before a random
+            point takes their place; None: any number, until the backend raises `SpaceExhausted`.
         gives_up: If given, the search ends with this message instead of trying a random point.
         apart_from: The name of a parameter to ignore when points are counted as suggested.
         positions: The positions that the backend searches instead of a narrow region, or None.
+
+    Attributes:
+        repeats: Whether a point may be suggested again.
+        known: Counts the suggestions in a row that had a known outcome.
+        has_drawn: Whether a random point has taken the place of the backend's suggestions.
     """
 
     def __init__(
@@ -72,17 +102,25 @@ class Proposals:
         positions: Positions | None,
     ) -> None:
         self.repeats = repeats
+        self.known = KnownInARow()
+        self.has_drawn = False
         self._space = space
         self._ledger = ledger
         self._rng = rng
         self._asks_in_a_row = asks_in_a_row
         self._gives_up = gives_up
         self._positions = positions
+        self._apart_from = apart_from
         self._unseen: UnseenPoints | None = None
         if repeats != "allowed":
             unseen = UnseenPoints(space, rng, apart_from)
             if repeats == "never" or unseen.is_finite:
                 self._unseen = unseen
+
+    def begin(self) -> None:
+        """Begin an ask; afterwards add the number of suggestions to `known.asked`."""
+        # Enqueued points are not the backend's, so they end its row.
+        self.known.begin(math.inf if self._ledger.enqueued else 0)
 
     def add(self, params: Mapping[str, Any]) -> None:
         """Count a point as suggested."""
@@ -124,6 +162,9 @@ class Proposals:
         """
         if self._ledger.enqueued:
             return self._next_enqueued(backend)
+        if self.known.count and self.known.count >= (self._asks_in_a_row or math.inf):
+            self.known.count = 0
+            return self._next_unseen(backend)
         unseen = self._unseen
         if (
             unseen is None
@@ -161,10 +202,23 @@ class Proposals:
             return Dropped.REPEATED
         return None
 
+    def _next_unseen(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
+        """Return a random point that has not been suggested."""
+        if self._unseen is None and self._space.size < math.inf:
+            self._unseen = UnseenPoints(self._space, self._rng, self._apart_from)
+            for event in self._ledger.calls:
+                if isinstance(event, Asked):
+                    for treatment in event.treatments:
+                        self._unseen.add(treatment.params)
+                elif isinstance(event, Attached):
+                    self._unseen.add(event.observation.treatment.params)
+        return self._fall_back(backend)
+
     def _fall_back(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
         """Return a random point that may be tried."""
         if self._gives_up is not None:
             raise SpaceExhausted(self._gives_up)
+        self.has_drawn = True
         unseen = self._unseen
         point = self._space.sample(self._rng) if unseen is None else unseen.draw()
         return self._complete(backend, point)

@@ -6,10 +6,11 @@ from another process after a crash.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.optimizers.plain import Driven, driven, hears_replicates
+from crystallize_opt.recording.known import KnownOutcomes
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.observation import Observation, Replicate
@@ -38,6 +39,8 @@ class RecordedOptimizer:
         hears_replicates: Whether the optimizer uses reports of single replicates.
         asks_when_all_is_told: Whether the optimizer may be asked only after every earlier
             suggestion has been told.
+        repeats: The observations with known outcomes that the last `ask`, or `resume`, reported:
+            see `answer_known`.
 
     Raises:
         TypeError: The optimizer lacks a method.
@@ -68,6 +71,8 @@ class RecordedOptimizer:
         self.asks_when_all_is_told = getattr(self.optimizer, "asks_when_all_is_told", False)
         self._log = None if storage is None else _open(self.optimizer, storage)
         self._description: Mapping[str, Any] | None = None
+        self._known: KnownOutcomes | None = None
+        self.repeats: list[Observation] = []
 
     @property
     def stored_description(self) -> Mapping[str, Any]:
@@ -104,6 +109,20 @@ class RecordedOptimizer:
             refuse_without_identity(self._description)
             self._log.refuse_changes(self._description)
 
+    def answer_known(self, seed_of: Callable[[int], int]) -> None:
+        """From now on, report known outcomes at once; call this method before `resume`.
+
+        A suggestion is known if a trial of the same point completed in this run, and the replicates
+        of that trial had the seeds that every trial gets. Its outcome is reported to the optimizer
+        as if the point had been run again, and stored with `Observation.repeats`. `ask` does not
+        return such a suggestion. An optimizer with `duplicates=True` gets no such answers.
+
+        Args:
+            seed_of: Returns the seed of a replicate in every trial: see `SeedPlugin.seed_of`.
+        """
+        if not self.optimizer.duplicates:
+            self._known = KnownOutcomes(self.optimizer.space, seed_of)
+
     async def resume(self) -> Resumed:
         """Begin the run, or bring the optimizer to where the stored run ended.
 
@@ -120,9 +139,11 @@ class RecordedOptimizer:
             self.describe({})
         from crystallize_opt.recording.resume import resume
 
-        resumed = await resume(self._log, self.optimizer, self._description or {})
+        resumed = await resume(self._log, self.optimizer, self._description or {}, self._known)
         if self._log.baseline is not None:
             self.optimizer.baseline = self._log.baseline
+        for treatment, replicates in resumed.unanswered:
+            await self._answer(treatment, len(replicates))
         return resumed
 
     def stored_baseline(self, treatment: Treatment) -> Observation | None:
@@ -142,6 +163,9 @@ class RecordedOptimizer:
     async def ask(self, n: int = 1) -> list[Treatment]:
         """Ask for `n` treatments; a plain optimizer decides itself how many it suggests.
 
+        Returns:
+            The treatments to run. There may be fewer, or none, after `answer_known`.
+
         Raises:
             SpaceExhausted: No point is left to suggest.
             TypeError: A plain optimizer returned something other than a list of treatments.
@@ -152,7 +176,31 @@ class RecordedOptimizer:
         treatments = asked if isinstance(asked, list) else await asked
         if self._log is not None:
             self._log.sync()
-        return treatments
+        if self._known is None:
+            return treatments
+        if self.repeats:
+            self.repeats = []
+        runs_known = getattr(self.optimizer, "runs_known", False)
+        return [each for each in treatments if runs_known or not await self._answer(each)]
+
+    async def _answer(self, treatment: Treatment, reported: int = 0) -> bool:
+        """Report the outcome of a suggestion if it is known; return whether it is.
+
+        Args:
+            treatment: The pending treatment.
+            reported: How many of its replicates have been reported.
+        """
+        known = None if self._known is None else self._known.of(treatment)
+        if known is None:
+            return False
+        observation = known.repeated_by(treatment)
+        for replicate in known.replicates[reported:-1]:
+            if self.report(treatment, replicate):
+                observation = observation.ended_after(replicate.index + 1)
+                break
+        self.repeats.append(observation)
+        await self.tell(observation)
+        return True
 
     def report(self, treatment: Treatment, replicate: Replicate) -> bool:
         """Report one finished replicate of a pending trial, in order.
@@ -194,6 +242,8 @@ class RecordedOptimizer:
         now = [observation] if told is None else await told
         if self._log is not None:
             self._log.sync()
+        if self._known is not None:
+            self._known.add(observation.checked(self.required_metrics))
         return now
 
     async def best(self) -> Treatment:

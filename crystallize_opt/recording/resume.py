@@ -9,6 +9,7 @@ from crystallize_opt.errors import ReplayDiverged, UsageError
 from crystallize_opt.optimizers.plain import Driven
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.context import logger
+from crystallize_opt.recording.known import KnownOutcomes
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.recording.run_log import RunLog
 from crystallize_opt.runtime.extras import versions_of
@@ -20,13 +21,19 @@ from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 
 
-async def resume(log: RunLog, optimizer: Driven, description: Mapping[str, Any]) -> Resumed:
+async def resume(
+    log: RunLog,
+    optimizer: Driven,
+    description: Mapping[str, Any],
+    known: KnownOutcomes | None = None,
+) -> Resumed:
     """Begin a new run, or bring the optimizer to where the stored run ended.
 
     Args:
         log: The run.
         optimizer: The optimizer.
         description: The description of the optimizer and the experiment.
+        known: Takes the trials of this run whose outcomes are known; None if nobody asks for them.
 
     Raises:
         ReplayDiverged: A suggestion of the optimizer differs from the stored one.
@@ -39,7 +46,7 @@ async def resume(log: RunLog, optimizer: Driven, description: Mapping[str, Any])
         _attach(log, optimizer, description, versions)
     else:
         log.begin(description, versions, ())
-    resumed = _found(log, optimizer)
+    resumed = _found(log, optimizer, description, known)
     if log.stored.segments:
         logger.info(
             "The run %r continues: %d trials are finished, %d are run again.",
@@ -154,23 +161,78 @@ def _same(log: RunLog, optimizer: Driven, one: Event, other: Event) -> bool:
     return False
 
 
-def _found(log: RunLog, optimizer: Driven) -> Resumed:
+def _found(
+    log: RunLog,
+    optimizer: Driven,
+    description: Mapping[str, Any],
+    known: KnownOutcomes | None,
+) -> Resumed:
     """Return the optimizer's trials that belong to this run, not those it was asked elsewhere."""
     stored = log.stored
-    asked = [treatment.name for segment in stored.segments for treatment in segment.treatments]
-    pending: list[tuple[Treatment, list[Replicate]]] = []
+    names = {treatment.name for segment in stored.segments for treatment in segment.treatments}
+    resumed = Resumed()
+    if known is not None:
+        same = _names_in(stored.segments, description)
+        for observation in (*optimizer.observations, *_held(optimizer)):
+            if observation.treatment.name in same:
+                known.add(observation)
+    if getattr(optimizer, "runs_known", False):
+        known = None
     mine = {t.name for t in stored.segments[-1].treatments} if log.resumes else set()
+    repeats = sum(
+        isinstance(event, Told) and event.observation.repeats is not None
+        for segment in stored.segments
+        for event in segment.events
+    )
+    last = _asked_last(stored.segments[-1].events) if log.resumes else set()
     for treatment in optimizer.pending:
         if treatment.name not in mine:
             continue
         done = stored.replicates.get(treatment.name, [])
+        repeated = None
+        if known is not None and treatment.name in last:
+            repeated = known.of(treatment)
         if treatment.name in stored.pruned:
-            _prune(log, optimizer, treatment, done)
+            _prune(log, optimizer, treatment, done, repeated)
+            repeats += repeated is not None
+        elif repeated is None:
+            resumed.pending.append((treatment, done))
         else:
-            pending.append((treatment, done))
-    names = set(asked)
-    observations = [each for each in optimizer.observations if each.treatment.name in names]
-    return Resumed(len(asked), observations, _held(optimizer), pending)
+            resumed.unanswered.append((treatment, done))
+    asked = sum(len(segment.treatments) for segment in stored.segments)
+    resumed.count = asked - repeats - len(resumed.unanswered)
+    ran = [each for each in optimizer.observations if each.repeats is None]
+    resumed.observations = [each for each in ran if each.treatment.name in names]
+    resumed.held = [each for each in _held(optimizer) if each.repeats is None]
+    return resumed
+
+
+def _names_in(segments: Sequence[Segment], description: Mapping[str, Any]) -> set[str]:
+    """Return the names of the trials of segments that ran the described experiment."""
+
+    def experiment(described: Mapping[str, Any]) -> list[Any]:
+        return [described.get("experiment"), described.get("replicates_per_trial")]
+
+    return {
+        treatment.name
+        for segment in segments
+        if experiment(segment.description) == experiment(description)
+        for treatment in segment.treatments
+    }
+
+
+def _asked_last(events: Sequence[Event]) -> set[str]:
+    """Return the names of the last ask's treatments, if no trial has finished since.
+
+    Known outcomes are reported right after the ask. A treatment whose point became known only later
+    was no repeat: it ran beside the trial of the same point.
+    """
+    for event in reversed(events):
+        if isinstance(event, Asked):
+            return {treatment.name for treatment in event.treatments}
+        if isinstance(event, Told) and event.observation.repeats is None:
+            break
+    return set()
 
 
 def _held(optimizer: Driven) -> list[Observation]:
@@ -179,10 +241,19 @@ def _held(optimizer: Driven) -> list[Observation]:
     return held
 
 
-def _prune(log: RunLog, optimizer: Any, treatment: Treatment, done: Sequence[Replicate]) -> None:
+def _prune(
+    log: RunLog,
+    optimizer: Any,
+    treatment: Treatment,
+    done: Sequence[Replicate],
+    repeated: Observation | None,
+) -> None:
     """Finish a trial that the optimizer had decided to prune when the process died."""
-    observation = Observation.of_replicates(treatment, done).checked(optimizer.required_metrics)
-    observation = observation.ended_early()
+    if repeated is not None:
+        observation = repeated.repeated_by(treatment).ended_after(len(done))
+    else:
+        observation = Observation.of_replicates(treatment, done).checked(optimizer.required_metrics)
+        observation = observation.ended_early()
     log.finished(observation)
     optimizer.tell(observation)
     log.sync()

@@ -14,12 +14,16 @@ class Resumed:
 
     Attributes:
         count: How many trials have been asked for.
-        observations: The observations that the optimizer has been told, in order.
+        observations: The trials that the optimizer has been told, in order. Observations that only
+            repeat a known outcome are no trials; they are in none of these lists.
         held: The finished trials of a plain optimizer that wait for earlier suggestions.
         pending: The trials that have not finished, in order, each with its replicates so far.
+        unanswered: The suggestions with a known outcome that was not reported before the process
+            died, in order, each with the replicates that were.
     """
 
     count: int = 0
     observations: list[Observation] = field(default_factory=list)
     held: list[Observation] = field(default_factory=list)
     pending: list[tuple[Treatment, list[Replicate]]] = field(default_factory=list)
+    unanswered: list[tuple[Treatment, list[Replicate]]] = field(default_factory=list)

@@ -101,6 +101,16 @@ class TrialTold:
 
 
 @dataclass(frozen=True)
+class TrialRepeated:
+    """The optimizer suggested a point whose outcome is known: it was reported again; nothing ran.
+
+    The suggestion does not count as a trial, and causes no other event.
+    """
+
+    observation: Observation
+
+
+@dataclass(frozen=True)
 class RunStopped:
     """The search has ended: every trial has been reported to the optimizer.
 
@@ -126,6 +136,7 @@ Event = (
     | TrialFailed
     | TrialStored
     | TrialTold
+    | TrialRepeated
     | RunStopped
 )
 
@@ -174,6 +185,9 @@ class LoggingCallback:
         elif isinstance(event, TrialFailed):
             told = event.observation
             log(level, "%s: %s, %s", told.treatment.name, told.status, told.error)
+        elif isinstance(event, TrialRepeated):
+            told = event.observation
+            log(level, "%s: repeats %s, %s", told.treatment.name, told.repeats, dict(told))
         else:
             name = event.observation.treatment.name
             what = _WORDS.get(type(event)) or str(event.observation.status)

@@ -30,6 +30,7 @@ from crystallize_opt.search.callbacks import (
     TrialAsked,
     TrialCompleted,
     TrialFailed,
+    TrialRepeated,
     TrialStarted,
     TrialStored,
     TrialTold,
@@ -179,6 +180,7 @@ class Loop:
                     self._recorded.run_identity,
                 )
             )
+            self._emit_repeats()
 
     # Fill, wait, take -----------------------------------------------------------------------------
 
@@ -262,6 +264,8 @@ class Loop:
                     return
                 if not await self._ask():
                     return
+                if not self._asked:
+                    continue  # The outcome of every suggestion is known.
             trial = self._asked.popleft()
             running[trial] = None
             self._start(trial)
@@ -287,6 +291,7 @@ class Loop:
             self._asked.append(Trial(treatment, last))
         self._count += len(treatments)
         if settings.callbacks:
+            self._emit_repeats()
             for treatment in treatments:
                 self._emit(TrialAsked(treatment))
         return True
@@ -379,7 +384,7 @@ class Loop:
                 told = await self._recorded.tell(observation)
         finally:
             self._interruption.in_optimizer = False
-        self._show(told)
+        self._show([each for each in told if each.repeats is None])
 
     def _show(self, told: list[Observation]) -> None:
         """Show the observations that were reported to whoever follows the search."""
@@ -446,7 +451,7 @@ class Loop:
         self._asked.clear()
         for trial in list(self._running):
             del self._running[trial]
-            if self._lacks_replicates(trial):
+            if trial.lacks_replicates(self._settings.replicates):
                 why = f"Given up: {self.reason}"
                 trial.done.append(ended(len(trial.done), Status.ABANDONED, why))
             observation = self._observation_of(trial)
@@ -457,12 +462,6 @@ class Loop:
                 await self._finish(observation)
             except Exception:  # noqa: BLE001  (the error that ends the search is the one to see)
                 logger.exception("%r could not be told.", trial.treatment.name)
-
-    def _lacks_replicates(self, trial: Trial) -> bool:
-        """Whether a trial lacks replicates although none has failed."""
-        if len(trial.done) == self._settings.replicates:
-            return False
-        return not trial.done or trial.done[-1][1].status is Status.COMPLETED
 
     def _why_ended(self, error: BaseException) -> str:
         if isinstance(error, KeyboardInterrupt) and self._interruption.count:
@@ -484,6 +483,10 @@ class Loop:
             return await self._recorded.best()
         except Exception:  # noqa: BLE001  (whatever a foreign optimizer raises without a trial)
             return None
+
+    def _emit_repeats(self) -> None:
+        for observation in self._recorded.repeats:
+            self._emit(TrialRepeated(observation))
 
     def _emit(self, event: Event) -> None:
         with self._callers_turn:

@@ -15,6 +15,7 @@ from crystallize_opt.search.callbacks import (
     RunStarted,
     RunStopped,
     TrialAsked,
+    TrialRepeated,
     TrialStarted,
     TrialTold,
 )
@@ -117,6 +118,7 @@ class ProgressBar:
         self._metric = ""
         self._best: BestSoFar | None = None  # None with several objectives: no single best value.
         self._failed = 0
+        self._repeats = 0
         self._running: set[str] = set()
 
     def __call__(self, event: Event) -> None:
@@ -128,6 +130,8 @@ class ProgressBar:
             self._running.add(event.treatment.name)  # A resumed trial is started, but not asked.
         elif isinstance(event, TrialTold):
             self._add(event.observation)
+        elif isinstance(event, TrialRepeated):
+            self._repeats += 1
         elif isinstance(event, RunStopped):
             self._bar.close()
             self._bar = None
@@ -167,6 +171,8 @@ class ProgressBar:
         if self._best is not None and self._best.best is not None:
             shown[f"best {printable(self._metric)}"] = self._best.best[self._metric]
         shown["failed"] = self._failed
+        if self._repeats:
+            shown["repeats"] = self._repeats
         if self._running:
             shown["running"] = len(self._running)
         self._bar.set_postfix(shown, refresh=False)

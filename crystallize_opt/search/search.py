@@ -28,11 +28,11 @@ class Search:
     """One search of an experiment by an optimizer.
 
     `run()` runs the search to its end, as `Experiment.optimize` does. A `for` loop over the search
-    yields each observation once it is reported to the optimizer, before the next ask. During the
-    loop's body the search pauses: `random`, numpy's global generator and the signal handlers are
-    the caller's. (Worker processes and threads finish the trials they have begun.) If `break` or an
-    exception leaves the loop early, running trials are abandoned and reported as such, the steps
-    are torn down, `after_run` is called, and the storage is closed.
+    yields the outcome of each trial once it is reported to the optimizer, before the next ask.
+    During the loop's body the search pauses: `random`, numpy's global generator and the signal
+    handlers are the caller's. (Worker processes and threads finish the trials they have begun.) If
+    `break` or an exception leaves the loop early, running trials are abandoned and reported as
+    such, the steps are torn down, `after_run` is called, and the storage is closed.
 
     A search runs once. With a storage, another `Search` of the same experiment continues it.
 
@@ -40,8 +40,10 @@ class Search:
         experiment: The experiment that runs each treatment.
         optimizer: Any object with `ask`, `tell`, `get_best_treatment` and `objective`.
         num_trials: How many treatments to try, at least 1; of a stored run, in all, with those
-            that were tried before. If `ask` returns several treatments, each one counts. The search
-            ends earlier if a finite space is exhausted.
+            that were tried before. If `ask` returns several treatments, each one counts. A
+            suggestion whose outcome is known does not count: the outcome is reported again, and
+            nothing runs (`Observation.repeats`). The search ends earlier if a finite space is
+            exhausted.
         replicates_per_trial: How often each treatment is run, at least 1.
         **settings: See `SearchSettings`.
 
@@ -215,6 +217,7 @@ class Search:
                 adopt_seed(recipe, recorded.stored_description)
                 recorded.describe(describe_recipe(recipe, settings.replicates))
             in_this_process = settings.workers.in_this_process
+            recorded.answer_known(recipe.seed_plugin.seed_of)
             async with open_run(recipe, set_up_steps=in_this_process) as session:
                 return await self._loop.run(session, recorded, hand_over)
         finally:

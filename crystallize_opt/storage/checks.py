@@ -29,7 +29,7 @@ _WORDS = {"nan", "inf", "-inf"}
 _NUMBERS = (int, float)
 _OPTIONAL_TEXTS, _OPTIONAL_NUMBERS = ("error", "traceback"), ("started_at", "duration")
 _OF_REPLICATE = {"index", "seed", "metrics", "status", *_OPTIONAL_TEXTS, *_OPTIONAL_NUMBERS}
-_OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed"}) | {"name", "sem", "replicates"}
+_OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed"}) | {"name", "sem", "replicates", "repeats"}
 _FIELDS = {
     "begin": {"description", "versions", "asked_before"},
     "resume": {"versions"},

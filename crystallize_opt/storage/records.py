@@ -156,7 +156,7 @@ def write_observation(observation: Observation) -> dict[str, Any]:
     default_sem = dict.fromkeys(observation.metrics) if replicates else {}
     if observation.sem != default_sem:
         data["sem"] = _write_numbers(observation.sem)
-    for name in ("error", "traceback", "started_at", "duration"):
+    for name in ("error", "traceback", "started_at", "duration", "repeats"):
         value = getattr(observation, name)
         if value is not None:
             data[name] = value
@@ -183,7 +183,16 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
     else:
         replicates = tuple([read_replicate(each, data, metrics) for each in written])
     return Observation(
-        treatment, metrics, status, sem, replicates, error, traceback, started_at, duration
+        treatment,
+        metrics,
+        status,
+        sem,
+        replicates,
+        error,
+        traceback,
+        started_at,
+        duration,
+        get("repeats"),
     )
 
 

@@ -23,6 +23,7 @@ from crystallize_opt.testing._base import (
     who,
 )
 from crystallize_opt.testing._spaces import FINITE, LOSS, finite_space
+from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
 
 
@@ -31,17 +32,24 @@ class FiniteSpaces(ContractPart):
 
     @pytest.mark.parametrize("kind", FINITE)
     def test_a_finite_space_ends(self, kind: str) -> None:
-        """Every point is suggested; with `unique_points`, every point is suggested only once."""
+        """Every point is suggested; with `unique_points`, every point is suggested only once.
+
+        As in a search, the outcome of a point that is suggested again is reported again.
+        """
         space = self._finite_space(kind)
         optimizer = self.make_optimizer(space, LOSS)
         count = sum(1 for _ in space.points())
         asked: list[Treatment] = []
+        known: dict[Any, Observation] = {}
         for _ in range(count if self.capabilities.unique_points else 30 * count):
             try:
                 asked.append(ask_one(optimizer))
             except SpaceExhausted:
                 break
-            optimizer.tell(completed(asked[-1]))
+            key = space.key(space.validate(asked[-1].params))
+            first = known.setdefault(key, completed(asked[-1]))
+            repeats = first.treatment is not asked[-1]
+            optimizer.tell(first.repeated_by(asked[-1]) if repeats else first)
         self._must_be_exhausted(optimizer)
         self._must_be_all_points(optimizer, asked)
         if self.capabilities.unique_points:

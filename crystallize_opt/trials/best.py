@@ -59,8 +59,8 @@ class Criterion:
         object.__setattr__(self, "reductions", reductions)
 
     def is_candidate(self, observation: Observation) -> bool:
-        """Whether a trial may be the best: it completed and satisfies the constraints."""
-        if observation.status is not Status.COMPLETED:
+        """Whether a trial may be the best: it ran, completed and satisfies the constraints."""
+        if observation.status is not Status.COMPLETED or observation.repeats is not None:
             return False
         return not self.constraints or all(
             each.violation(observation[each.metric]) <= 0 for each in self.constraints
@@ -148,7 +148,7 @@ class BestSoFar:
             Whether the best has changed; with several objectives, whether the Pareto front has.
         """
         criterion = self.criterion
-        if observation.status is not Status.COMPLETED:
+        if observation.status is not Status.COMPLETED or observation.repeats is not None:
             return False
         if criterion.constraints and not criterion.is_candidate(observation):
             return False

@@ -122,6 +122,8 @@ class Observation(_Metrics):
         traceback: The text of the traceback, or None.
         started_at: When the trial began, in seconds since the epoch.
         duration: How long the trial took, in seconds.
+        repeats: None for a trial that ran. Else the name of the trial that tried the same point on
+            the same seeds: its outcome was reported again, and nothing ran.
 
     Example:
         >>> observation = Observation(Treatment("a", {"x": 1}), {"loss": 0.25})
@@ -138,6 +140,7 @@ class Observation(_Metrics):
     traceback: str | None = None
     started_at: float | None = None
     duration: float | None = None
+    repeats: str | None = None
 
     def __post_init__(self) -> None:
         if not self.replicates:
@@ -155,7 +158,8 @@ class Observation(_Metrics):
     def __repr__(self) -> str:
         shown = self._shown(self.treatment.name, self.status, self.error, self.sem)
         count = len(self.replicates)
-        return f"<{shown}{f', {count} replicates' if count > 1 else ''}>"
+        repeats = "" if self.repeats is None else printable(f", repeats {self.repeats}")
+        return f"<{shown}{f', {count} replicates' if count > 1 else ''}{repeats}>"
 
     def __dir__(self) -> list[str]:
         return listed(self, ("checked", "ended_early", "of_replicates"))
@@ -229,6 +233,27 @@ class Observation(_Metrics):
             metrics = {m: value for m, value in metrics.items() if as_number(value) is not None}
         return dataclasses.replace(
             self, metrics=metrics, status=Status.INVALID, error=" ".join(reasons)
+        )
+
+    def repeated_by(self, treatment: Treatment) -> Self:
+        """Return this outcome as that of a suggestion of the same point that did not run."""
+        return dataclasses.replace(
+            self,
+            treatment=treatment,
+            repeats=self.treatment.name,
+            started_at=None,
+            duration=None,
+        )
+
+    def ended_after(self, count: int) -> Self:
+        """Return this observation as `PRUNED` after so many of its replicates."""
+        first = self.of_replicates(self.treatment, self.replicates[:count])
+        return dataclasses.replace(
+            self,
+            metrics=first.metrics,
+            sem=first.sem,
+            replicates=first.replicates,
+            status=Status.PRUNED,
         )
 
     def ended_early(self) -> Self:

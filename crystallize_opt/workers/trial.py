@@ -36,6 +36,12 @@ class Trial:
     attempt: int = 1
     seconds: float = 0.0
 
+    def lacks_replicates(self, wanted: int) -> bool:
+        """Whether the trial has fewer replicates than wanted although none has failed."""
+        if len(self.done) == wanted:
+            return False
+        return not self.done or self.done[-1][1].status is Status.COMPLETED
+
 
 class Runner(Protocol):
     """Runs one or several trials at once.

@@ -9,9 +9,8 @@ space's order. The differences from a loop written by hand are:
   state FAIL, and suggest the failing region again: https://github.com/optuna/optuna/issues/566. TPE
   gets PRUNED; samplers that learn from completed trials only get COMPLETE with the worst value so
   far; samplers that do not learn get FAIL. The trial's user attribute `status` has its true status.
-- A point that is pending is not suggested again; in a space of at most 24 points, no point is. The
-  discarded trial is reported as FAIL, and the sampler is asked again. `duplicates=True` turns this
-  off.
+- A point that is pending is not suggested again: the discarded trial is reported as FAIL, and the
+  sampler is asked again. `duplicates=True` turns this off.
 - Where the model of one of Optuna's samplers raises an error, as CMA-ES does with some conditions,
   every parameter of that suggestion is drawn alone. The logger says so, once.
 - A point that violates a linear constraint is reported like a failed trial, and the sampler is
@@ -55,8 +54,6 @@ from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status
 
-_SMALL_SPACE = 24
-
 
 class OptunaOptimizer(SpaceOptimizer[Trial]):
     """Optuna behind the common interface: TPE, or any Optuna sampler and pruner.
@@ -75,10 +72,11 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         fill_inactive: Whether parameters with conditions are in each trial of the study, also where
             they are inactive, and have no effect. Some samplers model only parameters that each
             trial has, and draw the others at random: GP finds much better points with this.
-        duplicates: True: the suggestions are always those of a loop written by hand. False: every
-            point of a finite space is suggested once. None: a point that is pending is not
-            suggested again; in a space of at most 24 points, no point is. Unless True, a finite
-            space ends with `SpaceExhausted` when all of its points have been suggested.
+        duplicates: True: the suggestions are always those of a loop written by hand, and a search
+            runs each of them. False: every point of a finite space is suggested once. None: a point
+            that is pending is not suggested again, and a search reports a known outcome again
+            instead of running the point again. Unless True, a finite space ends with
+            `SpaceExhausted` when all of its points have been suggested.
 
     Attributes:
         study: The `optuna.Study`, in memory.
@@ -129,6 +127,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         seed = None if seed is None else checked_seed(seed)
         if sampler is None:
             sampler = TPESampler(seed=seed, multivariate=not several, constant_liar=True)
+        repeats: Repeats = "allowed" if duplicates else "never"
+        if duplicates is None:
+            repeats = "not pending"
         self._unseeded = Unseeded(sampler)
         self.libraries = samplers.libraries_of(sampler, pruner)
         self._optuna_space = OptunaSpace(space)
@@ -143,11 +144,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             seed=seed,
             settings=settings,
             capabilities=samplers.capabilities_of(sampler, pruner, fill_inactive=fill_inactive),
-            repeats=_repeats(space, duplicates),
+            repeats=repeats,
             positions=samplers.takes_positions(sampler),
         )
         if self.searched is not self.space:
             self._optuna_space = OptunaSpace(self.searched)
+        self.duplicates = bool(duplicates)
         samplers.use(sampler)
         self._reseed()
         self._errors_of_model = samplers.errors_of_model(sampler)
@@ -282,7 +284,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def saved_state(self) -> str | None:
         """Return the state of TPE; None for other samplers, or if the study has other trials."""
-        return None if self._has_others else replay.state_of(self.study.sampler)
+        if self._has_others or self._proposals.has_drawn:
+            return None
+        return replay.state_of(self.study.sampler)
 
     def restore_state(self, state: str) -> None:
         """Restore a state that `saved_state` returned."""
@@ -384,14 +388,6 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             f"linear {number}": constraint.violation(params)
             for number, constraint in enumerate(self.searched.constraints)
         }
-
-
-def _repeats(space: SearchSpace, duplicates: bool | None) -> Repeats:
-    if duplicates:
-        return "allowed"
-    if duplicates is None and space.size > _SMALL_SPACE:
-        return "not pending"
-    return "never"
 
 
 def _params_of(trial: Trial) -> dict[str, Any]:
