@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from optuna.samplers import CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from crystallize_opt import (
-    BasePlugin,
     BaseOptimizer,
+    BasePlugin,
     Categorical,
     Constraint,
-    Experiment,
     Failures,
     Float,
     FrozenContext,
@@ -27,7 +26,6 @@ from crystallize_opt import (
     Search,
     SearchSpace,
     SpaceOptimizer,
-    Status,
     Treatment,
     Workers,
 )
@@ -57,7 +55,6 @@ class Counted:
 
     def __init__(self, **options: Any) -> None:
         self.ran: list[dict[str, Any]] = []
-
 
         def step(data: Any, ctx: FrozenContext) -> Any:
             params = {name: ctx[name] for name in ("a", "b", "c") if name in ctx}
@@ -119,7 +116,9 @@ def test_the_backend_hears_what_its_loop_hears_that_runs_every_point(
         native.tell(trial, bowl(suggested[-1]))
     assert exactly([each.params for each in own]) == exactly(suggested)
     heard = [(trial.number, trial.values, trial.state) for trial in ours.study.trials]
-    assert heard[: len(own)] == [(trial.number, trial.values, trial.state) for trial in native.trials]
+    assert heard[: len(own)] == [
+        (trial.number, trial.values, trial.state) for trial in native.trials
+    ]
 
 
 def _until_a_random_point(told: list[Any]) -> list[Any]:
@@ -131,7 +130,7 @@ def _until_a_random_point(told: list[Any]) -> list[Any]:
     return told
 
 
-# What comes of repeats -----------------------------------------------------------------------------
+# What comes of repeats ----------------------------------------------------------------------------
 
 
 def scripted(*script: tuple[int, int], **options: Any) -> Scripted:
@@ -161,7 +160,8 @@ def test_a_repeat_is_no_trial_and_is_recorded_as_what_it_is() -> None:
     assert [each.treatment.name for each in again] == ["trial_1", "trial_3"]
     one, two = optimizer.observations[:2]
     assert (two.metrics, two.sem, two.replicates) == (one.metrics, one.sem, one.replicates)
-    assert two.duration is None and two.started_at is None
+    assert two.duration is None
+    assert two.started_at is None
     assert search.best is optimizer.observations[2]
     frame = optimizer.history.to_frame()
     assert list(frame["repeats"].fillna("")) == ["", "trial_0", "", "trial_0", ""]
@@ -328,15 +328,17 @@ def test_a_pruner_hears_the_replicates_again_and_may_end_a_repeat_early() -> Non
 
     (ours, counted), (native, everything) = told_with(None), told_with(True)
 
-    print([(each.status.value, each.repeats) for each in ours.observations], len(counted.ran), len(everything.ran))
-    print([(each.status.value, each.repeats) for each in native.observations])
-    assert 0
-    for one, other in zip(ours.study.trials, native.study.trials, strict=False):
+    statuses = [each.status.value for each in native.observations]
+    assert statuses == ["completed"] * 3 + ["pruned"] + ["completed"] * 3
+    assert [each.status.value for each in ours.observations] == statuses
+    assert [each.repeats for each in ours.observations][3:6] == ["trial_0", "trial_1", "trial_2"]
+    assert (len(counted.ran), len(everything.ran)) == (12, 19)
+    for one, other in zip(ours.study.trials, native.study.trials, strict=True):
         assert (one.params, one.values, one.state) == (other.params, other.values, other.state)
         assert one.intermediate_values == other.intermediate_values
 
 
-# Optimizers without a space ------------------------------------------------------------------------
+# Optimizers without a space -----------------------------------------------------------------------
 
 
 class Listed(BaseOptimizer):
@@ -376,9 +378,9 @@ def test_what_has_no_known_parameters_runs() -> None:
     def apply(ctx: Any) -> None:
         ctx.add("a", 3)
 
-    for given in ([apply, apply], [(1, 2), (1, 2)]):
+    for values in ([apply, apply], [(1, 2), (1, 2)]):
         counted = Counted()
-        optimizer = Listed(*given)
+        optimizer = Listed(*values)
         counted.experiment.optimize(optimizer, 2, progress=False)
         assert len(counted.ran) == 2
 

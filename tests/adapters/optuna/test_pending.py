@@ -63,7 +63,7 @@ def finite_samplers() -> dict[str, Callable[[], BaseSampler]]:
 
 @pytest.mark.parametrize("pending", [1, 4, 100])
 @pytest.mark.parametrize("name", finite_samplers())
-def test_without_duplicates_a_finite_space_ends_after_each_of_its_points(name: str, pending: int) -> None:
+def test_without_duplicates_each_point_comes_once(name: str, pending: int) -> None:
     sampler = finite_samplers()[name]()
     optimizer = OptunaOptimizer(FINITE, LOSS, sampler=sampler, duplicates=False)
     points = []
