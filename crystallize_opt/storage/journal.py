@@ -25,6 +25,7 @@ from crystallize_opt.storage.schema import (
     APPLICATION_ID,
     SCHEMA,
     SCHEMA_VERSION,
+    check_file,
     damaged,
     distrust,
 )
@@ -57,8 +58,10 @@ class RunWriter:
     def __init__(self, path: str | os.PathLike[str], run: str) -> None:
         self.path, self.name = Path(path), run
         self._broken: str | None = None
+        self._overwritten = False
         self._owner = Owner()
-        real, shown = checked_path(path, to_write=True), os.fspath(path)
+        self._real = real = checked_path(path, to_write=True)
+        shown = os.fspath(path)
         with contextlib.ExitStack() as undo, storage_errors(shown, "opened"):
             lock = RunLock(real, run)
             undo.callback(lock.release)
@@ -143,31 +146,69 @@ class RunWriter:
             )
             raise StorageError(self._broken) from error
         self._checksum = checksum
+        self._files.note_written()
 
     def _refuse_other_files(self) -> None:
-        """Check that the file is still the one that this writer opened.
+        """Check that the file is still the one that this writer opened, with all that it wrote.
 
         Raises:
             StorageError: It is not, or an earlier event could not be written.
         """
-        if self._broken is None and (other := self._files.other()) is not None:
+        if self._broken is None and (what := self._what_happened()) is not None:
             self._broken = (
-                f"The run {self.name!r} cannot be written to {str(self.path)!r}: {other!r} was "
-                "removed or replaced while the run was open (by hand, by a restored copy, a sync "
-                "tool, git clean?). The last trials may be missing in the file that is there now. "
-                "Restore the file, or give another path, and call optimize() again."
+                f"The run {self.name!r} cannot be written to {str(self.path)!r}: {what} while the "
+                "run was open (by hand, by a restored copy, a sync tool, git clean?). The last "
+                "trials may be missing in the file that is there now. Restore the file, or give "
+                "another path, and call optimize() again."
             )
         if self._broken is not None:
             raise StorageError(self._broken)
 
+    def _what_happened(self) -> str | None:
+        """Return what somebody else did to the files of this run, in words; None if nothing."""
+        if (other := self._files.other()) is not None:
+            return f"{other!r} was removed or replaced"
+        if not self._files.is_changed():
+            return None
+        # A new connection, because an open one remembers what it has read.
+        real = self._real
+        try:
+            with contextlib.closing(sqlite3.connect(real)) as connection:
+                distrust(connection)
+                check_file(real, connection)
+                stored = _run_of(real, connection, self.name, self._run).checksum
+        except (StorageError, sqlite3.Error, UnicodeError):
+            stored = None
+        self._overwritten = stored != self._checksum
+        if self._overwritten:
+            return f"{real!r} was overwritten"
+        self._files.note_written()
+        return None
+
     def close(self) -> None:
-        """Let other writers open the run. In a fork of the process that writes it, do nothing."""
+        """Let other writers open the run. In a fork of the process that writes it, do nothing.
+
+        Raises:
+            StorageError: Since the last event, the file was removed, replaced or overwritten.
+        """
         if not self._owner.is_here:  # SQLite's connections must not be used after a fork.
             return
+        known = self._broken
+        try:
+            self._refuse_other_files()
+        except StorageError:
+            if known is None:
+                raise
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         try:
             # Now SQLite may write the log back to the database and delete it. It does neither if
-            # another file took the place of the database, or another process has it open.
-            self._files.release()
+            # another file took the place of the database, or another process has it open; nor if
+            # it cannot get the locks, because the file was overwritten.
+            if not self._overwritten:
+                self._files.release()
             with contextlib.suppress(sqlite3.Error):  # All events have been committed.
                 self._connection.close()
         finally:

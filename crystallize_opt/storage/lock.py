@@ -104,6 +104,7 @@ class OpenFiles:
         paths = (database, f"{database}-wal", lock)
         self._files = [(path, identity(path)) for path in paths]
         self.database = self._files[0][1]
+        self.note_written()
         self._held: list[tuple[int, int, int]] = []
         try:
             if sys.platform == "linux":
@@ -120,6 +121,26 @@ class OpenFiles:
             if identity(path) != known:
                 return path
         return None
+
+    def note_written(self) -> None:
+        """Note that this process has just written, and so may have changed the database itself."""
+        self._content, self._log_bytes = self._now()
+
+    def is_changed(self) -> bool:
+        """Whether somebody else has written to the database itself, or has cut the log short.
+
+        That need not be damage: the writer of another run moves the log to the database, too.
+        """
+        content, log_bytes = self._now()
+        return content != self._content or log_bytes < self._log_bytes
+
+    def _now(self) -> tuple[object, int]:
+        (database, _), (log, _), _ = self._files
+        try:
+            found = os.stat(database)  # noqa: PTH116
+            return (found.st_size, found.st_mtime_ns), os.stat(log).st_size  # noqa: PTH116
+        except OSError:
+            return None, 0
 
     def release(self) -> None:
         """Release the locks, so that SQLite can write the log back and delete it."""

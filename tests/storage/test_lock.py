@@ -19,6 +19,7 @@ from crystallize_opt.storage.journal import Row, RunWriter, read_run
 from tests.storage.searches import parts, search
 
 ROW: Row = ("resume", None, '{"versions":{}}')
+LARGE: Row = ("resume", None, f'{{"versions":{{"x":"{"1" * 2500}"}}}}')
 
 SECOND = """
 import sys
@@ -195,6 +196,47 @@ def test_a_file_removed_or_replaced_ends_the_search(
         assert len(History.load(path)) == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Other systems have no such locks")
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("how", ["an older copy", "cut short", "the log cut short"])
+def test_a_file_overwritten_in_place_is_noticed(how: str, last: bool, tmp_path: Path) -> None:
+    """As `cp backup.db runs.db` does: the file is still the same one, with another content."""
+    path, old = tmp_path / "runs.db", tmp_path / "old.db"
+    writer = RunWriter(path, "run")
+    writer.append([LARGE] * 2000)  # So many that SQLite writes them to the database itself.
+    shutil.copy(path, old)
+    writer.append([LARGE] * 2000)
+    writer.append([ROW])  # This one is in the log only.
+    if how == "the log cut short":
+        os.truncate(f"{path}-wal", 0)
+    else:
+        path.write_bytes(old.read_bytes() if how == "an older copy" else b"")
+    content = path.read_bytes()
+
+    if not last:
+        with pytest.raises(StorageError, match="was overwritten while the run was open"):
+            writer.append([ROW])
+        writer.close()
+    else:
+        with pytest.raises(StorageError, match="was overwritten"):
+            writer.close()
+    assert path.read_bytes() == content, "the log is not mixed into the other content"
+    RunWriter(tmp_path / "new.db", "run").close()
+
+
+def test_writers_of_several_runs_share_a_file(tmp_path: Path) -> None:
+    """Each one moves the log to the database at times, which is no damage for the others."""
+    path = tmp_path / "runs.db"
+    writers = [RunWriter(path, str(number)) for number in range(3)]
+    for _ in range(4):
+        for writer in writers:
+            writer.append([LARGE] * 500)
+    for writer in writers:
+        writer.close()
+
+    assert [len(read_run(path, str(number))[1]) for number in range(3)] == [2000] * 3
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
 def test_the_files_of_another_writer_are_left_alone(tmp_path: Path) -> None:
     """The file is replaced while it is written, and the new one is written, too."""
@@ -205,7 +247,8 @@ def test_the_files_of_another_writer_are_left_alone(tmp_path: Path) -> None:
     second = RunWriter(path, "run")
     second.append([ROW])
     files = parts(path)
-    first.close()
+    with pytest.raises(StorageError, match="was removed or replaced"):
+        first.close()
 
     assert parts(path) == files
     second.append([ROW])
