@@ -222,8 +222,9 @@ class History(Sequence[Observation]):
         """Return a table with one row per trial, which `attach` can read (extra `analysis`).
 
         The columns are `trial`, `params.<name>`, `metrics.<name>`, `sem.<name>` for metrics with
-        standard errors, `status`, `error`, `started_at` and `duration`; and `repeats`, if a search
-        reported known outcomes again.
+        standard errors, `shared_noise` (whether trials share the noise of these errors, as with
+        common random numbers), `status`, `error`, `started_at` and `duration`; and `repeats`, if a
+        search reported known outcomes again.
         """
         from crystallize_opt.history.tables import frame_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from crystallize_opt.space.choices import Constant
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.noise import shared_in
 from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 
@@ -41,6 +43,8 @@ def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.Da
         columns[f"metrics.{metric}"] = [o.metrics.get(metric) for o in history]
     for metric in sems:
         columns[f"sem.{metric}"] = [o.sem.get(metric) for o in history]
+    if sems:
+        columns[_SHARED_NOISE] = shared_in(history)
     columns["status"] = [str(o.status) for o in history]
     for name in ("error", "started_at", "duration", *_repeats_of(history)):
         columns[name] = [getattr(o, name) for o in history]
@@ -69,6 +73,9 @@ def _would_be_rounded(values: Sequence[Any]) -> bool:
 
 _EXACT_IN_FLOATS = 2**53
 
+_SHARED_NOISE = "shared_noise"
+"""The column that says whether a trial's standard errors are of noise that other trials share."""
+
 
 def write_trials(
     history: Sequence[Observation], space: SearchSpace | None, path: str | os.PathLike[str]
@@ -88,6 +95,8 @@ def write_trials(
 
     header = ["trial", *(f"params.{name}" for name in names)]
     header += [f"metrics.{metric}" for metric in metrics] + [f"sem.{metric}" for metric in sems]
+    if sems:
+        header.append(_SHARED_NOISE)
     repeats = _repeats_of(history)
     header += ["status", "error", "started_at", "duration", *repeats]
     rows = [
@@ -96,11 +105,12 @@ def write_trials(
             *(param(name, o.treatment.params) for name in names),
             *(_cell(o.metrics.get(metric)) for metric in metrics),
             *(_cell(o.sem.get(metric)) for metric in sems),
+            *([str(is_shared)] if sems else ()),
             str(o.status),
             *map(_cell, (o.error, o.started_at, o.duration)),
             *(_cell(getattr(o, name)) for name in repeats),
         ]
-        for o in history
+        for o, is_shared in zip(history, shared_in(history), strict=True)
     ]
     write_csv(path, header, rows)
 
@@ -116,18 +126,23 @@ def _choice_texts(name: str, parameter: Parameter) -> ChoiceTexts | None:
     return None if choices is None else ChoiceTexts(name, choices)
 
 
-def observations_in(table: Any, space: SearchSpace, required: Collection[str]) -> list[Observation]:
+def observations_in(
+    table: Any, space: SearchSpace, required: Collection[str], *, learns_errors: bool = False
+) -> list[Observation]:
     """Read a table in the format of `frame_of` or `write_trials`.
 
     An empty cell is an inactive parameter, one of the choices None, nan and "", or a metric that
     was not recorded. A cell that is no value of its parameter is returned unchanged, for `validate`
     to refuse. Without a column `status`, a trial has completed if it has all required metrics, else
-    failed.
+    failed. Replicates and their seeds are in no table, so that standard errors count as those of
+    noise that trials share, unless the column `shared_noise` says that they are a trial's own.
 
     Args:
         table: A DataFrame, or the path of a CSV file.
         space: The search space.
         required: Metrics that must have a column; columns `metrics.<name>` are read as well.
+        learns_errors: Whether the reader would learn standard errors: it is then warned if the
+            table does not say whose they are.
 
     Raises:
         UsageError: A parameter or a required metric has no column; two columns have one name; a row
@@ -162,6 +177,14 @@ def observations_in(table: Any, space: SearchSpace, required: Collection[str]) -
         name = cells.get("trial")
         treatment = Treatment(f"row_{number}" if name is None else _text(name), point)
         observations.append(_observation(treatment, cells, metrics, required))
+    if learns_errors and _SHARED_NOISE not in columns and any(o.shared_noise for o in observations):
+        warnings.warn(
+            "The table has standard errors, but does not say whether the trials had seeds of their "
+            "own. The errors are kept, but not told to the optimizer. If each trial had its own "
+            f"seeds, add a column {_SHARED_NOISE!r} with False in each row.",
+            UserWarning,
+            stacklevel=3,
+        )
     return observations
 
 
@@ -310,16 +333,30 @@ def _observation(
     elif any(metric not in metrics for metric in required):
         status = Status.FAILED
     error, repeats = cells.get("error"), cells.get("repeats")
+    sem = {metric: _number(cells.get(f"sem.{metric}")) for metric in metrics}
+    has_errors = any(value is not None for value in sem.values())
     return Observation(
         treatment,
         metrics,
         status,
-        {metric: _number(cells.get(f"sem.{metric}")) for metric in metrics},
+        sem,
         error=None if error is None else _text(error),
         started_at=_number(cells.get("started_at")),
         duration=_number(cells.get("duration")),
         repeats=None if repeats is None else _text(repeats),
+        shared_noise=has_errors and _is_shared(cells.get(_SHARED_NOISE)),
     )
+
+
+def _is_shared(cell: Any) -> bool:
+    if cell is None:
+        return (
+            True  # Nobody knows; a model that takes shared noise for a trial's own searches worse.
+        )
+    shown = str(cell).lower()
+    if shown not in ("true", "false"):
+        raise UsageError(f"The column {_SHARED_NOISE!r} holds True and False, not {cell!r}.")
+    return shown == "true"
 
 
 def _status(text: str) -> Status:

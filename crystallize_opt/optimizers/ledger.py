@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from crystallize_opt.errors import InvalidParametersError, TellError, UnknownMetricError
-from crystallize_opt.optimizers.noise import SharedSeeds
 from crystallize_opt.space.parameter import canonical_value, refuse_unknown
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import BestSoFar, Criterion
 from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
+from crystallize_opt.trials.noise import SharedSeeds
 from crystallize_opt.trials.objective import Constraint, metric_name
 from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
@@ -270,7 +270,7 @@ class Measured:
             observation: The trial's outcome.
         """
         changed = False
-        if len(observation.replicates) > 1:
+        if len(observation.replicates) > 1 or observation.shared_noise:
             observation = self._seeds.told(observation)
         if observation.status is Status.COMPLETED:
             if self._corrections:

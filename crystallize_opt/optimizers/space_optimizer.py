@@ -350,7 +350,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         Args:
             observations: A `History`, or observations; or a DataFrame, or the path of a CSV file,
                 as `History.to_frame` makes them (the columns may also have the bare names of
-                parameters and metrics). The parameters must be points of the space.
+                parameters and metrics). The parameters must be points of the space. Standard errors
+                of a table are learnt only where its column `shared_noise` is False.
                 A trial whose name another trial has is renamed: `"trial_0 (attached)"`.
             skip_outside: Whether to skip trials that do not fit, instead of refusing all. They are
                 then in `history.left_out`.
@@ -370,7 +371,12 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         ):
             from crystallize_opt.history.tables import observations_in
 
-            observations = observations_in(observations, self.space, self.required_metrics)
+            observations = observations_in(
+                observations,
+                self.space,
+                self.required_metrics,
+                learns_errors=self.capabilities.standard_errors,
+            )
         given = [observations] if isinstance(observations, Observation) else list(observations)
         inside: list[Observation] = []
         left_out: list[Observation] = []

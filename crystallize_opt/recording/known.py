@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from crystallize_opt.optimizers.noise import is_known
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.noise import is_known
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
 

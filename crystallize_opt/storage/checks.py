@@ -29,7 +29,9 @@ _WORDS = {"nan", "inf", "-inf"}
 _NUMBERS = (int, float)
 _OPTIONAL_TEXTS, _OPTIONAL_NUMBERS = ("error", "traceback"), ("started_at", "duration")
 _OF_REPLICATE = {"index", "seed", "metrics", "status", *_OPTIONAL_TEXTS, *_OPTIONAL_NUMBERS}
-_OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed"}) | {"name", "sem", "replicates", "repeats"}
+_OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed"}) | {
+    *("name", "sem", "replicates", "repeats", "shared_noise")
+}
 _FIELDS = {
     "begin": {"description", "versions", "asked_before"},
     "resume": {"versions"},
@@ -192,6 +194,8 @@ class _Check:
                     raise _Damage(f"a completed trial has {metric!r}: {metrics.get(metric)!r}")
         else:
             STATUSES[data["status"]]
+        if data.get("shared_noise", True) is not True:  # It is written only if it is true.
+            raise _Damage(f"a trial has the field 'shared_noise': {data['shared_noise']!r:.200}")
         if "sem" in data:
             _check_numbers({k: v for k, v in data["sem"].items() if v is not None})
         _check_circumstances(data)

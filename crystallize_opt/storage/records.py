@@ -160,6 +160,8 @@ def write_observation(observation: Observation) -> dict[str, Any]:
         value = getattr(observation, name)
         if value is not None:
             data[name] = value
+    if observation.shared_noise:
+        data["shared_noise"] = True
     if replicates:
         data["replicates"] = [write_replicate(replicate, data) for replicate in replicates]
     return data
@@ -182,6 +184,7 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
         )
     else:
         replicates = tuple([read_replicate(each, data, metrics) for each in written])
+    shared = get("shared_noise", False)
     return Observation(
         treatment,
         metrics,
@@ -193,6 +196,7 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
         started_at,
         duration,
         get("repeats"),
+        shared,
     )
 
 

@@ -124,6 +124,9 @@ class Observation(_Metrics):
         duration: How long the trial took, in seconds.
         repeats: None for a trial that ran. Else the name of the trial that tried the same point on
             the same seeds: its outcome was reported again, and nothing ran.
+        shared_noise: Whether the standard errors are known to be, or may be, of noise that other
+            trials share, although there are no replicates with seeds that show it. They are then
+            not told to an optimizer.
 
     Example:
         >>> observation = Observation(Treatment("a", {"x": 1}), {"loss": 0.25})
@@ -141,6 +144,7 @@ class Observation(_Metrics):
     started_at: float | None = None
     duration: float | None = None
     repeats: str | None = None
+    shared_noise: bool = False
 
     def __post_init__(self) -> None:
         if not self.replicates:

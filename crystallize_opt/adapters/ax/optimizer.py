@@ -26,7 +26,7 @@ same strategy. The differences from a loop written by hand are:
   (`DataLoaderConfig(fit_abandoned=True)`). A trial of status ABANDONED is reported without data.
 - A pruned trial is reported as stopped early, with its means so far.
 - Standard errors are reported while every trial has them, and only if trials have seeds of their
-  own (see `crystallize_opt.optimizers.noise`). From the first trial without them, Ax gets means
+  own (see `crystallize_opt.trials.noise`). From the first trial without them, Ax gets means
   only: it cannot fit a mixture, https://github.com/facebook/Ax/issues/491.
 - An outcome constraint on the single objective, which Ax refuses, is put on a copy of its metric.
 - Every point of a finite space is suggested once. If Ax repeats a point or has no suggestion (also

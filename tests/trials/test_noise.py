@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from crystallize_opt import (
     Experiment,
     FrozenContext,
+    History,
     Objective,
     Observation,
     Pipeline,
+    SearchSpace,
     SeedPlugin,
     SpaceOptimizer,
     Treatment,
     data_source,
     pipeline_step,
 )
+from crystallize_opt.errors import UsageError
+from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.trials.observation import Replicate
 
 LOSS = Objective("loss", "minimize")
@@ -30,7 +36,7 @@ class Hears(SpaceOptimizer[None]):
     """Suggests random points, and notes which standard errors it learns."""
 
     def __init__(self) -> None:
-        super().__init__(SPACE, LOSS, seed=0)
+        super().__init__(SPACE, LOSS, seed=0, capabilities=Capabilities(standard_errors=True))
         self.sems: list[Any] = []
 
     def _suggest(self) -> tuple[None, dict[str, Any]]:
@@ -107,3 +113,74 @@ def test_a_standard_error_given_by_hand_is_told() -> None:
     for treatment in optimizer.ask(2):
         optimizer.tell(Observation(treatment, {"loss": 1.0}, sem={"loss": 0.25}))
     assert optimizer.sems == [0.25, 0.25]
+
+
+def measured(name: str, seeds: Sequence[int | None], x: float) -> Observation:
+    replicates = [Replicate(i, seed, {"loss": x + i}) for i, seed in enumerate(seeds)]
+    return Observation.of_replicates(Treatment(name, {"x": x}), replicates)
+
+
+@pytest.mark.parametrize("form", ["frame", "csv", "pandas' csv"])
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [
+        ([(1, 2), (3, 4), (5, 6)], [True, True, True]),
+        ([(1, 2), (1, 2), (5, 6)], [False, False, True]),
+        ([(None, None), (1, 1), (3,)], [True, False, False]),
+    ],
+)
+def test_a_table_says_which_standard_errors_are_a_trials_own(
+    seeds: list[tuple[int | None, ...]], told: list[bool], form: str, tmp_path: Path
+) -> None:
+    trials = [measured(f"t{i}", each, i / 10) for i, each in enumerate(seeds)]
+    history = History(trials, [LOSS], space=SearchSpace(SPACE))
+    table: Any = tmp_path / "trials.csv"
+    if form == "frame":
+        table = history.to_frame()
+    elif form == "csv":
+        history.to_csv(table)
+    else:
+        history.to_frame().to_csv(table, index=False)
+
+    optimizer = Hears()
+    optimizer.attach(table)
+    assert [sem is not None for sem in optimizer.sems] == told
+    # All are kept, and the next table says the same.
+    assert [o.sem.get("loss") for o in optimizer.observations] == [o.sem["loss"] for o in trials]
+    again = Hears()
+    again.attach(optimizer.history.to_frame())
+    assert again.sems == optimizer.sems
+    # So does the record.
+    replayed = Hears()
+    replayed.replay(optimizer.events)
+    assert replayed.sems == optimizer.sems
+
+
+def test_standard_errors_of_a_table_that_does_not_say_whose_they_are_are_not_told() -> None:
+    table = pd.DataFrame({"x": [0.1, 0.2], "loss": [1.0, 2.0], "sem.loss": [0.5, 0.25]})
+    optimizer = Hears()
+    with pytest.warns(UserWarning, match="shared_noise"):
+        optimizer.attach(table)
+    assert optimizer.sems == [None, None]
+    assert [o.sem["loss"] for o in optimizer.observations] == [0.5, 0.25]
+
+    own = Hears()
+    own.attach(table.assign(shared_noise=False))
+    assert own.sems == [0.5, 0.25]
+    with pytest.raises(UsageError, match="True and False, not 'perhaps'"):
+        own.attach(table.assign(shared_noise="perhaps"))
+
+
+def test_a_stored_run_keeps_that_noise_is_shared(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [0.1], "loss": [1.0], "sem.loss": [0.5], "shared_noise": [True]})
+    path, experiment = tmp_path / "runs.db", Experiment(nothing(), Pipeline([noisy()]), seed=0)
+    first = Hears()
+    first.attach(table)
+    experiment.optimize(first, 2, storage=path)
+    resumed = Hears()
+    resumed.attach(table)
+    experiment.optimize(resumed, 3, storage=path)
+
+    assert resumed.sems == [None] * 4
+    stored = History.load(path)
+    assert [(o.sem.get("loss"), o.shared_noise) for o in stored if o.shared_noise] == [(0.5, True)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from crystallize_opt.trials.observation import Observation, Status
 
@@ -19,7 +20,8 @@ class SharedSeeds:
     that is left.
 
     Seeds are compared with those of all earlier trials. Replicates without a seed, and standard
-    errors that were given by hand, without replicates, are a trial's own.
+    errors that were given by hand, without replicates, are a trial's own, unless the observation
+    says that its noise is shared, as one from a table may (`shared_in` decides what a table says).
     """
 
     def __init__(self) -> None:
@@ -31,12 +33,13 @@ class SharedSeeds:
         The first trial keeps its standard errors, because it has nobody to share seeds with yet. As
         later trials then have none, a backend that needs them for every trial ignores them.
         """
+        if observation.shared_noise:
+            return dataclasses.replace(observation, sem={})
         replicates = observation.replicates
         if len(replicates) < 2:
             return observation
-        seeds = {each.seed for each in replicates if each.seed is not None}
-        # A trial whose replicates all have one seed repeats one run: its scatter is no noise of it.
-        is_shared = not seeds.isdisjoint(self._seeds) or 0 < len(seeds) < len(replicates)
+        seeds = _seeds_of(observation)
+        is_shared = not seeds.isdisjoint(self._seeds) or _repeats(observation, seeds)
         self._seeds |= seeds
         return dataclasses.replace(observation, sem={}) if is_shared else observation
 
@@ -54,3 +57,27 @@ def is_known(observation: Observation, seed_of: Callable[[int], int]) -> bool:
     if observation.status is not Status.COMPLETED or observation.repeats is not None:
         return False
     return all(each.seed == seed_of(each.index) for each in observation.replicates)
+
+
+def shared_in(observations: Sequence[Observation]) -> list[bool]:
+    """Return for each trial whether its replicates' noise is not its own, as all trials show it.
+
+    Unlike `SharedSeeds`, which hears of trials one by one, this knows later trials, too.
+    """
+    seeds = [_seeds_of(each) for each in observations]
+    trials_with = Counter(seed for each in seeds for seed in each)
+    return [
+        observation.shared_noise
+        or _repeats(observation, own)
+        or any(trials_with[seed] > 1 for seed in own)
+        for observation, own in zip(observations, seeds, strict=True)
+    ]
+
+
+def _seeds_of(observation: Observation) -> set[int]:
+    return {each.seed for each in observation.replicates if each.seed is not None}
+
+
+def _repeats(observation: Observation, seeds: set[int]) -> bool:
+    """Whether replicates of a trial have one seed: they repeat one run, and are no noise of it."""
+    return 0 < len(seeds) < len(observation.replicates)
