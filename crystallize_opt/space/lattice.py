@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,7 @@ class Solids:
             low,
             high,
             np.array(origin, dtype=float),
-            lambda: _corners(self._rows, bounds, low, high),
+            partial(_corners, self._rows, bounds, low, high),  # It pickles; a lambda does not.
         )
 
     # Points ---------------------------------------------------------------------------------------

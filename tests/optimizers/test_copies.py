@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 
-from crystallize_opt import Objective, SpaceOptimizer
+from crystallize_opt import Integer, Objective, SearchSpace, SpaceOptimizer
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
 
 Optimizer = SpaceOptimizer[Any]
 LOSS = Objective("loss", "minimize")
+SPACES: dict[str, Any] = {
+    "box": {"x": (0.0, 1.0), "kind": ["a", "b"]},
+    # Points are drawn from its region, and backends search positions in it.
+    "mixture": SearchSpace(
+        {"x": (0.0, 1.0), "y": (0.0, 1.0), "n": Integer(0, 5)}, constraints=["x + y == 1"]
+    ),
+}
 
 
 def pickled(optimizer: Optimizer) -> Any:
@@ -21,9 +28,18 @@ def pickled(optimizer: Optimizer) -> Any:
 
 
 @pytest.mark.parametrize("make_copy", [copy.copy, copy.deepcopy, pickled])
-@pytest.mark.parametrize("kind", [RandomOptimizer, GridOptimizer, OptunaOptimizer])
-def test_a_copy_goes_on_by_itself(kind: Any, make_copy: Callable[[Any], Any]) -> None:
-    optimizer: Optimizer = kind({"x": (0.0, 1.0), "kind": ["a", "b"]}, LOSS, seed=0)
+@pytest.mark.parametrize(
+    ("kind", "space"),
+    [
+        (RandomOptimizer, "box"),
+        (GridOptimizer, "box"),
+        (OptunaOptimizer, "box"),
+        (RandomOptimizer, "mixture"),
+        (OptunaOptimizer, "mixture"),
+    ],
+)
+def test_a_copy_goes_on_by_itself(kind: Any, space: str, make_copy: Callable[[Any], Any]) -> None:
+    optimizer: Optimizer = kind(SPACES[space], LOSS, seed=0)
     for _ in range(3):
         optimizer.ask()
         optimizer.tell({"loss": 1.0})
