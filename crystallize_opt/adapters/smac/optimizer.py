@@ -233,7 +233,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         return trial, point
 
     def _drop(self, handle: Trial, why: Dropped) -> None:
-        self._run.tell(handle, [0.0] * len(self.objectives), Status.ABANDONED, hidden=True)
+        self._without_value(handle, Status.ABANDONED, 0.0)
 
     # Tell --------------------------------------------------------------------------------------
 
@@ -242,19 +242,25 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             costs = list(map(_bounded, self.criterion.costs(observation)))
             self._run.tell(handle, costs, Status.COMPLETED, observation.duration or 0.0)
             return
-        tell = partial(self._tell_failed, handle, observation)
+        self._without_value(handle, observation.status, observation.duration or 0.0)
+
+    def _without_value(self, handle: Trial, status: Status, seconds: float) -> None:
+        """Report a trial without a value, now and whenever the extremes of the values change.
+
+        With budgets, SMAC compares all trials, also those that the model does not see.
+        """
+        tell = partial(self._tell_failed, handle, status, seconds)
         tell()
         self.measured.when_changed(tell)
 
-    def _tell_failed(self, handle: Trial, observation: Observation) -> None:
+    def _tell_failed(self, handle: Trial, status: Status, seconds: float) -> None:
         """Report a trial without a value as a little worse than the worst, or hide it from SMAC."""
         costs = [
             _bounded(high + 0.1 * ((high - low) or abs(high) or 1.0))
             for low, high in self.measured.costs
         ]
-        status, hidden = observation.status, observation.status is Status.ABANDONED or not costs
+        hidden = status is Status.ABANDONED or not costs
         nothing = [0.0] * len(self.objectives)
-        seconds = observation.duration or 0.0
         self._run.tell(handle, costs or nothing, status, seconds, hidden=hidden)
 
 

@@ -11,6 +11,7 @@ from smac.initial_design import RandomInitialDesign
 from crystallize_opt import Float, Integer, Objective, Observation, SearchSpace, Treatment
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.errors import CrystallizeOptError, UnsupportedSpaceError, UsageError
+from crystallize_opt.optimizers.unique import Dropped
 from tests.adapters.smac.native import LOSS, SQUARE, fail
 
 
@@ -119,6 +120,24 @@ def test_budgets_go_with_constraints_and_with_several_objectives(
 
 def random_points(scenario: Scenario) -> RandomInitialDesign:
     return RandomInitialDesign(scenario, n_configs=20, max_ratio=1.0)
+
+
+def test_a_discarded_suggestion_is_not_promoted() -> None:
+    """SMAC compares all trials of a bracket, and the least costs here are above 0."""
+    optimizer = SMACOptimizer(
+        {**SQUARE, "t": (1, 9)}, LOSS, seed=0, facade=HyperbandFacade, fidelity="t"
+    )
+    suggestion = optimizer._suggest()
+    assert suggestion is not None
+    handle, discarded = suggestion
+    optimizer._drop(handle, Dropped.INFEASIBLE)
+    for number in range(8 + 3):
+        optimizer.ask()
+        optimizer.tell({"loss": 5.0 + number})
+    promoted = [o.treatment.params for o in optimizer.observations[8:]]
+
+    assert [params["t"] for params in promoted] == [3, 3, 3]
+    assert discarded["x"] not in [params["x"] for params in promoted]
 
 
 def test_a_choice_of_incumbents_that_smac_cannot_make_is_refused() -> None:
