@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from crystallize_opt.errors import UnreadParameterError, UsageError
 from crystallize_opt.pipeline.context import logger
@@ -18,7 +18,13 @@ from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.runtime.tracebacks import short_traceback
 from crystallize_opt.search.settings import SearchSettings, takes_settings
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
+
+if TYPE_CHECKING:
+    from crystallize_opt.analysis.confirmation import Confirmation
+    from crystallize_opt.history.history import History
 
 _UNREAD = "To set a key that no step reads, give the treatment as a function of the context."
 
@@ -53,6 +59,14 @@ class Experiment(Recipe):
         >>> experiment.optimize(optimizer, num_trials=3).params["delta"]
         2
     """
+
+    _searched: History | None = (
+        None  # By the last `optimize`; `confirm` looks a treatment up there.
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers, and copies that are compared, need no history.
+        return {name: value for name, value in vars(self).items() if name != "_searched"}
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
@@ -161,7 +175,10 @@ class Experiment(Recipe):
         """
         from crystallize_opt.search.search import Search  # Only a search needs all of that.
 
-        return Search(self, optimizer, num_trials, replicates_per_trial, **settings).run()
+        search = Search(self, optimizer, num_trials, replicates_per_trial, **settings)
+        best = search.run()
+        self._searched = search.history
+        return best
 
     @short_traceback
     @takes_settings
@@ -185,7 +202,81 @@ class Experiment(Recipe):
         """
         from crystallize_opt.search.search import Search
 
-        return await Search(self, optimizer, num_trials, replicates_per_trial, **settings).arun()
+        search = Search(self, optimizer, num_trials, replicates_per_trial, **settings)
+        best = await search.arun()
+        self._searched = search.history
+        return best
+
+    @short_traceback
+    def confirm(
+        self,
+        candidates: Treatment | Observation | History | Sequence[Treatment | Observation],
+        replicates: int = 20,
+        *,
+        baseline: Treatment | Observation | Literal[True] | None = None,
+        objective: Objective | Sequence[Objective] | None = None,
+        constraints: Sequence[Constraint] | None = None,
+        alpha: float = 0.05,
+        test: str = "auto",
+        hypotheses: Sequence[Hypothesis] = (),
+        workers: Any = None,
+        storage: Any = None,
+        progress: bool | Literal["log"] | None = False,
+    ) -> Confirmation:
+        """Test candidates against the baseline on fresh seeds: are they really better?
+
+        The best of many noisy trials looks better than it is, and a test on the search's own
+        replicates repeats that. A confirmation runs candidates and baseline anew, on seeds that no
+        search or run of this experiment uses, and with the same seeds for all: a paired comparison.
+
+        Args:
+            candidates: The treatment that `optimize` returned; an observation; several of them; or
+                a `History`, whose best trial is tested.
+            replicates: How many pairs to run, at least 2; with `test="sequential"`, at most.
+            baseline: What to compare with. None: the baseline of the search that chose the
+                candidates, or else the untreated experiment, as with True.
+            objective: What counts. None: the objectives of the history, or of this experiment's
+                last `optimize`, if a candidate comes from there.
+            constraints: Outcome constraints, which the candidates' means have to satisfy. None:
+                those of the search.
+            alpha: The probability of at most this is an error among all verdicts, in (0, 1).
+            test: `"t"`, `"wilcoxon"` or `"permutation"`, all of paired differences and two-sided;
+                or `"sequential"`, which looks after every four pairs and stops as soon as the
+                evidence suffices, at the same error rate. `"auto"`: the permutation test if there
+                are enough pairs for its p-value to reach alpha, else the t-test.
+            hypotheses: Verified on the fresh replicates; see `Confirmation.hypotheses`.
+            workers: As in `optimize`. Each replicate is a trial of its own.
+            storage: As in `optimize`; the same call again continues. By default, each question
+                is a run of its own in the file.
+            progress: As in `optimize`.
+
+        Returns:
+            The `Confirmation`: print it, or read `verdict`, `effect`, `interval`, `p_value`, and
+            `winner`. A candidate with a failed replicate gets the verdict "failed".
+
+        Raises:
+            UsageError: An argument is out of its range, or the objective is not known.
+            TrialsFailedError: The first replicates failed.
+            MissingExtraError: SciPy is not installed.
+            KeyboardInterrupt: The confirmation was interrupted.
+        """
+        from crystallize_opt.analysis.confirm import confirm
+
+        return confirm(
+            self,
+            candidates,
+            replicates=replicates,
+            baseline=baseline,
+            objective=objective,
+            constraints=constraints,
+            alpha=alpha,
+            test=test,
+            hypotheses=hypotheses,
+            workers=workers,
+            storage=storage,
+            progress=progress,
+            known=self._searched,
+        )
 
     async def _run(
         self, treatments: list[Treatment], hypotheses: list[Hypothesis], replicates: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from crystallize_opt.errors import UsageError
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.runtime.checks import SEED_LIMIT, checked_seed, drawn_seed
 from crystallize_opt.runtime.random_state import seed_global_random_state
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 SEED_KEY = "seed_used"
 # Neighbouring replicates get distant seeds, the same as in crystallize 0.27.
 _SEED_STRIDE = 31337
+CONFIRMATION_FIRST = 0xB529_7A4D
+"""The number of the first replicate whose seed is one of confirmations, not of searches.
+
+The stride is odd, so the 2**32 replicates of a seed have 2**32 different seeds: replicates with
+different numbers never share one. Searches begin at 0 and would take three billion replicates to
+reach this number. Its low bits are far from 0, too, so that the seeds of the first 30,000
+replicates of both stay distinct where a step keeps only the lower 16 bits of a seed or more.
+"""
+_MOST_CONFIRMATIONS = 1_000_000_000
 
 
 class BasePlugin:
@@ -95,6 +105,21 @@ class SeedPlugin(BasePlugin):
     def seed_of(self, replicate: int) -> int:
         """Return the seed of a replicate."""
         return (self.seed + _SEED_STRIDE * replicate) % SEED_LIMIT if self.auto_seed else self.seed
+
+    def confirmation_seed_of(self, replicate: int) -> int:
+        """Return the seed of a replicate in a confirmation: never one of a search's replicates.
+
+        Raises:
+            UsageError: The number is not in [0, 10**9).
+
+        Example:
+            >>> seeds = SeedPlugin(seed=1)
+            >>> seeds.confirmation_seed_of(0) in {seeds.seed_of(r) for r in range(10_000)}
+            False
+        """
+        if not 0 <= replicate < _MOST_CONFIRMATIONS:
+            raise UsageError(f"A confirmation has at most {_MOST_CONFIRMATIONS} replicates.")
+        return self.seed_of(CONFIRMATION_FIRST + replicate)
 
     def before_run(self, experiment: Any) -> None:
         # Seed the steps' `setup`, too.

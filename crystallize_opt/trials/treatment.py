@@ -119,3 +119,23 @@ class Treatment:
 
     def __repr__(self) -> str:
         return f"Treatment({self.name!r}, {self._apply_value!r})"
+
+
+class SingleReplicate(Treatment):
+    """One replicate of a treatment, as a trial of its own.
+
+    Args:
+        treatment: The treatment.
+        replicate: The number of the replicate, which the steps see.
+        seed: The replicate's seed, instead of the one from the `SeedPlugin`.
+
+    Attributes:
+        condition: The treatment's name, which the steps see.
+    """
+
+    __slots__ = ("condition", "replicate", "seed")
+
+    def __init__(self, treatment: Treatment, replicate: int, seed: int) -> None:
+        name = f"{treatment.name}, replicate {replicate}"
+        super().__init__(name, treatment.function or treatment.params)
+        self.condition, self.replicate, self.seed = treatment.name, replicate, seed

@@ -10,7 +10,7 @@ from typing import Protocol
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.trials.observation import Replicate, Status
-from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 
 Done = list[tuple[ReplicateRun, Replicate]]
 """Replicates of a trial, in order. Only the last one can have failed."""
@@ -80,7 +80,12 @@ async def run_replicates(session: Session, treatment: Treatment, first: int, las
     """Run the replicates from `first` to before `last`; stop at one that does not complete."""
     done: Done = []
     for index in range(first, last):
-        run = await session.run_replicate(treatment, index, condition=treatment.name)
+        if type(treatment) is SingleReplicate:
+            run = await session.run_replicate(
+                treatment, treatment.replicate, condition=treatment.condition, seed=treatment.seed
+            )
+        else:
+            run = await session.run_replicate(treatment, index, condition=treatment.name)
         replicate = run.summary()
         run.drop_data()
         if run.error is not None and not session.keeps_tracebacks:

@@ -239,3 +239,29 @@ def test_a_seed_may_be_numpys() -> None:
     seed: Any = np.uint32(7)
 
     assert type(SeedPlugin(seed).seed) is int
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**31 - 1),
+    st.integers(0, 10**9 - 1),
+    st.integers(0, 10**9 - 1),
+)
+def test_a_confirmations_seeds_are_no_searchs(seed: int, search: int, one: int, other: int) -> None:
+    plugin = SeedPlugin(seed)
+
+    assert plugin.seed_of(search) != plugin.confirmation_seed_of(one)
+    if one != other:
+        assert plugin.confirmation_seed_of(one) != plugin.confirmation_seed_of(other)
+
+
+def test_a_confirmations_seeds_differ_also_in_their_lower_bits() -> None:
+    plugin = SeedPlugin(5)
+    for bits in (16, 24, 31):
+        searched = {plugin.seed_of(r) % 2**bits for r in range(10_000)}
+        assert not searched & {plugin.confirmation_seed_of(r) % 2**bits for r in range(10_000)}
+
+
+def test_a_confirmation_has_no_replicates_beyond_its_part() -> None:
+    with pytest.raises(UsageError, match="at most"):
+        SeedPlugin(0).confirmation_seed_of(10**9)

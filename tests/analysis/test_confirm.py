@@ -1,0 +1,245 @@
+"""`Experiment.confirm`: fresh paired seeds, honest failures, every way to run, resumable."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from crystallize_opt import (
+    Constraint,
+    Experiment,
+    History,
+    Hypothesis,
+    Objective,
+    Observation,
+    SeedPlugin,
+    Status,
+    Treatment,
+)
+from crystallize_opt.adapters import RandomOptimizer
+from crystallize_opt.errors import MissingExtraError, TrialsFailedError, UsageError
+from tests.search.ways import WAYS, each_way
+from tests.toy import exact, experiment_of
+
+LOSS = Objective("loss", "minimize")
+GOOD, SAME = Treatment("good", {"x": -3.0}), Treatment("same", {"x": 1e-9})
+
+
+def noisy(data: Any, ctx: Any, *, x: float = 0.0) -> Any:
+    own = random.Random(f"{ctx['seed_used']} {x}").gauss(0, 1)
+    return data, {"loss": x + own, "fold": float(ctx["replicate"]), "size": 2 - x}
+
+
+async def noisy_asynchronously(data: Any, ctx: Any, *, x: float = 0.0) -> Any:
+    return noisy(data, ctx, x=x)
+
+
+def experiment(function: Any = noisy, seed: int = 7) -> Experiment:
+    return experiment_of(function, seed=seed)
+
+
+@each_way
+def test_candidates_and_baseline_run_on_the_same_fresh_seeds(way: str) -> None:
+    function, workers = WAYS[way]
+    function = noisy if function.__name__ == "record" else noisy_asynchronously
+    found = experiment(function).confirm([GOOD, SAME], 8, objective=LOSS, workers=workers)
+
+    sides = [found.baseline, *found.candidates]
+    seeds = [[each.seed for each in side.replicates] for side in sides]
+    assert seeds == [list(found.seeds)] * 3
+    assert [each["fold"] for each in found.baseline.replicates] == list(range(8))
+    plugin = SeedPlugin(7)
+    assert not {plugin.seed_of(r) for r in range(1000)} & set(found.seeds)
+    assert [each.verdict for each in found.effects] == ["better", "no difference shown"]
+    assert found.winner is not None
+    assert found.winner.name == "good"
+    # The same as one after the other: the order of the trials decides nothing.
+    alone = experiment().confirm([GOOD, SAME], 8, objective=LOSS)
+    assert found.effects == alone.effects
+
+
+def test_the_winner_of_the_last_search_needs_nothing_else() -> None:
+    subject = experiment()
+    optimizer = RandomOptimizer({"x": (-3.01, -3.0)}, LOSS, seed=0)
+    best = subject.optimize(
+        optimizer, 20, 2, baseline=Treatment("usual", {"x": -1.0}), progress=False
+    )
+    found = subject.confirm(best, 10)
+
+    (effect,) = found.effects
+    searched = optimizer.history.best
+    assert searched is not None
+    assert effect.searched == searched["loss"]
+    assert effect.searched < found.candidates[0]["loss"] == effect.mean
+    assert found.baseline.params == {"x": -1.0}
+    used = {each.seed for o in optimizer.observations for each in o.replicates}
+    assert not used & set(found.seeds)
+    assert "is better than the baseline" in str(found)
+    assert "which flattered it by" in str(found)
+    for same in (optimizer.history, searched):
+        again = subject.confirm(same, 10, baseline=found.baseline, objective=LOSS)
+        assert again.effects == found.effects
+
+
+def test_the_objective_must_be_known() -> None:
+    with pytest.raises(UsageError, match=r"objective=Objective"):
+        experiment().confirm(GOOD, 4)
+
+
+def test_a_failed_replicate_never_leaves_the_mean() -> None:
+    def fails_once(data: Any, ctx: Any, *, x: float = 0.0) -> Any:
+        if x < 0 and ctx["replicate"] == 2:
+            raise ValueError("too cold")
+        return noisy(data, ctx, x=x)
+
+    found = experiment(fails_once).confirm([GOOD, SAME], 6, objective=LOSS)
+
+    assert [each.verdict for each in found.effects] == ["failed", "no difference shown"]
+    failed = found["good"][0]
+    assert (failed.mean, failed.effect, failed.p_value) == (None, None, None)
+    assert found.candidates[0].status is Status.FAILED
+    assert "'good' cannot be judged by 'loss': 1 of its 6 replicates failed" in str(found)
+    assert "too cold" in str(found)
+    assert found.winner is None
+
+
+def test_a_failed_replicate_of_the_baseline_judges_nothing() -> None:
+    def fails_once(data: Any, ctx: Any, *, x: float = 0.0) -> Any:
+        return data, {"loss": float("nan") if x == 0 and ctx["replicate"] == 3 else x}
+
+    found = experiment(fails_once).confirm(GOOD, 6, objective=LOSS)
+
+    assert found.verdict == "failed"
+    assert "1 of the baseline's 6 replicates failed" in str(found)
+
+
+def test_an_experiment_that_cannot_run_untreated_says_what_to_give() -> None:
+    def needs_x(data: Any, ctx: Any, *, x: float) -> Any:
+        return data, {"loss": x}
+
+    with pytest.raises(TrialsFailedError) as caught:
+        experiment(needs_x).confirm(GOOD, 4, objective=LOSS)
+    assert "baseline=Treatment" in "".join(caught.value.__notes__)
+
+
+def test_a_violated_constraint_is_no_win() -> None:
+    limits = [Constraint("size", "<=", 4.5)]
+    found = experiment().confirm(GOOD, 8, objective=LOSS, constraints=limits)
+
+    assert found.verdict == "better"
+    assert found.violations("good") == {"size <= 4.5": 0.5}
+    assert found.winner is None
+    assert "'good' violates size <= 4.5, by 0.5" in str(found)
+
+
+def test_several_objectives_count_as_several_comparisons() -> None:
+    goals = [LOSS, Objective("size", "minimize")]
+    found = experiment().confirm(GOOD, 10, objective=goals)
+
+    assert [each.verdict for each in found.effects] == ["better", "worse"]
+    assert found.winner is None
+    for each in found.effects:
+        assert each.raw_p_value is not None
+        assert each.p_value in (each.raw_p_value, 2 * each.raw_p_value)
+
+
+def test_hypotheses_see_the_fresh_replicates() -> None:
+    def lower(baseline: Any, treatment: Any) -> Any:
+        assert len(baseline["loss"]) == len(treatment["loss"]) == 5
+        return {"p_value": float(sum(treatment["loss"]) > sum(baseline["loss"]))}
+
+    claim = Hypothesis(lower, "loss", name="lower")
+    found = experiment().confirm([GOOD, SAME], 5, objective=LOSS, hypotheses=[claim])
+
+    (result,) = found.hypotheses
+    assert result.results["good"] == {"p_value": 0.0}
+    assert result.ranking["ranked"][0][0] == "good"
+
+
+def test_the_sequential_test_stops_early_and_says_so() -> None:
+    found = experiment().confirm(GOOD, 100, objective=LOSS, test="sequential")
+
+    assert found.verdict == "better"
+    assert found.replicates < 20
+    assert found.p_value is not None
+    assert found.p_value <= 0.05
+    assert "of at most 100" in str(found)
+    # Without an effect it runs to the end.
+    idle = experiment().confirm(SAME, 14, objective=LOSS, test="sequential")
+    assert (idle.replicates, idle.verdict) == (14, "no difference shown")
+
+
+@pytest.mark.parametrize("test", ["auto", "sequential"])
+def test_a_stopped_confirmation_continues_where_it_was(tmp_path: Path, test: str) -> None:
+    path, calls = tmp_path / "runs.db", [0]
+
+    def interrupted(data: Any, ctx: Any, *, x: float = 0.0) -> Any:
+        calls[0] += 1
+        if calls[0] == 7:
+            raise KeyboardInterrupt
+        return noisy(data, ctx, x=x)
+
+    with pytest.raises(KeyboardInterrupt):
+        experiment(interrupted).confirm(GOOD, 16, objective=LOSS, storage=path, test=test)
+    before = calls[0]
+    found = experiment(interrupted).confirm(GOOD, 16, objective=LOSS, storage=path, test=test)
+    whole = experiment().confirm(GOOD, 16, objective=LOSS, test=test)
+
+    assert found.effects == whole.effects
+    assert before - 1 + calls[0] - before == 2 * whole.replicates
+    again = experiment(interrupted).confirm(GOOD, 16, objective=LOSS, storage=path, test=test)
+    assert exact(again.baseline) == exact(found.baseline)
+    other = experiment().confirm(SAME, 4, objective=LOSS, storage=path)
+    assert len(History.runs(path)) == 2
+    assert other.verdict == "no difference shown"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "options", "message"),
+    [
+        ([GOOD, GOOD], {}, "distinct names"),
+        (Treatment("baseline", {"x": 1.0}), {}, "none of them 'baseline'"),
+        ("good", {}, "a Treatment, an Observation, a list"),
+        ([1], {}, "A candidate is"),
+        (GOOD, {"alpha": 1.0}, "error rate between 0 and 1"),
+        (GOOD, {"replicates": 1}, "replicates"),
+        (GOOD, {"test": "z"}, "test= is one of"),
+        (GOOD, {"baseline": "usual"}, "baseline= is a Treatment"),
+    ],
+)
+def test_wrong_arguments_are_refused(candidates: Any, options: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        experiment().confirm(candidates, **{"replicates": 3, "objective": LOSS, **options})
+
+
+def test_seeds_that_cannot_be_fresh_are_refused() -> None:
+    subject = experiment_of(noisy, plugins=[SeedPlugin(1, auto_seed=False)])
+    with pytest.raises(UsageError, match="has no fresh seed for each replicate"):
+        subject.confirm(GOOD, 3, objective=LOSS)
+
+
+def test_it_is_shown_in_a_notebook_and_as_a_frame() -> None:
+    found = experiment().confirm([GOOD, SAME], 6, objective=LOSS)
+
+    assert "<table>" in found._repr_html_()
+    assert "is better than the baseline" in found._repr_html_()
+    frame = found.to_frame()
+    assert list(frame["candidate"]) == ["good", "same"]
+    assert "corrected for 2 comparisons (Holm)" in str(found)
+    assert repr(found).startswith("<Confirmation: good: loss better")
+
+
+def test_an_experiment_is_pickled_without_its_last_search() -> None:
+    subject = experiment()
+    subject._searched = History([Observation(GOOD, {"loss": 1.0})], [LOSS])
+    assert cloudpickle.loads(cloudpickle.dumps(subject))._searched is None
+
+
+def test_a_missing_scipy_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "scipy", None)
+    with pytest.raises(MissingExtraError, match=r"confirm\(\) needs scipy.*\[analysis\]"):
+        experiment().confirm(GOOD, 3, objective=LOSS)
