@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from crystallize_opt.analysis.confirmation import Confirmation
     from crystallize_opt.history.history import History
 
+_REMEMBERED = 8
+"""How many of the last searches an experiment remembers for `confirm`."""
 _UNREAD = "To set a key that no step reads, give the treatment as a function of the context."
 
 
@@ -60,9 +62,8 @@ class Experiment(Recipe):
         2
     """
 
-    _searched: History | None = (
-        None  # By the last `optimize`; `confirm` looks a treatment up there.
-    )
+    # What the last calls of `optimize` searched; `confirm` looks a treatment up there.
+    _searched: tuple[History, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers, and copies that are compared, need no history.
@@ -177,7 +178,7 @@ class Experiment(Recipe):
 
         search = Search(self, optimizer, num_trials, replicates_per_trial, **settings)
         best = search.run()
-        self._searched = search.history
+        self._searched = (search.history, *self._searched[: _REMEMBERED - 1])
         return best
 
     @short_traceback
@@ -204,7 +205,7 @@ class Experiment(Recipe):
 
         search = Search(self, optimizer, num_trials, replicates_per_trial, **settings)
         best = await search.arun()
-        self._searched = search.history
+        self._searched = (search.history, *self._searched[: _REMEMBERED - 1])
         return best
 
     @short_traceback
@@ -235,8 +236,8 @@ class Experiment(Recipe):
             replicates: How many pairs to run, at least 2; with `test="sequential"`, at most.
             baseline: What to compare with. None: the baseline of the search that chose the
                 candidates, or else the untreated experiment, as with True.
-            objective: What counts. None: the objectives of the history, or of this experiment's
-                last `optimize`, if a candidate comes from there.
+            objective: What counts. None: the objectives of the history, or of the search of
+                this experiment that found a candidate (the last eight `optimize` are remembered).
             constraints: Outcome constraints, which the candidates' means have to satisfy. None:
                 those of the search.
             alpha: The probability of at most this is an error among all verdicts, in (0, 1).

@@ -103,9 +103,9 @@ def confirm(
     workers: Any,
     storage: Any,
     progress: Any,
-    known: History | None,
+    known: Sequence[History],
 ) -> Confirmation:
-    """Do what `Experiment.confirm` documents; `known` is the experiment's last search."""
+    """Do what `Experiment.confirm` documents; `known` are the experiment's last searches."""
     # Before hours of replicates: the tests need SciPy.
     with needs("confirm() needs", "scipy", "numpy", extra="analysis"):
         import scipy.stats  # noqa: F401
@@ -158,7 +158,9 @@ def confirm(
 # What is asked ------------------------------------------------------------------------------------
 
 
-def _candidates(given: Any, known: History | None) -> tuple[tuple[Candidate, ...], History | None]:
+def _candidates(
+    given: Any, known: Sequence[History]
+) -> tuple[tuple[Candidate, ...], History | None]:
     """Return the candidates, and the history that chose them, if it is known."""
     if isinstance(given, History):
         best = given.best
@@ -171,23 +173,26 @@ def _candidates(given: Any, known: History | None) -> tuple[tuple[Candidate, ...
             "confirm() takes a Treatment, an Observation, a list of them, or a History, not "
             f"{given!r}."
         )
-    found = []
     for each in several:
-        if isinstance(each, Observation):
-            found.append(Candidate(each.treatment, each))
-        elif isinstance(each, Treatment):
-            found.append(Candidate(each, _searched(each, known)))
-        else:
+        if not isinstance(each, (Treatment, Observation)):
             raise UsageError(f"A candidate is a Treatment or an Observation, not {each!r}.")
-    names = [each.treatment.name for each in found]
+    treatments = [each if isinstance(each, Treatment) else each.treatment for each in several]
+    names = [each.name for each in treatments]
     if len({BASELINE, *names}) <= len(names):
         raise UsageError(
             f"The candidates need distinct names, none of them {BASELINE!r}: {names!r}."
         )
-    is_known = known is not None and any(
-        each.searched is not None and _searched(each.treatment, known) is not None for each in found
-    )
-    return tuple(found), known if is_known else None
+    # The last search that tried one of the candidates; it knows what the search was for.
+    history: History | None = None
+    for past in known:
+        if any(_searched(each, past) is not None for each in treatments):
+            history = past
+            break
+    found = [
+        Candidate(each, given if isinstance(given, Observation) else _searched(each, history))
+        for each, given in zip(treatments, several, strict=True)
+    ]
+    return tuple(found), history
 
 
 def _searched(treatment: Treatment, known: History | None) -> Observation | None:
@@ -210,7 +215,7 @@ def _criterion(
     if objective is None and (history is None or not history.objectives):
         raise UsageError(
             "confirm() does not know the objective. Give objective=Objective('loss', 'minimize'), "
-            "a History, or the treatment that this experiment's last optimize() returned."
+            "a History, or a treatment that optimize() of this experiment returned."
         )
     objectives = as_objectives(objective) if objective is not None else history.objectives  # type: ignore[union-attr]
     if constraints is None:
@@ -247,7 +252,9 @@ def _fresh_seeds(
     """
     plugin = recipe.seed_plugin
     seeds = tuple(map(plugin.confirmation_seed_of, range(replicates)))
-    known = [each.searched for each in candidates if each.searched] + list(history or ())
+    known = [each.searched for each in candidates if each.searched is not None] + list(
+        history or ()
+    )
     used = {replicate.seed for each in known for replicate in each.replicates}
     used |= set(map(plugin.seed_of, range(replicates)))
     if len(set(seeds)) < len(seeds) or used & set(seeds):
@@ -411,7 +418,9 @@ def _effect(
     """Return the effect before the correction, and what the test found."""
     name, metric = candidate.treatment.name, objective.metric
     searched = candidate.searched
-    before = searched.metrics.get(metric) if searched and searched.status.has_value else None
+    before = (
+        searched.metrics.get(metric) if searched is not None and searched.status.has_value else None
+    )
     mean, against = (
         each[metric] if each.status is Status.COMPLETED else None
         for each in (observed[name], baseline)

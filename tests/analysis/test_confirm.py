@@ -80,6 +80,9 @@ def test_the_winner_of_the_last_search_needs_nothing_else() -> None:
     assert not used & set(found.seeds)
     assert "is better than the baseline" in str(found)
     assert "which flattered it by" in str(found)
+    # A later search of something else does not hide the one that found the treatment.
+    subject.optimize(RandomOptimizer({"x": (1.0, 2.0)}, LOSS, seed=1), 1, progress=False)
+    assert subject.confirm(best, 10).effects == found.effects
     for same in (optimizer.history, searched):
         again = subject.confirm(same, 10, baseline=found.baseline, objective=LOSS)
         assert again.effects == found.effects
@@ -235,8 +238,8 @@ def test_it_is_shown_in_a_notebook_and_as_a_frame() -> None:
 
 def test_an_experiment_is_pickled_without_its_last_search() -> None:
     subject = experiment()
-    subject._searched = History([Observation(GOOD, {"loss": 1.0})], [LOSS])
-    assert cloudpickle.loads(cloudpickle.dumps(subject))._searched is None
+    subject._searched = (History([Observation(GOOD, {"loss": 1.0})], [LOSS]),)
+    assert cloudpickle.loads(cloudpickle.dumps(subject))._searched == ()
 
 
 def test_a_missing_scipy_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
