@@ -31,6 +31,7 @@ from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.utils.common.logger import ROOT_STREAM_HANDLER
 from botorch.exceptions.errors import InfeasibilityError
 
+from crystallize_opt.adapters.ax import kernel
 from crystallize_opt.adapters.ax.metrics import AxMetrics, Outcome
 from crystallize_opt.adapters.ax.space import AxSpace, Stored
 from crystallize_opt.errors import SpaceExhausted, UsageError
@@ -44,6 +45,7 @@ UNGUARANTEED = (
     "ax.core.data_utils:DataLoaderConfig.fit_abandoned",
     "ax.generation_strategy.generation_strategy:GenerationStrategy.last_generator_run",
     "ax.generation_strategy.generation_strategy:GenerationStrategy.nodes_by_name",
+    *kernel.UNGUARANTEED,
 )
 
 KEY = "crystallize_opt"
@@ -90,6 +92,7 @@ class QuietClient:
                         allow_exceeding_initialization_budget=True,
                     )
                 )
+            self._has_several = metrics.objective.count(",") > 0
             self.native = Client(random_seed=seed)
             self.native.configure_experiment(
                 parameters=space.parameters, parameter_constraints=space.parameter_constraints
@@ -109,6 +112,8 @@ class QuietClient:
             SpaceExhausted: The generation strategy has generated all of its trials.
         """
         with _no_trace():
+            if self._has_several:
+                kernel.wait_for_build()
             try:
                 ((index, stored),) = self.native.get_next_trials(max_trials=1).items()
             except (
