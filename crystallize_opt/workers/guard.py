@@ -22,6 +22,7 @@ from contextlib import suppress
 from multiprocessing import connection
 from typing import Any
 
+from crystallize_opt.runtime.kept_open import KeptOpen
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.signals import (
     SignalHandlers,
@@ -88,13 +89,15 @@ class Limits:
         return None
 
 
-def guard(pipe: Any, control: Any) -> None:
+def guard(pipe: Any, control: Any, kept: KeptOpen, parent: int) -> None:
     """The main function of the guard: start the worker, and guard it.
 
     Args:
         pipe: The worker's connection to the process that needs it: trials and answers.
         control: The guard's own one. The guard gets the limits of each trial that has any, and None
             at the trial's end, which it sends back. It sends a `Report` if the worker has ended.
+        kept: What the guard has open until it ends: the lock of a stored run.
+        parent: The number of the process that needs the worker.
     """
     if os.name == "posix":
         os.setsid()
@@ -102,12 +105,13 @@ def guard(pipe: Any, control: Any) -> None:
     # A handler, because a program that a trial starts would inherit `SIG_IGN`.
     with SignalHandlers(ignore):
         context: Any
+        arguments: Any
         if _START_METHOD == "fork":
-            context, arguments = multiprocessing.get_context("fork"), (pipe, control)
+            context, arguments = multiprocessing.get_context("fork"), (pipe, control, kept)
         else:
             from loky.backend import get_context
 
-            context, arguments = get_context(_START_METHOD), (pipe, None)
+            context, arguments = get_context(_START_METHOD), (pipe, None, None)
         process = context.Process(target=_work, args=arguments, name="crystallize_opt")
         with blocked_signals():
             process.start()
@@ -117,7 +121,7 @@ def guard(pipe: Any, control: Any) -> None:
 
         report = None
         try:
-            report = _wait_for_end(process, control)
+            report = _wait_for_end(process, control, parent)
         finally:
             end_descendants()
             process.join()
@@ -125,9 +129,8 @@ def guard(pipe: Any, control: Any) -> None:
                 _send(control, report)
 
 
-def _wait_for_end(process: Any, control: Any) -> Report | None:
+def _wait_for_end(process: Any, control: Any, parent: int) -> Report | None:
     """Wait until the worker has to end; return why, or None if nobody needs it any more."""
-    parent = os.getppid()
     limits: Limits | None = None
     while True:
         wait = _LOOK_SECONDS if limits is None else limits.wait_seconds()
@@ -154,8 +157,10 @@ def _send(end: Any, message: Any) -> None:
         end.send(message)
 
 
-def _work(pipe: Any, control: Any) -> None:
+def _work(pipe: Any, control: Any, kept: KeptOpen | None) -> None:
     """The main function of the worker: call each function from the pipe and send its answer."""
+    if kept is not None:
+        kept.close()
     if control is not None:
         control.close()
         end_with_parent()

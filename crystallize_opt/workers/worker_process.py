@@ -9,6 +9,7 @@ trial. Here every new worker gets a new pipe.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from contextlib import suppress
@@ -16,6 +17,7 @@ from multiprocessing import connection
 from multiprocessing.util import Finalize
 from typing import Any
 
+from crystallize_opt.runtime.kept_open import KeptOpen
 from crystallize_opt.runtime.signals import blocked_signals
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import logs, worker
@@ -140,15 +142,19 @@ class WorkerProcess:
         context = get_context("loky")
         self._pipe, others_pipe = context.Pipe()
         self._control, others_control = context.Pipe()
+        kept = KeptOpen()
         try:
             process = context.Process(
-                target=guard, args=(others_pipe, others_control), name="crystallize_opt"
+                target=guard,
+                args=(others_pipe, others_control, kept, os.getpid()),
+                name="crystallize_opt",
             )
             with blocked_signals():
                 process.start()
         finally:
             others_pipe.close()
             others_control.close()
+            kept.close()
         self._process = process
 
     def _call(

@@ -14,6 +14,9 @@ import psutil
 import pytest
 
 from crystallize_opt import FrozenContext, Status, TrialLimits, Workers
+from crystallize_opt.errors import RunLocked
+from crystallize_opt.storage import lock
+from crystallize_opt.storage.journal import RunWriter
 from crystallize_opt.workers import guard, worker_process
 from crystallize_opt.workers.family import Memory
 from tests.toy import experiment_of
@@ -106,6 +109,51 @@ def kill_a_search(kind: str, how: str, method: str, folder: Path) -> None:
         ended = multiprocessing.connection.wait([search.stdout.fileno()], PATIENCE_SECONDS)
         assert ended, "a process lives on"
         assert search.stdout.read() == ""
+
+
+STORED = """
+import ctypes, os, signal
+from crystallize_opt import *
+from crystallize_opt.adapters import GridOptimizer
+
+@data_source
+def nothing(ctx):
+    return None
+
+@pipeline_step()
+def work(data, ctx, *, x):
+    os.kill(os.getppid(), signal.SIGSTOP)  # Now the guard cannot end this process.
+    print(os.getppid(), flush=True)
+    ctypes.CDLL(None).sleep(600)
+
+optimizer = GridOptimizer({"x": [1]}, Objective("loss", "minimize"))
+Experiment(nothing(), Pipeline([work()]), seed=0).optimize(optimizer, 1, workers=1, storage="r.db")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such locks")
+def test_a_run_is_locked_until_the_workers_of_a_killed_search_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", STORED],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as search:
+        assert search.stdout is not None
+        pid = int(search.stdout.readline())
+        search.kill()
+        search.wait()
+        monkeypatch.setattr(lock, "_WORKERS_SECONDS", 0.0)
+        with pytest.raises(RunLocked, match="Workers of an earlier search of the run 'run'"):
+            RunWriter(tmp_path / "r.db", "run")
+        os.kill(pid, signal.SIGCONT)
+        monkeypatch.setattr(lock, "_WORKERS_SECONDS", PATIENCE_SECONDS)
+        RunWriter(tmp_path / "r.db", "run").close()
+        assert not lives(pid)
+        assert search.stdout.read() == "", "the worker, which has the same output, has ended"
 
 
 # The trial
