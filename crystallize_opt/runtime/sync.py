@@ -17,6 +17,8 @@ from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, cast
 
+from crystallize_opt.runtime.owner import Owner
+
 T = TypeVar("T")
 
 SIGNAL_SECONDS = 0.2
@@ -55,9 +57,11 @@ async def resolve_apart(value: T | Awaitable[T]) -> T:
     import asyncio
 
     async def outcome() -> tuple[Any, BaseException | None]:
-        # An event loop ends at the `SystemExit` of a task; so return it.
+        # An event loop ends at the `SystemExit` of a task; so return it. But a child that the
+        # foreign code has forked ends here, before it runs other tasks of the loop.
         try:
-            return await cast("Awaitable[T]", value), None
+            with Owner():
+                return await cast("Awaitable[T]", value), None
         except BaseException as error:  # noqa: BLE001  (raised in the caller's task)
             return None, error
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 # One place of the search forks, and the child leaves that place in one way. Whatever the child then
 # runs of the search or of the program is written to a file.
 SCRIPT = """
-import json, os, sys
+import asyncio, json, os, sys
 from crystallize_opt import *
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.search.callbacks import TrialTold
@@ -59,6 +59,13 @@ class Step(PipelineStep):
     def teardown(self, ctx):
         fork("teardown", None)
 
+class AsynchronousStep(Step):
+    async def __call__(self, data, ctx):
+        for _ in range(5):  # So other trials are in the same event loop.
+            await asyncio.sleep(0)
+            fork("asynchronous step", ctx["condition"])
+        ctx.metrics.add("loss", ctx["x"])
+
 class Plugin(BasePlugin):
     def before_run(self, experiment):
         fork("before_run", None)
@@ -79,9 +86,14 @@ def stop(state):
     fork("stop", None)
     return False
 
-experiment = Experiment(nothing(), Pipeline([Step()]), plugins=[Plugin()], seed=0)
+asynchronous = place == "asynchronous step"
+step = AsynchronousStep() if asynchronous else Step()
+workers = Workers(None, 3) if asynchronous else None
+experiment = Experiment(nothing(), Pipeline([step]), plugins=[Plugin()], seed=0)
 optimizer = Optimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0)
-search = Search(experiment, optimizer, 3, storage="runs.db", callbacks=[callback], stop=[stop])
+search = Search(
+    experiment, optimizer, 3, workers=workers, storage="runs.db", callbacks=[callback], stop=[stop]
+)
 for observation in search:
     fork("body", observation.treatment.name)
 if os.getpid() == main:
@@ -93,6 +105,7 @@ else:
 PLACES = [
     "source",
     "step",
+    "asynchronous step",
     "setup",
     "teardown",
     "before_run",
