@@ -40,6 +40,13 @@ def test_the_code_of_the_page_on_stored_runs_runs(
         assert len(connection.execute(query).fetchall()) == 5
 
 
+def test_the_code_of_the_page_on_confirmations_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = python_of("confirm.md")
+    exec(block, {})  # noqa: S102
+
+    assert "20 pairs of replicates on fresh seeds" in capsys.readouterr().out
+
+
 def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
     sources = [
         (ROOT / "examples" / "custom_optimizer.py").read_text(encoding="utf-8"),
