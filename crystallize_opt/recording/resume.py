@@ -79,7 +79,7 @@ def _attach(
 
 def _fitting(log: RunLog, optimizer: Driven, segments: Sequence[Segment]) -> list[Observation]:
     """Return the trials of earlier segments that fit the optimizer; say which are left out."""
-    goals = Goals(optimizer.space, optimizer.criterion.metrics)
+    goals = Goals(optimizer.space, optimizer.criterion.reductions)
     fit, left_out = log.stored.fitting(goals, segments)
     if left_out and isinstance(optimizer, SpaceOptimizer) and not optimizer.calls:
         optimizer.ledger.leave_out([observation for observation, _ in left_out])

@@ -79,7 +79,7 @@ def fidelity_of(description: Mapping[str, Any]) -> str | None:
 def goals_of(description: Mapping[str, Any], space: SearchSpace | None) -> Goals:
     """Return the goals in a description, whose space is given."""
     criterion = Criterion(objectives_of(description), constraints_of(description))
-    return Goals(space, criterion.metrics)
+    return Goals(space, criterion.reductions)
 
 
 def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -175,6 +175,28 @@ def test_what_fails_today_may_have_been_invalid_before(tmp_path: Path) -> None:
     assert len(found.observations) == 13
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "fits"),
+    [("last", "last", 4), ("last", "min", 0), (None, "min", 4), ("min", None, 4)],
+)
+def test_a_metric_that_was_reduced_otherwise_is_another_metric(
+    before: Any, now: Any, fits: int, tmp_path: Path
+) -> None:
+    """The values that were reduced are not stored, so another one cannot be taken from them."""
+
+    def several(data: Any, ctx: FrozenContext) -> Any:
+        for value in (3.0, ctx["x"], 2.0):
+            ctx.metrics.add("loss", value)
+
+    path, steps = tmp_path / "a.db", {True: one, False: several}
+    go(path, steps[before is None], rand(X, Objective("loss", "minimize", reduce=before)), 4)
+    found = go(path, steps[now is None], rand(X, Objective("loss", "minimize", reduce=now)), 5)
+
+    assert len(found.observations) == fits + 1
+    assert len(found.history.left_out) == 4 - fits
+    assert len(History.load(path)) == fits + 1
+
+
 def test_another_backend_learns_what_fits(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     go(path, one, rand(X), 6)
