@@ -455,7 +455,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     @property
     def versions(self) -> dict[str, str]:
         """The versions of Python, of this package and of the backend's libraries."""
-        return versions_of(self.libraries)
+        # The points of a narrow region are drawn with numpy and SciPy.
+        also = ("numpy", "scipy") if self.space.region is not None else ()
+        return versions_of(tuple(dict.fromkeys((*self.libraries, *also))))
 
     @property
     def pending(self) -> list[Treatment]:

@@ -96,3 +96,9 @@ def test_a_sampler_that_leaves_the_space_is_named() -> None:
 def test_a_sampler_is_a_function() -> None:
     with pytest.raises(UsageError, match="takes a function"):
         RandomOptimizer({"x": (0.0, 1.0)}, LOSS, sampler=3)  # type: ignore[arg-type]
+
+
+def test_the_versions_of_what_draws_in_a_narrow_region_are_recorded() -> None:
+    mixture = SearchSpace({"a": (0.0, 1.0), "b": (0.0, 1.0)}, constraints=["a + b == 1"])
+    assert {"numpy", "scipy"} <= set(RandomOptimizer(mixture, LOSS).versions)
+    assert "scipy" not in RandomOptimizer({"a": (0.0, 1.0)}, LOSS).versions

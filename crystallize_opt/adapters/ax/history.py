@@ -175,15 +175,19 @@ class _Described:
     def __init__(self, description: Mapping[str, Any]) -> None:
         from crystallize_opt.adapters.ax.metrics import AxMetrics
         from crystallize_opt.adapters.ax.space import AxSpace
+        from crystallize_opt.space.positions import positions_in  # It needs numpy.
 
-        self.space: SearchSpace | None = space_of(description["space"])
+        space = space_of(description["space"])
+        self.space: SearchSpace | None = space
         self.objectives = list(objectives_of(description))
         self.constraints = list(constraints_of(description))
         self._names = AxMetrics(self.objectives, self.constraints).names
-        self._ax_space = AxSpace(self.space)
+        self._positions = None if space.region is None else positions_in(space)
+        self._ax_space = AxSpace(space if self._positions is None else self._positions.space)
 
     def point_of(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        return self._ax_space.decode(stored)
+        point = self._ax_space.decode(stored)
+        return point if self._positions is None else self._positions.decode(point)
 
     def all_values(self, values: Values, index: int) -> Values:
         return {self._names[name]: value for name, value in values.items()}

@@ -19,6 +19,7 @@ from crystallize_opt import (
     Constraint,
     Float,
     History,
+    Integer,
     LinearConstraint,
     Objective,
     Observation,
@@ -274,3 +275,17 @@ def test_what_the_optimizer_discarded_is_no_trial() -> None:
         o.treatment.params for o in optimizer.history
     )
     assert history.notes == ["Suggestions that AxOptimizer discarded are left out."]
+
+
+def test_positions_in_a_narrow_region_are_read_as_points() -> None:
+    space = SearchSpace(
+        {"a": (0.0, 1.0), "b": (0.0, 1.0), "n": Integer(0, 5)}, constraints=["a + b == 1"]
+    )
+    optimizer = AxOptimizer(space, Objective("loss", "minimize"), seed=0)
+    assert optimizer.searched is not optimizer.space
+    for treatment in optimizer.ask(3):
+        optimizer.tell(Observation(treatment, {"loss": treatment.params["a"]}))
+
+    history = history_from_ax(optimizer.client)
+    assert history.space == space
+    assert [o.params for o in history] == [o.params for o in optimizer.observations]
