@@ -59,7 +59,7 @@ def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["mlflow.md", "optimizers.md", "storage.md", "write_an_adapter.md"]
+    "page", ["mlflow.md", "notebooks.md", "optimizers.md", "storage.md", "write_an_adapter.md"]
 )
 def test_the_links_of_the_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +16,19 @@ from types import FrameType
 from typing import Any, Self
 
 _UNTOUCHED = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+if sys.platform == "win32":  # Ctrl-Break; Windows sends no SIGTERM.
+    _UNTOUCHED[signal.SIGBREAK] = signal.SIG_DFL
+FROM_TERMINAL = tuple(number for number in _UNTOUCHED if number != signal.SIGTERM)
+"""The signals of Ctrl-C and, on Windows, of Ctrl-Break: they reach every process of a terminal."""
+
 _installed: list[SignalHandlers] = []
 _of_thread = threading.local()
 
 
 class SignalHandlers:
-    """A context manager that handles SIGINT and SIGTERM, and restores the handlers on exit.
+    """A context manager that handles the signals that end a program, and restores the handlers.
+
+    These are SIGINT, SIGTERM and, on Windows, SIGBREAK (Ctrl-Break).
 
     Outside the main thread, and for a signal that the program handles or ignores, the handlers stay
     unchanged.
@@ -40,7 +48,7 @@ class SignalHandlers:
     def __init__(
         self,
         handle: Callable[[int, FrameType | None], None],
-        numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM),
+        numbers: tuple[signal.Signals, ...] = tuple(_UNTOUCHED),
     ) -> None:
         self.before: dict[signal.Signals, Any] = {}
         self._handle = handle

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from crystallize_opt.errors import TrialsFailedError, UsageError
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.runtime.checks import whole_number
+from crystallize_opt.runtime.shown import cut
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 
 
@@ -138,10 +139,10 @@ class FailureCount:
         settings, fault, count = self._settings, self._last, len(self._failed)
         if settings.then == "raise":
             treatment = observation.treatment
-            lines = f"\n{fault.text}" if fault else ""
+            params = cut(repr(dict(treatment.params)))
+            why = f" with\n{fault.text}" if fault else f", {observation.error}"
             raise TrialsFailedError(
-                f"Trial {treatment.name!r}, {dict(treatment.params)!r}: "
-                f"{observation.status.value}, {observation.error}{lines}"
+                f"Trial {treatment.name!r}, {params}: {observation.status.value}{why}"
             ) from error
         if count < self.finished or settings.give_up_after is None:
             return

@@ -46,6 +46,24 @@ def checked_path(path: Any, *, to_write: bool) -> str:
     return real
 
 
+def sqlite_uri(real: str) -> str:
+    r"""Return the URI by which SQLite opens a file.
+
+    SQLite takes no computer in a URI, so `\\server\share\runs.db` becomes a path of four slashes.
+
+    Example:
+        >>> sqlite_uri("/home/ann/my runs.db")
+        'file:///home/ann/my%20runs.db'
+    """
+    from urllib.parse import quote
+
+    if os.name == "nt":
+        real = real.replace("\\", "/")
+        if real[1:2] == ":":
+            real = f"/{real}"
+    return f"file://{quote(os.fsencode(real), safe="/:")}"
+
+
 def _problem(text: str, real: str, to_write: bool) -> str | None:
     """Return what is wrong with a path, in words."""
     try:

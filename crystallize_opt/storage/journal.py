@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from crystallize_opt.errors import StorageError
 from crystallize_opt.runtime.owner import Owner
-from crystallize_opt.storage.files import checked_path
+from crystallize_opt.storage.files import checked_path, sqlite_uri
 from crystallize_opt.storage.lock import OpenFiles, RunLock
 from crystallize_opt.storage.schema import (
     APPLICATION_ID,
@@ -267,7 +267,8 @@ def _create(path: Path) -> None:
             f"{str(path)!r} does not exist, but {str(wal)!r}, which holds a part of it, does. "
             "If the file was moved, move the second file with it; if it was deleted, delete both."
         )
-    new = path.with_name(f"{path.name}.new-{os.getpid()}-{time.monotonic_ns()}")
+    # Random, because a clock may give two threads the same time (on Windows for 15 ms).
+    new = path.with_name(f"{path.name}.new-{os.urandom(8).hex()}")
     try:
         with contextlib.closing(sqlite3.connect(new)) as connection:
             connection.executescript(SCHEMA)
@@ -275,7 +276,10 @@ def _create(path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         with contextlib.suppress(FileExistsError):  # Another process was faster.
             try:
-                os.link(new, path)
+                if os.name == "nt":
+                    new.rename(path)  # Elsewhere this would replace a file that exists.
+                else:
+                    os.link(new, path)
             except FileExistsError:
                 raise
             except OSError:  # A file system without hard links.
@@ -289,7 +293,7 @@ def _connect(real: str) -> sqlite3.Connection:
     # One thread at a time uses the connection, but not always the thread that opened it: a search
     # in a running event loop moves to another thread when it has to await.
     connection = sqlite3.connect(
-        f"{Path(real).as_uri()}?mode=rw",
+        f"{sqlite_uri(real)}?mode=rw",
         uri=True,
         timeout=_WAIT_SECONDS,
         isolation_level=None,

@@ -144,7 +144,9 @@ class Memory:
 
 def _resident(process: Any) -> int:
     try:
-        return int(process.memory_info().rss)
+        info = process.memory_info()
+        # Windows takes pages away from a process that rests; `private` counts them, too.
+        return max(int(info.rss), int(getattr(info, "private", 0)))
     except Exception:  # noqa: BLE001  (the process has just ended)
         return 0
 
@@ -154,4 +156,4 @@ def _unshared(process: Any) -> int:
         full = process.memory_full_info()
     except Exception:  # noqa: BLE001  (it has just ended, or the system does not tell)
         return _resident(process)
-    return int(getattr(full, "pss", full.uss))
+    return max(int(getattr(full, "pss", full.uss)), int(getattr(full, "private", 0)))

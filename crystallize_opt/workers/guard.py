@@ -39,6 +39,7 @@ from crystallize_opt.workers.family import (
     end_with_parent,
     reap_orphans,
 )
+from crystallize_opt.workers.trial import Began
 
 _LOOK_SECONDS = 1.0
 """How often to check that the processes live; one that was forked may keep a pipe open."""
@@ -185,14 +186,14 @@ def _serve(pipe: Any) -> None:
             function, arguments, first = pipe.recv()
         except (EOFError, OSError):
             return
-        started_at = time.time()
+        began = Began.now()
         try:
             with owner:
                 if function is worker.run_loaded:
                     arguments = (*arguments, send)
                 answer = function(*arguments)
         except BaseException as error:  # noqa: BLE001
-            answer = worker.ended_by(first, error, started_at)
+            answer = worker.ended_by(first, error, began)
         send(answer)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import Session
@@ -41,6 +41,23 @@ class Trial:
         if len(self.done) == wanted:
             return False
         return not self.done or self.done[-1][1].status is Status.COMPLETED
+
+
+class Began(NamedTuple):
+    """When something began: on the clock, and by a timer, since somebody may set the clock."""
+
+    at: float
+    timer: float
+
+    @classmethod
+    def now(cls) -> Began:
+        """Return the present moment."""
+        return cls(time.time(), time.monotonic())
+
+    @property
+    def duration(self) -> float:
+        """The seconds since then."""
+        return time.monotonic() - self.timer
 
 
 class Runner(Protocol):
@@ -103,7 +120,7 @@ def ended(
     status: Status,
     error: BaseException | str,
     *,
-    started_at: float | None = None,
+    began: Began | None = None,
 ) -> tuple[ReplicateRun, Replicate]:
     """Build the record of a replicate that did not end by itself (a dead worker, a time limit)."""
     if isinstance(error, str):
@@ -112,6 +129,6 @@ def ended(
         text = "".join(traceback.format_exception_only(error)).strip()
         trace, exception = "".join(traceback.format_exception(error)), error  # type: ignore[assignment]
         exception.__traceback__ = None
-    duration = None if started_at is None else time.time() - started_at
+    started_at, duration = (None, None) if began is None else (began.at, began.duration)
     run = ReplicateRun(index, None, {}, None, exception, started_at or 0.0, duration or 0.0)
     return run, Replicate(index, None, {}, status, text, trace, started_at, duration)

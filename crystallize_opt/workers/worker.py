@@ -22,7 +22,7 @@ from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import open_session
 from crystallize_opt.runtime.owner import Owner
-from crystallize_opt.runtime.signals import SignalHandlers, ignore
+from crystallize_opt.runtime.signals import FROM_TERMINAL, SignalHandlers, ignore
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
@@ -30,7 +30,7 @@ from crystallize_opt.workers.family import end_descendants
 from crystallize_opt.workers.logs import Record, Send, forget_handlers, forwarded
 from crystallize_opt.workers.portable import portable, unpacked
 from crystallize_opt.workers.sending import Package, home, unpickled
-from crystallize_opt.workers.trial import Done, ended, run_replicates
+from crystallize_opt.workers.trial import Began, Done, ended, run_replicates
 
 Row = tuple[Any, ...]
 """A replicate as plain data: the fields of `Replicate`, the metrics with all their values, the keys
@@ -76,13 +76,13 @@ def run_trial(key: str, source: Source, treatment: bytes, first: int, last: int)
         first: The first replicate.
         last: The replicate before which to stop.
     """
-    started_at = time.time()
+    began = Began.now()
     try:
         end_with_owner()
         with Owner(), deaf_to_interrupts():
             return _run_in_pool(key, source, treatment, first, last)
     except BaseException as error:  # noqa: BLE001
-        return ended_by(first, error, started_at)
+        return ended_by(first, error, began)
 
 
 def _run_in_pool(key: str, source: Source, treatment: bytes, first: int, last: int) -> Answer:
@@ -102,7 +102,7 @@ def deaf_to_interrupts() -> SignalHandlers:
 
     Ctrl-C reaches every process of a terminal, but the search decides how its trials end.
     """
-    return SignalHandlers(ignore, (signal.SIGINT,))
+    return SignalHandlers(ignore, FROM_TERMINAL)
 
 
 def end_with_owner() -> None:
@@ -177,14 +177,14 @@ async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) 
     return answer_of(done, (text, "".join(traceback.format_exception(error))))
 
 
-def ended_by(first: int, error: BaseException, started_at: float) -> Answer:
+def ended_by(first: int, error: BaseException, began: Began) -> Answer:
     """Return the record of a replicate that ended by an exception outside its steps."""
     status = Status.FAILED
     if isinstance(error, MemoryError):
         status = Status.OUT_OF_MEMORY
     elif isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches every process of a terminal.
         status = Status.ABANDONED
-    return answer_of([ended(first, status, error, started_at=started_at)])
+    return answer_of([ended(first, status, error, began=began)])
 
 
 def answer_of(done: Done, teardown: tuple[str, str] | None = None) -> Answer:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-import time
 from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.util import Finalize
@@ -24,7 +23,7 @@ from crystallize_opt.workers import logs, worker
 from crystallize_opt.workers.family import end_family, end_session
 from crystallize_opt.workers.guard import guard, how_it_died
 from crystallize_opt.workers.sending import need_libraries
-from crystallize_opt.workers.trial import ended
+from crystallize_opt.workers.trial import Began, ended
 
 _PATIENCE_SECONDS = 3.0
 """How long an idle process may take to exit before it is killed."""
@@ -42,7 +41,7 @@ def run_limited(
     memory: int | None,
 ) -> worker.Answer:
     """Run replicates in a child process, which is killed at a limit. This function never raises."""
-    started_at = time.time()
+    began = Began.now()
     if multiprocessing.current_process().daemon:
         return worker.Answer([], refusal=_DAEMONIC_WORKER)
     try:
@@ -58,7 +57,7 @@ def run_limited(
         records, _of_thread.records[:] = tuple(_of_thread.records), ()
         return answer._replace(records=records)
     except BaseException as error:  # noqa: BLE001
-        return worker.ended_by(first, error, started_at)
+        return worker.ended_by(first, error, began)
 
 
 _DAEMONIC_WORKER = (
@@ -109,7 +108,7 @@ class WorkerProcess:
         memory: int | None = None,
     ) -> worker.Answer:
         """Run replicates of a treatment. The result says whether the process died or was killed."""
-        started_at = time.time()
+        began = Began.now()
         while True:
             try:
                 if self._process is None or not self._process.is_alive():
@@ -126,7 +125,7 @@ class WorkerProcess:
                 self._throw_away()  # It died between two trials; the next worker gets this one.
             except _Ended as end:
                 self._throw_away()
-                return worker.answer_of([ended(first, end.status, str(end), started_at=started_at)])
+                return worker.answer_of([ended(first, end.status, str(end), began=began)])
 
     def _start(self) -> None:
         from multiprocessing import resource_tracker

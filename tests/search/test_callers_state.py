@@ -44,6 +44,10 @@ def test_random_numbers_in_the_loops_body_are_the_callers(
     assert drawn == expected
 
 
+# On Windows `os.kill` ends the process.
+POSIX_SIGNALS = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+
+
 @pytest.fixture
 def fresh_handlers() -> Iterator[None]:
     fresh: dict[signal.Signals, Any] = {
@@ -56,6 +60,7 @@ def fresh_handlers() -> Iterator[None]:
         signal.signal(each, handler)
 
 
+@POSIX_SIGNALS
 @each_way
 def test_signal_handlers_in_the_loops_body_are_the_callers(way: str, fresh_handlers: None) -> None:
     step, workers = WAYS[way]
@@ -74,6 +79,7 @@ def test_signal_handlers_in_the_loops_body_are_the_callers(way: str, fresh_handl
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@POSIX_SIGNALS
 def test_an_interrupted_trial_ends_the_loop(fresh_handlers: None) -> None:
     def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
         if x == 2.0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from crystallize_opt import History, Storage
 from crystallize_opt.errors import StorageError, UsageError
+from crystallize_opt.storage.files import sqlite_uri
 from tests.recording.resuming import rand
 from tests.toy import toy_experiment
 
@@ -40,6 +43,7 @@ def test_a_short_form_of_a_storage_is_checked() -> None:
         toy_experiment().optimize(rand(), 1, storage=wrong)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows allows few links")
 def test_a_path_that_is_no_file_with_one_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs.db").touch()
     (tmp_path / "other.db").hardlink_to(tmp_path / "runs.db")
@@ -69,3 +73,27 @@ def test_a_pipe_is_refused_and_does_not_block(tmp_path: Path) -> None:
         Storage(tmp_path / "pipe")
     with pytest.raises(StorageError, match="this is a device, pipe or socket"):
         History.load(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (r"C:\my runs\a#b?.db", "file:///C:/my%20runs/a%23b%3F.db"),
+        (r"\\server\share\runs.db", "file:////server/share/runs.db"),
+    ],
+)
+def test_a_path_of_windows_becomes_a_uri_that_names_no_computer(
+    path: str, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as windows:
+        windows.setattr("os.name", "nt")
+        assert sqlite_uri(path) == uri
+
+
+@pytest.mark.parametrize("slashes", ["file://", "file:///"])
+def test_sqlite_takes_a_path_with_two_slashes_as_a_path(slashes: str, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "a #b?.db")) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    uri = sqlite_uri(os.fspath(tmp_path / "a #b?.db")).replace("file://", slashes)
+    with contextlib.closing(sqlite3.connect(f"{uri}?mode=rw", uri=True)) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)

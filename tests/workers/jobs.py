@@ -48,7 +48,7 @@ DEATHS: dict[str, Any] = {
     "exit": lambda: raise_error(SystemExit(3)),
     "unpicklable result": lambda: {"loss": threading.Lock()},
     "memory error": lambda: raise_error(MemoryError("too much")),
-    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "killed": lambda: os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM)),
     "hang": hang_ignoring_sigterm,
     "memory": eat_memory,
 }

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import struct
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -273,6 +274,7 @@ def test_a_worker_that_dies_between_two_trials_costs_nothing() -> None:
     assert first == second != third == fourth
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal and pipes")
 def test_a_worker_that_dies_while_it_sends_its_result_costs_one_trial() -> None:
     def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
         def send_half(self: Any, message: bytes) -> None:
