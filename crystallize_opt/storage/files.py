@@ -61,7 +61,7 @@ def sqlite_uri(real: str) -> str:
         real = real.replace("\\", "/")
         if real[1:2] == ":":
             real = f"/{real}"
-    return f"file://{quote(os.fsencode(real), safe="/:")}"
+    return f"file://{quote(os.fsencode(real), safe='/:')}"
 
 
 def _problem(text: str, real: str, to_write: bool) -> str | None:
