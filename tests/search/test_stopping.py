@@ -196,7 +196,8 @@ def test_the_first_failure_ends_the_search_where_wanted(kind: Any) -> None:
     workers = Workers(kind, 1)
     search = Search(experiment_of(record), optimizer, 3, failures="raise", workers=workers)
 
-    with pytest.raises(TrialsFailedError, match=r"(?s)'trial_1', \{'x': -1.0\}: failed.*boom") as error:
+    message = r"(?s)'trial_1', \{'x': -1.0\}: failed.*boom"
+    with pytest.raises(TrialsFailedError, match=message) as error:
         search.run()
 
     assert "boom" in str(error.value.__cause__)
