@@ -62,8 +62,8 @@ def describe(value: Any, known: Mapping[int, str] | None = None) -> Any:
     Example:
         >>> describe({"rate": 0.1, "layers": (8, 8)})
         {'rate': 0.1, 'layers': {'(tuple)': [8, 8]}}
-        >>> describe(open)
-        {'(function)': '_io.open'}
+        >>> describe(len)
+        {'(function)': 'builtins.len'}
     """
     try:
         return _Describer(known or {}).of(value)

@@ -58,6 +58,11 @@ def fork(event):
     if how == "forked" and isinstance(event, TrialStarted) and os.fork() == 0:
         os.close(1)
         os.close(2)
+        # The trackers of resources live, and have the output, as long as their pipes are open.
+        for name in ("multiprocessing.resource_tracker", "loky.backend.resource_tracker"):
+            tracker = getattr(sys.modules.get(name), "_resource_tracker", None)
+            if getattr(tracker, "_fd", None) is not None:
+                os.close(tracker._fd)
         sys.stdin.read()  # until the test ends
 
 def spawn():

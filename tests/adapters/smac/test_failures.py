@@ -74,15 +74,18 @@ def test_the_model_learns_from_every_failure_but_abandoned_trials(status: Status
 
 
 def test_huge_and_equal_values_do_not_stop_the_search() -> None:
-    for losses in ([1e308, -1e308, 0.0, 5e-324, 1e300], [0.0] * 5, [-7.0] * 5):
-        for kind in (HyperparameterOptimizationFacade, AlgorithmConfigurationFacade):
-            optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, facade=kind, n_trials=12)
-            for loss in losses:
-                optimizer.ask()
-                optimizer.tell({"loss": loss})
-            fail(optimizer)
-            assert all(math.isfinite(cost) for cost, _ in told(optimizer))
-            search(optimizer, 1)
+    huge = [1e308, -1e308, 0.0, 5e-324, 1e300]
+    for losses, kind in (
+        (huge, HyperparameterOptimizationFacade),
+        ([0.0] * 5, AlgorithmConfigurationFacade),
+    ):
+        optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, facade=kind, n_trials=12)
+        for loss in losses:
+            optimizer.ask()
+            optimizer.tell({"loss": loss})
+        fail(optimizer)
+        assert all(math.isfinite(cost) for cost, _ in told(optimizer))
+        search(optimizer, 1)
 
 
 def test_several_objectives() -> None:

@@ -227,7 +227,7 @@ def test_points_without_a_neighbour_are_searched() -> None:
             "a <= b",
             marks=pytest.mark.slow,
         ),
-        ({"a": (0.0, 1.0), "b": (0.0, 1.0)}, "a >= 0.9"),
+        pytest.param({"a": (0.0, 1.0), "b": (0.0, 1.0)}, "a >= 0.9", marks=pytest.mark.slow),
         pytest.param({"a": (0.0, 1.0), "b": (0.5, 0.5)}, "a <= b", marks=pytest.mark.slow),
         ({"a": (0.0, 1.0), "b": Float(0.0, 1.0).when(k=1), "k": [1, 2]}, "a + b <= 0.5"),
     ],
