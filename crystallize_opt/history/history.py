@@ -49,6 +49,8 @@ class History(Sequence[Observation]):
         left_out: Trials that are not among the observations, because they do not fit the space,
             objectives and constraints.
         baseline: The outcome of the search's baseline, or None; it is none of the observations.
+        are_checked: Whether a completed observation is known to have finite metrics, as those of an
+            optimizer or of a stored run are. Others without them become invalid.
 
     Attributes:
         criterion: The rule for the best: objectives, constraints and fidelity.
@@ -73,9 +75,10 @@ class History(Sequence[Observation]):
         notes: Sequence[str] = (),
         left_out: Sequence[Observation] = (),
         baseline: Observation | None = None,
+        are_checked: bool = False,
     ) -> None:
         self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
-        if isinstance(observations, (list, tuple)):  # Those of a stored run have been checked.
+        if not are_checked:
             observations = [each.checked(self.criterion.metrics) for each in observations]
         self._observations = observations
         self.space = space
@@ -150,6 +153,7 @@ class History(Sequence[Observation]):
             name=stored.name,
             left_out=stored.left_out,
             baseline=stored.baseline,
+            are_checked=True,
         )
 
     @staticmethod

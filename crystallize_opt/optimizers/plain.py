@@ -120,6 +120,7 @@ class PlainDriver:
             self.criterion.objectives,
             pending=self.pending,
             baseline=self.baseline,
+            are_checked=True,
         )
 
     async def ask(self, n: int = 1) -> list[Treatment]:

@@ -481,6 +481,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             fidelity=self.criterion.fidelity,
             left_out=self.ledger.left_out,
             baseline=self.baseline,
+            are_checked=True,
         )
 
     def get_best_treatment(self) -> Treatment:

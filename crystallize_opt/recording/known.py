@@ -32,19 +32,23 @@ class KnownOutcomes:
         self._key: Callable[[Any], Hashable] = _plain_key if space is None else space.key
         self._seed_of = seed_of
         self._by_point: dict[Hashable, Observation] = {}
+        # The point looked up last: with one trial at a time, its outcome is added next.
+        self._last: tuple[Treatment | None, Hashable] = (None, None)
 
     def add(self, observation: Observation) -> None:
         """Add a finished trial, if another trial of its point would have the same outcome."""
         if is_known(observation, self._seed_of):
-            key = self._key(observation.treatment.params)
+            treatment, (last, key) = observation.treatment, self._last
+            if treatment is not last:
+                key = self._key(treatment.params)
             if key is not None:
                 self._by_point.setdefault(key, observation)
 
     def of(self, treatment: Treatment) -> Observation | None:
         """Return the outcome of the trial that tried this point first, if it is known."""
-        if not self._by_point:
-            return None
-        return self._by_point.get(self._key(treatment.params))
+        key = self._key(treatment.params)
+        self._last = treatment, key
+        return self._by_point.get(key)
 
 
 def _plain_key(params: dict[str, Any]) -> Hashable:

@@ -142,8 +142,8 @@ class RecordedOptimizer:
         resumed = await resume(self._log, self.optimizer, self._description or {}, self._known)
         if self._log.baseline is not None:
             self.optimizer.baseline = self._log.baseline
-        for treatment, replicates in resumed.unanswered:
-            await self._answer(treatment, len(replicates))
+        for treatment, known, replicates in resumed.unanswered:
+            await self._answer(treatment, known, len(replicates))
         return resumed
 
     def stored_baseline(self, treatment: Treatment) -> Observation | None:
@@ -180,19 +180,25 @@ class RecordedOptimizer:
             return treatments
         if self.repeats:
             self.repeats = []
-        runs_known = getattr(self.optimizer, "runs_known", False)
-        return [each for each in treatments if runs_known or not await self._answer(each)]
+        if getattr(self.optimizer, "runs_known", False):
+            return treatments
+        to_run: list[Treatment] = []
+        for treatment in treatments:
+            known = self._known.of(treatment)
+            if known is None:
+                to_run.append(treatment)
+            else:
+                await self._answer(treatment, known)
+        return to_run
 
-    async def _answer(self, treatment: Treatment, reported: int = 0) -> bool:
-        """Report the outcome of a suggestion if it is known; return whether it is.
+    async def _answer(self, treatment: Treatment, known: Observation, reported: int = 0) -> None:
+        """Report the known outcome of a suggestion.
 
         Args:
             treatment: The pending treatment.
-            reported: How many of its replicates have been reported.
+            known: The outcome of the trial that tried the point first.
+            reported: How many of the treatment's replicates have been reported.
         """
-        known = None if self._known is None else self._known.of(treatment)
-        if known is None:
-            return False
         observation = known.repeated_by(treatment)
         for replicate in known.replicates[reported:-1]:
             if self.report(treatment, replicate):
@@ -200,7 +206,6 @@ class RecordedOptimizer:
                 break
         self.repeats.append(observation)
         await self.tell(observation)
-        return True
 
     def report(self, treatment: Treatment, replicate: Replicate) -> bool:
         """Report one finished replicate of a pending trial, in order.

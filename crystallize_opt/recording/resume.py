@@ -198,7 +198,7 @@ def _found(
         elif repeated is None:
             resumed.pending.append((treatment, done))
         else:
-            resumed.unanswered.append((treatment, done))
+            resumed.unanswered.append((treatment, repeated, done))
     asked = sum(len(segment.treatments) for segment in stored.segments)
     resumed.count = asked - repeats - len(resumed.unanswered)
     ran = [each for each in optimizer.observations if each.repeats is None]

@@ -26,4 +26,4 @@ class Resumed:
     observations: list[Observation] = field(default_factory=list)
     held: list[Observation] = field(default_factory=list)
     pending: list[tuple[Treatment, list[Replicate]]] = field(default_factory=list)
-    unanswered: list[tuple[Treatment, list[Replicate]]] = field(default_factory=list)
+    unanswered: list[tuple[Treatment, Observation, list[Replicate]]] = field(default_factory=list)
