@@ -54,7 +54,8 @@ def test_a_run_without_a_seed_is_resumed_exactly(name: str, tmp_path: Path) -> N
     parts = search(tmp_path / "parts.db", make(), 9)
 
     assert parts.seed == first.seed
-    assert told(parts)[:5] == told(first)
+    # More than five where a point came twice: an answer from what is known costs no trial.
+    assert told(parts)[: len(told(first))] == told(first)
     whole = make()
     whole.adopt_seed(first.seed)
     assert told(search(tmp_path / "whole.db", whole, 9)) == told(parts)
