@@ -8,6 +8,7 @@ from crystallize_opt.errors import TrialsFailedError, UsageError
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.result import BASELINE
 from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.search.course import Course
 from crystallize_opt.search.failures import FailureCount
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
@@ -33,8 +34,12 @@ def as_baseline(given: Any) -> Treatment | None:
 
 
 async def run_baseline(
-    trial: Trial, runner: Runner, interruption: Interruption, failures: FailureCount
-) -> Done:
+    trial: Trial,
+    course: Course,
+    runner: Runner,
+    interruption: Interruption,
+    failures: FailureCount,
+) -> None:
     """Run all replicates of the baseline; a failed attempt is retried as that of a trial is.
 
     After a first signal, the baseline finishes, as running trials do.
@@ -54,22 +59,23 @@ async def run_baseline(
                 raise interruption.error or KeyboardInterrupt("The baseline was interrupted.")
         run, last = done[-1]
         if last.status is Status.COMPLETED:
-            return done
+            break
         if interruption.count:
             raise interruption.error or KeyboardInterrupt("The baseline was interrupted.")
         if not failures.may_be_retried(last, run.fault, trial.attempt):
-            return done
+            break
         trial.attempt += 1
+    course.add(trial, done)
 
 
-def refuse_failed_baseline(observation: Observation, last: ReplicateRun) -> None:
-    """Raise if the baseline did not complete.
+def completed_baseline(observation: Observation, last: ReplicateRun) -> Observation:
+    """Return the outcome of the baseline if it has completed.
 
     Raises:
         TrialsFailedError: It did not; the message shows why.
     """
     if observation.status is Status.COMPLETED:
-        return
+        return observation
     count, lines = len(observation.replicates), f"\n{last.fault.text}" if last.fault else ""
     raise TrialsFailedError(
         f"The baseline failed in replicate {count - 1}, so no trial was run: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
 from crystallize_opt.errors import (
@@ -14,39 +13,25 @@ from crystallize_opt.errors import (
 from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.fault import Fault
-from crystallize_opt.pipeline.replicate import ReplicateRun, recorded_instead, reduced, run_of
+from crystallize_opt.pipeline.replicate import ReplicateRun, run_of
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.stepwise import HandOver
-from crystallize_opt.search.baseline import refuse_failed_baseline, run_baseline
-from crystallize_opt.search.callbacks import (
-    BaselineCompleted,
-    Event,
-    RunStarted,
-    RunStopped,
-    TrialAsked,
-    TrialCompleted,
-    TrialFailed,
-    TrialRepeated,
-    TrialStarted,
-    TrialStored,
-    TrialTold,
-    notify,
-)
+from crystallize_opt.search.baseline import completed_baseline, run_baseline
+from crystallize_opt.search.callbacks import BaselineCompleted, RunStopped, TrialStarted
 from crystallize_opt.search.callers_state import CallersTurn
+from crystallize_opt.search.course import Course
 from crystallize_opt.search.failures import FailureCount
+from crystallize_opt.search.followers import Followers
 from crystallize_opt.search.progress import waits_for
 from crystallize_opt.search.settings import Settings
-from crystallize_opt.search.stopping import SearchState
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
-from crystallize_opt.workers.trial import Done, Trial, ended
+from crystallize_opt.workers.trial import Done, Trial
 
-_INTERRUPTED = "The search was interrupted."
-_PERHAPS_BY_A_SIGNAL = (Status.FAILED, Status.WORKER_DIED)
 _LEFT = "its caller left the loop over the search"
 _UNREAD = (
     "If steps read a parameter in some trials only, put it under a condition: "
@@ -75,7 +60,6 @@ class Loop:
         self._error: BaseException | None = None
         self._hand_over: HandOver[Observation] | None = None
         self._to_hand_over: deque[Observation] = deque()
-        self._began = time.monotonic()
 
     async def run(
         self,
@@ -101,13 +85,6 @@ class Loop:
         self._session, self._recorded, self._hand_over = session, recorded, hand_over
         self._by_hand = hand_over is not None
         self._failures = FailureCount(self._settings.failures, recorded.required_metrics)
-        self._state = SearchState(
-            recorded.criterion.objectives,
-            recorded.criterion.constraints,
-            recorded.criterion.fidelity,
-        )
-        # Workers return single replicates only if the optimizer uses reports of them.
-        self._reports = self._settings.replicates > 1 and recorded.hears_replicates
         settings, optimizer = self._settings, recorded.optimizer
         self._unread = UnreadCheck(session.experiment, _UNREAD)
         session.keeps_tracebacks = settings.failures.then == "raise"
@@ -118,11 +95,15 @@ class Loop:
                 optimizer.may_use_global_random_state or settings.callbacks or settings.stop
             ),
         )
+        self._followers = Followers(settings, recorded, self._callers_turn)
+        self._course = Course(
+            settings.replicates, recorded, self._failures, self._interruption, self._callers_turn
+        )
         self._runner = settings.workers.runner(session, self._interruption, optimizer.space)
         resumed = await self._resume()
         best: Treatment | None = None
         try:
-            self._announce(resumed)
+            self._followers.begin(self._title, resumed)
             await self._run_and_settle()
             best = await self._best()
             return best
@@ -136,13 +117,11 @@ class Loop:
             finally:
                 reason = printable(self.reason)
                 logger.info("The search ends after %d trials: %s", self._failures.finished, reason)
-                if self._settings.callbacks:
-                    interrupted = bool(self._interruption.count)
-                    self._emit(RunStopped(self.reason, best, self._error, interrupted))
+                interrupted = bool(self._interruption.count)
+                self._followers.emit(RunStopped(self.reason, best, self._error, interrupted))
 
     async def _resume(self) -> Resumed:
         """Begin a new run, or continue a stored run where it ended."""
-        settings = self._settings
         with self._callers_turn:
             resumed = await self._recorded.resume()
         self._count = resumed.count
@@ -150,37 +129,16 @@ class Loop:
             self._failures.add(observation)
             for replicate in observation.replicates:
                 self._session.results.add(observation.treatment.name, run_of(replicate))
-        if settings.stop:
-            for observation in resumed.observations:
-                self._state.add(observation)
         for treatment, replicates in resumed.pending:
-            done: Done = [(run_of(replicate), replicate) for replicate in replicates]
-            last = len(done) + 1 if self._reports else settings.replicates
-            self._asked.append(Trial(treatment, last, done))
+            done = [(run_of(replicate), replicate) for replicate in replicates]
+            self._asked.append(self._course.begin(treatment, done))
         return resumed
 
-    def _announce(self, resumed: Resumed) -> None:
-        """Tell whoever follows the search that it begins."""
-        settings = self._settings
-        name = settings.storage.run if settings.storage is not None else None
-        title = name or self._session.experiment.name or kind_of(self._recorded.optimizer).__name__
-        if settings.progress_lines is not None:
-            settings.progress_lines.begin(title, settings.num_trials, len(resumed.observations))
-        if settings.callbacks:
-            self._emit(
-                RunStarted(
-                    kind_of(self._recorded.optimizer).__name__,
-                    self._recorded.criterion.objectives,
-                    settings.num_trials,
-                    settings.replicates,
-                    settings.workers.count,
-                    tuple(resumed.observations),
-                    self._recorded.criterion,
-                    title,
-                    self._recorded.run_identity,
-                )
-            )
-            self._emit_repeats()
+    @property
+    def _title(self) -> str:
+        storage = self._settings.storage
+        name = storage.run if storage is not None else None
+        return name or self._session.experiment.name or kind_of(self._recorded.optimizer).__name__
 
     # Fill, wait, take -----------------------------------------------------------------------------
 
@@ -232,20 +190,15 @@ class Loop:
                 results.add(treatment.name, run_of(replicate))
             return
         trial = Trial(treatment, self._settings.replicates)
-        reductions = self._recorded.criterion.reductions
-        for run, replicate in await run_baseline(
-            trial, self._runner, self._interruption, self._failures
-        ):
-            trial.done.append((run, reduced(run, replicate, reductions)))
-            results.add(treatment.name, run)
-        observation = self._observation_of(trial)
+        await run_baseline(trial, self._course, self._runner, self._interruption, self._failures)
         runs = [run for run, _ in trial.done]
-        refuse_failed_baseline(observation, runs[-1])
+        for run in runs:
+            results.add(treatment.name, run)
+        observation = completed_baseline(self._course.outcome(trial), runs[-1])
         if self._settings.failures.unread == "raise":
             self._unread.check(treatment, runs)
         self._recorded.set_baseline(observation)
-        if self._settings.callbacks:
-            self._emit(BaselineCompleted(observation))
+        self._followers.emit(BaselineCompleted(observation))
 
     async def _fill(self) -> None:
         """Ask for trials and start them while workers are free."""
@@ -260,7 +213,8 @@ class Loop:
                 if self._interruption.count:
                     await self._interrupted()
                     return
-                if settings.stop and self._should_stop():
+                if reason := self._followers.reason_to_stop():
+                    self.reason = reason
                     return
                 if not await self._ask():
                     return
@@ -286,120 +240,47 @@ class Loop:
             return False
         finally:
             interruption.in_optimizer = False
-        last = 1 if self._reports else settings.replicates
-        for treatment in treatments:
-            self._asked.append(Trial(treatment, last))
+        self._asked.extend([self._course.begin(treatment) for treatment in treatments])
         self._count += len(treatments)
-        if settings.callbacks:
-            self._emit_repeats()
-            for treatment in treatments:
-                self._emit(TrialAsked(treatment))
+        self._followers.asked(treatments)
         return True
 
     def _start(self, trial: Trial) -> None:
         self._runner.start(trial)
         if self._settings.callbacks and not trial.done:
-            self._emit(TrialStarted(trial.treatment, trial.attempt))
+            self._followers.emit(TrialStarted(trial.treatment, trial.attempt))
 
     async def _take(self, trial: Trial, done: Done) -> None:
-        """Take the replicates that a worker returned: finish the trial, or start its next run."""
-        reductions = self._recorded.criterion.reductions
-        trial.done.extend([(run, reduced(run, replicate, reductions)) for run, replicate in done])
-        pruned = False
-        if done[-1][1].status is Status.COMPLETED:
-            if len(trial.done) < self._settings.replicates:
-                pruned = self._report(trial)
-                if not pruned and not self._interruption.count:
-                    self._run_next_replicate(trial)
-                    return
-                if not pruned:
-                    trial.done.append(ended(len(trial.done), Status.ABANDONED, _INTERRUPTED))
-        elif self._tried_again(trial):
+        """Take the replicates that a worker returned: finish the trial, or let it run again."""
+        if self._course.take(trial, done):
+            self._start(trial)
             return
-        elif self._interruption.count and done[-1][1].status in _PERHAPS_BY_A_SIGNAL:
-            # A signal for the whole process group also reaches what the trial has started. The
-            # trial may have failed because of that; it runs again when the run is resumed.
-            error = f"{_INTERRUPTED} {done[-1][1].error}"
-            trial.done[-1] = ended(len(trial.done) - 1, Status.ABANDONED, error)
         del self._running[trial]
         results, name = self._session.results, trial.treatment.name
         for run, _ in trial.done:
             results.add(name, run)
-        observation = self._observation_of(trial)
-        if pruned:
-            observation = observation.ended_early()
+        observation = self._course.outcome(trial)
         await self._finish(observation, trial.done[-1][0].fault)
         self._end_if_hopeless(observation, [run for run, _ in trial.done])
 
-    def _report(self, trial: Trial) -> bool:
-        """Report a replicate to the optimizer; return whether it would end the trial here."""
-        with self._callers_turn:
-            return self._recorded.report(trial.treatment, trial.done[-1][1])
-
-    def _run_next_replicate(self, trial: Trial) -> None:
-        trial.seconds += trial.done[-1][1].duration or 0.0
-        trial.last += 1
-        self._start(trial)
-
-    def _tried_again(self, trial: Trial) -> bool:
-        """Retry a failed trial from its first replicate if retries are left; return whether."""
-        run, replicate = trial.done[-1]
-        if self._interruption.count or not self._failures.may_be_retried(
-            replicate, run.fault, trial.attempt
-        ):
-            return False
-        name, error = printable(trial.treatment.name), printable(replicate.error)
-        logger.warning("%s: %s; it is retried.", name, error)
-        trial.attempt += 1
-        trial.done.clear()
-        trial.seconds = 0.0
-        trial.last = 1 if self._reports else self._settings.replicates
-        self._start(trial)
-        return True
-
-    def _observation_of(self, trial: Trial) -> Observation:
-        replicates = [replicate for _, replicate in trial.done]
-        observation = Observation.of_replicates(trial.treatment, replicates)
-        return observation.checked(
-            self._recorded.required_metrics,
-            lambda metric: recorded_instead([run for run, _ in trial.done], metric),
-        )
-
     async def _finish(self, observation: Observation, fault: Fault | None = None) -> None:
         """Store the outcome of a trial, then report it to the optimizer."""
-        callbacks = self._settings.callbacks
         stored = self._settings.storage is not None and self._recorded.write(observation)
         self._failures.add(observation, fault)
         if observation.status is not Status.COMPLETED and observation.status.has_failed:
             name, status = observation.treatment.name, observation.status.value
             logger.warning("%s: %s: %s", printable(name), status, printable(observation.error))
-        if callbacks:
-            if stored:
-                self._emit(TrialStored(observation))
-            good = observation.status.has_value
-            self._emit(TrialCompleted(observation) if good else TrialFailed(observation))
+        self._followers.finished(observation, stored=stored)
         self._interruption.in_optimizer = True
         try:
             with self._callers_turn:
                 told = await self._recorded.tell(observation)
         finally:
             self._interruption.in_optimizer = False
-        self._show([each for each in told if each.repeats is None])
-
-    def _show(self, told: list[Observation]) -> None:
-        """Show the observations that were reported to whoever follows the search."""
-        settings = self._settings
-        if settings.progress_lines is not None:
-            for _ in told:
-                settings.progress_lines.add(lambda: self._recorded.optimizer.history)
-        if settings.stop:
-            for each in told:
-                self._state.add(each)
-        if settings.callbacks:
-            for each in told:
-                self._emit(TrialTold(each))
+        new = [each for each in told if each.repeats is None]
+        self._followers.told(new)
         if self._hand_over is not None:
-            self._to_hand_over.extend(told)
+            self._to_hand_over.extend(new)
 
     async def _hand_over_told(self) -> None:
         """Hand over the reported observations; settle all trials if the caller leaves the loop."""
@@ -423,16 +304,6 @@ class Loop:
             all_run = not self._asked or bool(self._running)
             self._failures.end_search(observation, runs[-1].error, all_run=all_run)
 
-    def _should_stop(self) -> bool:
-        self._state.elapsed = time.monotonic() - self._began
-        with self._callers_turn:
-            for condition in self._settings.stop:
-                if reason := condition(self._state):
-                    name = getattr(condition, "__name__", repr(condition))
-                    self.reason = reason if isinstance(reason, str) else f"{name} said so"
-                    return True
-        return False
-
     async def _interrupted(self, running: int = 0) -> None:
         """Ask for no more trials. Wait for those that run; after a second signal, abandon them."""
         if self.reason is None:
@@ -446,15 +317,13 @@ class Loop:
     async def _settle(self) -> None:
         """Stop every trial that is queued or running, and report it to the optimizer."""
         for trial, done in await self._runner.abandon():
-            trial.done.extend(done)
+            self._course.add(trial, done)
         self._running.update(dict.fromkeys(self._asked))
         self._asked.clear()
         for trial in list(self._running):
             del self._running[trial]
-            if trial.lacks_replicates(self._settings.replicates):
-                why = f"Given up: {self.reason}"
-                trial.done.append(ended(len(trial.done), Status.ABANDONED, why))
-            observation = self._observation_of(trial)
+            self._course.give_up(trial, f"Given up: {self.reason}")
+            observation = self._course.outcome(trial)
             if self._error is None:
                 await self._finish(observation)
                 continue
@@ -483,11 +352,3 @@ class Loop:
             return await self._recorded.best()
         except Exception:  # noqa: BLE001  (whatever a foreign optimizer raises without a trial)
             return None
-
-    def _emit_repeats(self) -> None:
-        for observation in self._recorded.repeats:
-            self._emit(TrialRepeated(observation))
-
-    def _emit(self, event: Event) -> None:
-        with self._callers_turn:
-            notify(self._settings.callbacks, event)

@@ -28,6 +28,7 @@ class Trial:
         done: The replicates that have been run so far.
         attempt: The number of this attempt: 1, or more for a retried trial.
         seconds: The duration of the earlier turns of this attempt.
+        is_pruned: Whether the optimizer ended the trial between two replicates.
     """
 
     treatment: Treatment
@@ -35,6 +36,7 @@ class Trial:
     done: Done = field(default_factory=list)
     attempt: int = 1
     seconds: float = 0.0
+    is_pruned: bool = False
 
     def lacks_replicates(self, wanted: int) -> bool:
         """Whether the trial has fewer replicates than wanted although none has failed."""
