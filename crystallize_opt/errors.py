@@ -2,10 +2,14 @@
 
 Each class also derives from the built-in exception a Python user would expect, so
 `except ValueError` works too. An exception raised by a *step* is never wrapped: it keeps its own
-type and gets a note (`BaseException.add_note`) saying in which step and replicate it happened.
+type and gets a note (`BaseException.add_note`) saying in which step and replicate it happened. (The
+exception of a `teardown` is the cause of a `TeardownError`, because the results exist by then.)
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 def printable(text: object, keep: str = "") -> str:
@@ -117,6 +121,42 @@ class HypothesisError(CrystallizeOptError, ValueError):
     def __init__(self, message: str, result: object = None) -> None:
         super().__init__(message)
         self.result = result
+
+
+class TeardownError(CrystallizeOptError, RuntimeError):
+    """A step's `teardown` or a plugin's `after_run` failed when everything else was done.
+
+    Nothing that was measured is lost: the error has what the call would have returned. The first of
+    the exceptions is its cause.
+
+    Attributes:
+        result: What the call would have returned: the `Result` of `run`, the data of `apply`, the
+            best treatment of `optimize` and `Search.run`, the `Confirmation` of `confirm`.
+        errors: The exceptions, in the order in which they were raised.
+
+    Example:
+        >>> from crystallize_opt import Experiment, Pipeline, PipelineStep, data_source
+        >>> @data_source
+        ... def numbers(ctx):
+        ...     return [1, 2, 3]
+        >>> class Total(PipelineStep):
+        ...     def __call__(self, data, ctx):
+        ...         return sum(data)
+        ...     def teardown(self, ctx):
+        ...         raise OSError("the folder is gone already")
+        >>> try:
+        ...     Experiment(numbers(), Pipeline([Total()])).apply()
+        ... except TeardownError as error:
+        ...     error.result
+        6
+    """
+
+    def __init__(
+        self, message: str, result: object = None, errors: Sequence[BaseException] = ()
+    ) -> None:
+        super().__init__(printable(message, keep="\n"))
+        self.result: Any = result
+        self.errors = tuple(errors)
 
 
 class MissingExtraError(CrystallizeOptError, ImportError):

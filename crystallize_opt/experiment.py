@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from crystallize_opt.errors import UnreadParameterError, UsageError
+from crystallize_opt.errors import TeardownError, UnreadParameterError, UsageError
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.hypothesis import Hypothesis
 from crystallize_opt.pipeline.recipe import Recipe
@@ -25,6 +25,7 @@ from crystallize_opt.trials.treatment import Treatment
 if TYPE_CHECKING:
     from crystallize_opt.analysis.confirmation import Confirmation
     from crystallize_opt.history.history import History
+    from crystallize_opt.search.search import Search
 
 _REMEMBERED = 8
 """How many of the last searches an experiment remembers for `confirm`."""
@@ -115,6 +116,8 @@ class Experiment(Recipe):
             UnreadParameterError: No step reads a parameter of a treatment.
             UnknownMetricError: A hypothesis names a metric that was not recorded.
             HypothesisError: A ranker's score is not a number; the error's `result` has the metrics.
+            TeardownError: A `teardown` or an `after_run` failed; the error's `result` is the
+                `Result`.
         """
         return run_sync(self._run(list(treatments), list(hypotheses), replicates))
 
@@ -132,6 +135,8 @@ class Experiment(Recipe):
         Raises:
             UsageError: The seed is not a whole number in [0, 2**32).
             Exception: The exception that a step raised.
+            TeardownError: A `teardown` or an `after_run` failed; the error's `result` is the
+                data.
         """
         output, unread = run_sync(self._apply(treatment, data, seed))
         if unread is not None:
@@ -172,13 +177,19 @@ class Experiment(Recipe):
 
         Raises:
             CrystallizeOptError: See `Search` and `Search.run`.
+            TeardownError: A `teardown` or an `after_run` failed; the error's `result` is the
+                best treatment.
             KeyboardInterrupt: The search was interrupted before a trial completed.
         """
         from crystallize_opt.search.search import Search  # Only a search needs all of that.
 
         search = Search(self, optimizer, num_trials, replicates_per_trial, **settings)
-        best = search.run()
-        self._searched = (search.history, *self._searched[: _REMEMBERED - 1])
+        try:
+            best = search.run()
+        except TeardownError:  # Its `result` is the best treatment, which may be confirmed.
+            self._remember(search)
+            raise
+        self._remember(search)
         return best
 
     @short_traceback
@@ -204,9 +215,16 @@ class Experiment(Recipe):
         from crystallize_opt.search.search import Search
 
         search = Search(self, optimizer, num_trials, replicates_per_trial, **settings)
-        best = await search.arun()
-        self._searched = (search.history, *self._searched[: _REMEMBERED - 1])
+        try:
+            best = await search.arun()
+        except TeardownError:
+            self._remember(search)
+            raise
+        self._remember(search)
         return best
+
+    def _remember(self, search: Search) -> None:
+        self._searched = (search.history, *self._searched[: _REMEMBERED - 1])
 
     @short_traceback
     def confirm(
@@ -258,6 +276,8 @@ class Experiment(Recipe):
         Raises:
             UsageError: An argument is out of its range, or the objective is not known.
             TrialsFailedError: The first replicates failed.
+            TeardownError: A `teardown` or an `after_run` failed; the error's `result` is the
+                `Confirmation`.
             MissingExtraError: SciPy is not installed.
             KeyboardInterrupt: The confirmation was interrupted.
         """
@@ -308,7 +328,7 @@ class Experiment(Recipe):
                     elif treatment is not None:
                         unread.check(treatment, [run])
             session.results.refuse_only_failures()
-            session.result = session.results.result(hypotheses)
+            session.result = session.outcome = session.results.result(hypotheses)
         return session.result
 
     async def _apply(
@@ -323,6 +343,7 @@ class Experiment(Recipe):
             session.results.add(condition, run)
             if run.error is not None:
                 raise run.error
+            session.outcome = run.data
         if treatment is not None:
             try:
                 UnreadCheck(self, _UNREAD).check(treatment, [run])

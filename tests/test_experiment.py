@@ -1,5 +1,6 @@
 """`Experiment.run` and `apply`: what they return, and what happens around the replicates."""
 
+import asyncio
 import os
 import pickle
 import subprocess
@@ -12,6 +13,7 @@ import cloudpickle
 import pytest
 
 from crystallize_opt import (
+    BasePlugin,
     DataSource,
     Experiment,
     Float,
@@ -22,12 +24,13 @@ from crystallize_opt import (
     Observation,
     Pipeline,
     PipelineStep,
+    Search,
     SearchSpace,
     Treatment,
     pipeline_step,
 )
 from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.errors import UnknownMetricError, UsageError
+from crystallize_opt.errors import TeardownError, UnknownMetricError, UsageError
 from tests.toy import (
     DELTAS,
     PlainOptimizer,
@@ -330,16 +333,84 @@ def test_steps_are_torn_down_when_a_setup_raises(run: Callable[[Experiment], Any
     assert calls == ["setup a", "setup b", "teardown b", "teardown a"]
 
 
-@each_run
-def test_an_error_of_a_teardown_is_not_lost(run: Callable[[Experiment], Any]) -> None:
-    first, second = ValueError("first"), ValueError("second")
-    experiment, calls = recording({"teardown b": first, "teardown a": second})
+class AfterRun(BasePlugin):
+    """Records `after_run`, and raises there."""
 
-    with pytest.raises(ValueError, match="second") as caught:
-        run(experiment)
+    def __init__(self, calls: list[str], error: BaseException | None = None) -> None:
+        self.calls, self.error = calls, error
 
-    assert caught.value.__context__ is first
-    assert calls[-2:] == ["teardown b", "teardown a"]
+    def after_run(self, experiment: Any, result: Any) -> None:
+        self.calls.append("after_run")
+        if self.error is not None:
+            raise self.error
+
+
+async def _in_a_loop(experiment: Experiment) -> Any:
+    return await experiment.aoptimize(PlainOptimizer(DELTAS[:2], Objective("a", "minimize")), 2)
+
+
+def _by_hand(experiment: Experiment) -> Any:
+    search = Search(experiment, PlainOptimizer(DELTAS[:2], Objective("a", "minimize")), 2)
+    for _ in search:
+        pass
+    assert search.best is not None
+    return search.best.treatment
+
+
+RESULTS: dict[str, Callable[[Experiment], Any]] = {
+    **RUNS,
+    "aoptimize": lambda experiment: asyncio.run(_in_a_loop(experiment)),
+    "by hand": _by_hand,
+    "confirm": lambda experiment: experiment.confirm(
+        PLUS_ONE, 2, objective=Objective("a", "minimize"), test="t"
+    ),
+}
+
+
+def _name_and_params(treatment: Treatment) -> Any:
+    return treatment.name, treatment.params
+
+
+SHOWN: dict[str, Callable[[Any], Any]] = {
+    "run": lambda result: result.metrics.treatments["plus one"].metrics["a"],
+    "apply": lambda data: data,
+    "confirm": lambda confirmation: [confirmation.effect, confirmation.verdict],
+}
+
+
+@pytest.mark.parametrize("how", RESULTS)
+@pytest.mark.parametrize("where", ["teardown", "after_run"])
+def test_an_error_at_the_end_keeps_the_result(how: str, where: str) -> None:
+    """Whoever calls `run` hears of every error, once, and has what was measured."""
+    first, second = ValueError("first"), OSError("second")
+    fails = {"teardown b": first, "teardown a": second} if where == "teardown" else {}
+    shown: Callable[[Any], Any] = SHOWN.get(how, _name_and_params)
+    right = shown(RESULTS[how](recording()[0]))
+    experiment, calls = recording(fails)
+    experiment.plugins += [
+        AfterRun(calls, None if fails else first),
+        AfterRun(calls, None if fails else second),
+    ]
+
+    with pytest.raises(TeardownError, match=r"(?s)first.*second.*error\.result") as caught:
+        RESULTS[how](experiment)
+
+    assert caught.value.errors == (first, second)
+    assert caught.value.__cause__ is first
+    assert shown(caught.value.result) == right
+    assert calls[-4:] == ["teardown b", "teardown a", "after_run", "after_run"]
+
+
+def test_a_best_treatment_that_an_error_at_the_end_has_can_be_confirmed() -> None:
+    experiment, _ = recording({"teardown a": OSError("gone")})
+
+    with pytest.raises(TeardownError) as caught:
+        RUNS["optimize"](experiment)
+    best = caught.value.result
+    with pytest.raises(TeardownError) as confirmed:
+        experiment.confirm(best, 2, test="t")  # The objective is that of the search.
+
+    assert [each.metric for each in confirmed.value.result[best.name]] == ["a"]
 
 
 @each_run

@@ -30,6 +30,7 @@ from crystallize_opt.errors import (
     NoCompletedTrialError,
     ObjectiveError,
     SpaceExhausted,
+    TeardownError,
     TrialsFailedError,
     UsageError,
 )
@@ -139,8 +140,11 @@ def confirm(
         storage=storage,
         progress=progress,
     )
+    teardown_error: TeardownError | None = None
     try:
         search.run()
+    except TeardownError as error:
+        teardown_error = error
     except (TrialsFailedError, NoCompletedTrialError) as error:
         error.add_note(
             "This happened in a confirmation. If the experiment cannot run untreated, say what to "
@@ -151,8 +155,12 @@ def confirm(
         raise KeyboardInterrupt(
             f"The confirmation was interrupted: {search.stop_reason}. With storage=, the same call "
             "continues it."
-        )
-    return _judged(question, plan)
+        ) from teardown_error
+    confirmation = _judged(question, plan)
+    if teardown_error is not None:
+        teardown_error.result = confirmation
+        raise teardown_error
+    return confirmation
 
 
 # What is asked ------------------------------------------------------------------------------------

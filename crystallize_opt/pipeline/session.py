@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from crystallize_opt.errors import TeardownError
 from crystallize_opt.pipeline.context import FrozenContext, logger
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
@@ -39,10 +40,11 @@ class Session:
         experiment: The experiment.
         results: The replicates of the run so far; code that runs a replicate adds it.
         result: The result that `after_run` gets; None for the final content of `results`.
+        outcome: What the caller of the run gets; code that knows it sets it, so that the error of a
+            `teardown` has it.
         owner: The process of this session; a child that foreign code forks ends in its `with`.
         context: The experiment's initial context, with the keys that the steps' `setup` added.
-        teardown_error: An error of a step's `teardown`, with those before it as its context; None
-            if every `teardown` returned.
+        teardown_errors: The distinct errors of `teardown`, and of `after_run` after a complete run.
         keeps_tracebacks: Whether the errors of failed trials keep their tracebacks, and so all data
             in their frames: the error of a search that a failed trial ends has it as its cause.
         callers_random_state: The caller's global generators. Every replicate puts them away; code
@@ -57,8 +59,8 @@ class Session:
         self.context = experiment.initial_context.child()
         self.results = results
         self.result: Result | None = None
-        self.teardown_error: BaseException | None = None
-        self._teardown_errors: set[str] = set()
+        self.outcome: Any = None
+        self.teardown_errors: list[BaseException] = []
         self.owner = Owner()
         self.keeps_tracebacks = False
         plugins = experiment.plugins
@@ -139,15 +141,9 @@ class Session:
         A worker tears the steps down after each trial, so the same error may come often: it is kept
         once. What was measured before stays as it is.
         """
-        text = f"{type(error).__name__}: {error}"
-        if text in self._teardown_errors or len(self._teardown_errors) >= _TEARDOWN_ERRORS:
-            return
-        self._teardown_errors.add(text)
-        if error.__context__ is None:
-            error.__context__ = self.teardown_error
-        elif self.teardown_error is not None:
-            logger.error("A teardown failed.", exc_info=self.teardown_error)
-        self.teardown_error = error
+        errors = self.teardown_errors
+        if len(errors) < _TEARDOWN_ERRORS and _line(error) not in map(_line, errors):
+            errors.append(error)
 
     def _step_begins(self, step: PipelineStep) -> None:
         for before_step in self._before_step:
@@ -170,8 +166,11 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
     If a plugin's `before_run` returned, its `after_run` is called even if the run ends in an error.
     The hooks run with private global generators, like the replicates.
 
-    An error of a `teardown` is raised last, after every `after_run`. If another error ended the
-    run, that one is raised, and the error of the `teardown` is logged.
+    Errors of `teardown` and `after_run` are raised last, together, after every `after_run`. If
+    another error ended the run, that one is raised, and these errors are logged.
+
+    Raises:
+        TeardownError: A `teardown` or an `after_run` failed; the error has the session's `outcome`.
     """
     with CallersRandomState() as callers_random_state:
         owner = Owner()
@@ -188,27 +187,47 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
                 yield session
         except BaseException:
             callers_random_state.put_away()
-            if session is not None and session.teardown_error is not None:
-                logger.error("A teardown failed.", exc_info=session.teardown_error)
-            _end_after_error(experiment, begun, results.result())
+            errors = [] if session is None else session.teardown_errors
+            _call_after_run(experiment, begun, results.result(), owner, errors.append)
+            for error in errors:
+                logger.error("%s", _line(error), exc_info=error)
             raise
         callers_random_state.put_away()
         result = session.result or results.result()
-        if session.teardown_error is not None:
-            _end_after_error(experiment, begun, result)
-            raise session.teardown_error
-        with owner:
-            for plugin in begun:
-                plugin.after_run(experiment, result)
+        _call_after_run(experiment, begun, result, owner, session.teardown_failed)
+        if errors := session.teardown_errors:
+            lines = "\n".join(f"  {_line(error)}" for error in errors)
+            raise TeardownError(
+                f"Everything has run, but what ends a run failed:\n{lines}\nThe result is this "
+                "error's attribute: except TeardownError as error: error.result",
+                session.outcome,
+                errors,
+            ) from errors[0]
 
 
-def _end_after_error(experiment: Recipe, plugins: Sequence[BasePlugin], result: Result) -> None:
-    """Call `after_run`; log its errors, because the error that ended the run is raised."""
+def _call_after_run(
+    experiment: Recipe,
+    plugins: Sequence[BasePlugin],
+    result: Result,
+    owner: Owner,
+    keep: Callable[[BaseException], None],
+) -> None:
+    """Call `after_run` of every plugin, also after one that raises; its error is kept."""
     for plugin in plugins:
         try:
-            plugin.after_run(experiment, result)
-        except Exception:  # noqa: BLE001
-            logger.exception("after_run of %r failed.", plugin)
+            with owner:
+                plugin.after_run(experiment, result)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (kept, and raised by the caller)
+            error.add_note(f"In after_run of {plugin!r}.")
+            keep(error)
+
+
+def _line(error: BaseException) -> str:
+    """Return the error and where it happened, in one line."""
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    where = notes[-1] if notes else ""
+    where = "" if "\n" in where else where  # The traceback of a worker.
+    return " ".join(f"{type(error).__name__}: {error} {where}".split())
 
 
 @asynccontextmanager

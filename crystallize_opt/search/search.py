@@ -146,6 +146,8 @@ class Search:
                 failed.
             NoCompletedTrialError: No trial completed.
             ExecutorBrokenError: An executor given as an object broke.
+            TeardownError: A `teardown` or an `after_run` failed; the error's `result` is the
+                best treatment.
             KeyboardInterrupt: The search was interrupted before a trial completed.
         """
         coroutine = self._begin()
@@ -219,6 +221,7 @@ class Search:
             in_this_process = settings.workers.in_this_process
             recorded.answer_known(recipe.seed_plugin.seed_of)
             async with open_run(recipe, set_up_steps=in_this_process) as session:
-                return await self._loop.run(session, recorded, hand_over)
+                session.outcome = best = await self._loop.run(session, recorded, hand_over)
+            return best
         finally:
             recorded.close()

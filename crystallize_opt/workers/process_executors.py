@@ -119,8 +119,8 @@ class OnProcesses(OnExecutor):
         if answer.refusal is not None:
             self.failure = UsageError(answer.refusal)
             return [ended(len(trial.done), Status.ABANDONED, answer.refusal)]
-        if answer.teardown is not None:
-            self._session.teardown_failed(worker.worker_error(*answer.teardown))
+        for error in answer.teardown:
+            self._session.teardown_failed(worker.worker_error(*error))
         return worker.from_rows(answer.rows)
 
     def _threads_run(self) -> bool:

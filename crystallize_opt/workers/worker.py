@@ -45,14 +45,14 @@ class Answer(NamedTuple):
 
     Attributes:
         rows: The replicates.
-        teardown: The error of a step's `teardown` after them, and its traceback; or None.
+        teardown: The errors of the steps' `teardown` after them, each with its traceback.
         records: The log records of the trial that have not been sent before.
         lacks_experiment: Whether the worker could not read the experiment, so nothing has run.
         refusal: Why no trial can run there; or None.
     """
 
     rows: list[Row]
-    teardown: tuple[str, str] | None = None
+    teardown: Sequence[tuple[str, str]] = ()
     records: Sequence[Record] = ()
     lacks_experiment: bool = False
     refusal: str | None = None
@@ -170,11 +170,14 @@ def _run_package(package: Package, treatment: bytes, first: int, last: int) -> A
 async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) -> Answer:
     async with open_session(experiment) as session:
         done = await run_replicates(session, treatment, first, last)
-    error = session.teardown_error
-    if error is None:
-        return answer_of(done)
-    text = "".join(traceback.format_exception_only(error)).strip()
-    return answer_of(done, (text, "".join(traceback.format_exception(error))))
+    errors = [
+        (
+            "".join(traceback.format_exception_only(error)).strip(),
+            "".join(traceback.format_exception(error)),
+        )
+        for error in session.teardown_errors
+    ]
+    return answer_of(done, errors)
 
 
 def ended_by(first: int, error: BaseException, began: Began) -> Answer:
@@ -187,8 +190,8 @@ def ended_by(first: int, error: BaseException, began: Began) -> Answer:
     return answer_of([ended(first, status, error, began=began)])
 
 
-def answer_of(done: Done, teardown: tuple[str, str] | None = None) -> Answer:
-    """Return replicates, and the error of a `teardown`, as plain data."""
+def answer_of(done: Done, teardown: Sequence[tuple[str, str]] = ()) -> Answer:
+    """Return replicates, and the errors of `teardown`, as plain data."""
     return Answer([_row(run, replicate) for run, replicate in done], teardown)
 
 

@@ -27,7 +27,7 @@ from crystallize_opt import (
     TrialLimits,
     data_source,
 )
-from crystallize_opt.errors import UsageError
+from crystallize_opt.errors import TeardownError, UsageError
 from crystallize_opt.workers.workers import Workers
 from tests.workers.pools import grid, loky_pool
 
@@ -257,11 +257,14 @@ def test_a_step_means_the_same(outcome: Outcome, case: str) -> None:
 
 
 def test_the_error_of_a_teardown_is_raised_once(outcome: Outcome) -> None:
-    """It is raised when every trial has been reported, which keeps what was measured."""
+    """It is raised when every trial has been reported, and has the best of them."""
     assert len(outcome.observations) == len(CASES)
-    assert "the folder is gone already" in str(outcome.error)
-    assert outcome.error.__context__ is None
-    assert "teardown" in str(outcome.error.__notes__)
+    assert isinstance(outcome.error, TeardownError)
+    (error,) = outcome.error.errors
+    assert "the folder is gone already" in str(error)
+    assert "In the teardown of step" in str(outcome.error)
+    best = outcome.error.result
+    assert best in [each.treatment for each in outcome.observations if each.get("loss") == 1.0]
 
 
 def test_log_records_reach_the_loggers_of_the_search(outcome: Outcome) -> None:
