@@ -144,19 +144,20 @@ class FrozenContext:
 
     def __getitem__(self, key: str) -> Any:
         self.asked_for.add(key)
-        return self._value(key)
-
-    def _value(self, key: str) -> Any:
         value = self._data[key]
-        if type(value) in _IMMUTABLE:
-            return value
+        return value if type(value) in _IMMUTABLE else self._copied(key, value)
+
+    def _copied(self, key: str, value: Any) -> Any:
         treated = key in list(self._data)[self._treated]
         return _with_own_containers(value) if treated else copy.deepcopy(value)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default` if it is not set."""
         self.asked_for.add(key)
-        return self._value(key) if key in self._data else default
+        value = self._data.get(key, default)
+        if type(value) in _IMMUTABLE:
+            return value
+        return self._copied(key, value) if key in self._data else default
 
     def __contains__(self, key: object) -> bool:
         self.asked_for.add(key)  # type: ignore[arg-type]

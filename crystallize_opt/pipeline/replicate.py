@@ -118,7 +118,8 @@ def reduced(
         return replicate
     metrics = None
     for metric, how in reductions.items():
-        if len(values := run.metrics.get(metric, ())) > 1:
+        values = run.metrics.get(metric)
+        if values is not None and len(values) > 1:
             if how is None:
                 raise ObjectiveError(
                     f"Replicate {run.index} recorded the metric {metric!r} {len(values)} times. "

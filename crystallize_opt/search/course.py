@@ -41,6 +41,7 @@ class Course:
         self._failures = failures
         self._interruption = interruption
         self._turn = turn
+        self._reductions = recorded.criterion.reductions
         # Workers return single replicates only if the optimizer uses reports of them.
         self._reports = replicates > 1 and recorded.hears_replicates
         self._first_turn = 1 if self._reports else replicates
@@ -83,8 +84,8 @@ class Course:
 
     def add(self, trial: Trial, done: Done) -> None:
         """Add replicates to a trial, each metric reduced to one value."""
-        reductions = self._recorded.criterion.reductions
-        trial.done.extend([(run, reduced(run, replicate, reductions)) for run, replicate in done])
+        reductions = self._reductions
+        trial.done += [(run, reduced(run, replicate, reductions)) for run, replicate in done]
 
     def give_up(self, trial: Trial, why: str) -> None:
         """Give up a trial that lacks replicates although none has failed."""
