@@ -106,6 +106,7 @@ class FrozenContext:
 
     def child(self, **extra: Any) -> FrozenContext:
         """Return a new context with the same keys, `extra` added, and no metrics yet."""
+        self.asked_for.update(self._data)  # Whoever gets the new context may read every key.
         context = FrozenContext.__new__(FrozenContext)
         context._data = {**self._data, **extra}  # noqa: SLF001
         context._treated = self._treated  # noqa: SLF001

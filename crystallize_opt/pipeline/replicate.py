@@ -35,7 +35,8 @@ class ReplicateRun:
         duration: How long the replicate took, in seconds.
         returned: The number that the last step returned, or a text about it or about a mapping;
             None if it returned neither. Such a step probably forgot to record its number.
-        asked_for: The context keys that the steps asked for; None if unknown.
+        asked_for: The context keys that the steps asked for; None if unknown, for example because a
+            child was forked meanwhile, in which the steps may have asked for more.
         fault: What is known of `error`, as plain data.
     """
 

@@ -18,7 +18,7 @@ from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.result import BASELINE, Result, Results
 from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin
 from crystallize_opt.runtime.interruption import Uninterrupted
-from crystallize_opt.runtime.owner import Owner
+from crystallize_opt.runtime.owner import Owner, children_forked
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve, resolve_apart
 from crystallize_opt.trials.treatment import Treatment
@@ -101,6 +101,7 @@ class Session:
         started_at, start = time.time(), time.perf_counter()
         self.callers_random_state.put_away()
         uninterrupted = Uninterrupted()
+        children = children_forked()
         try:
             with self.owner:
                 if treatment is not None:
@@ -131,7 +132,8 @@ class Session:
             error,
             started_at,
             time.perf_counter() - start,
-            asked_for=ctx.asked_for,
+            # What a forked child asks for stays in the child.
+            asked_for=ctx.asked_for if children_forked() == children else None,
             fault=fault,
         )
 

@@ -14,6 +14,8 @@ from crystallize_opt.trials.treatment import Treatment
 class UnreadCheck:
     """Checks each parameter once: in the first completed trial that has the parameter.
 
+    A trial whose reads are not all known is left out; the next one with the parameter is checked.
+
     Args:
         recipe: The experiment's recipe.
         advice: What to do if the check is mistaken; the end of the message.
@@ -33,10 +35,11 @@ class UnreadCheck:
         params = treatment.params
         if self._checked.issuperset(params):
             return
-        known = [run.asked_for for run in runs if run.asked_for is not None]
-        if not known:
-            return
-        asked_for = set().union(*known)
+        asked_for: set[str] = set()
+        for run in runs:
+            if run.asked_for is None:
+                return
+            asked_for.update(run.asked_for)
         unread = [name for name in params if name not in asked_for and name not in self._checked]
         self._checked.update(params)
         if unread:

@@ -14,6 +14,9 @@ from typing import Self
 _forks = 0
 """How many forks lie between the first Python process and this one; cheaper than `os.getpid`."""
 
+_children = 0
+"""How many children this process, and those it is a fork of, have forked."""
+
 
 class Owner:
     """The process that made this object; also a context manager around foreign code.
@@ -72,10 +75,23 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
+def children_forked() -> int:
+    """Return a number that grows when this process forks; it cannot see what the child then does.
+
+    A program that is started (`subprocess`, the start methods "spawn" and "forkserver") is no fork.
+    """
+    return _children
+
+
 def _count_fork() -> None:
     global _forks
     _forks += 1
 
 
+def _count_child() -> None:
+    global _children
+    _children += 1
+
+
 if hasattr(os, "register_at_fork"):  # Not on Windows, where no process can be forked.
-    os.register_at_fork(after_in_child=_count_fork)
+    os.register_at_fork(after_in_child=_count_fork, after_in_parent=_count_child)

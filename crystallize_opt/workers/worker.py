@@ -207,7 +207,9 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
         replicate.started_at,
         replicate.duration,
         run.returned,
-        sorted(key for key in run.asked_for or () if isinstance(key, str)),
+        None
+        if run.asked_for is None
+        else sorted(key for key in run.asked_for if isinstance(key, str)),
         run.fault and tuple(run.fault),
     )
 

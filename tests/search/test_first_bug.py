@@ -5,8 +5,10 @@ import contextlib
 import copy
 import logging
 import math
+import os
 import pickle
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -201,7 +203,9 @@ def test_a_parameter_that_is_fixed_where_its_step_was_built_is_named() -> None:
         Experiment(numbers(), Pipeline([step])).optimize(optimizer, 2)
 
 
-@pytest.mark.parametrize("how", ["item", "get", "in", "iteration", "dict", "copy", "pickle"])
+@pytest.mark.parametrize(
+    "how", ["item", "get", "in", "iteration", "dict", "copy", "pickle", "child"]
+)
 def test_every_way_to_read_counts(how: str) -> None:
     def read(data: Any, ctx: FrozenContext) -> Any:
         ways: dict[str, Callable[[], Any]] = {
@@ -213,10 +217,47 @@ def test_every_way_to_read_counts(how: str) -> None:
             # Whoever gets the copy, such as a process that the step starts, may read it.
             "copy": lambda: copy.deepcopy(ctx),
             "pickle": lambda: pickle.dumps(ctx),
+            "child": lambda: ctx.child()["delta"],
         }
         return data, {"sum": len(repr(ways[how]()))}
 
     experiment_of(read).optimize(grid([1.0, 2.0]), 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("workers", [None, "threads", Workers("processes", 1)])
+@pytest.mark.parametrize("forks_in", ["every trial", "the first replicate"])
+def test_a_parameter_that_only_a_forked_child_reads_is_no_mistake(
+    workers: Any, forks_in: str
+) -> None:
+    """What the child asks for cannot be seen; a trial in which nothing forks is checked."""
+
+    def train(data: Any, ctx: FrozenContext) -> Any:
+        if forks_in == "every trial" or ctx["replicate"] == 0:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Threads and forks.
+                child = os.fork()
+            if not child:
+                os._exit(int(ctx["delta"]))
+            return data, {"sum": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
+        return data, {"sum": 0}
+
+    experiment_of(train).optimize(grid([1, 2]), 2, 2, workers=workers)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("workers", [None, Workers("processes", 1)])
+def test_a_trial_after_one_that_forked_is_checked(workers: Any) -> None:
+    def train(data: Any, ctx: FrozenContext, *, delta: float) -> Any:
+        if delta == 1 and not (child := os.fork()):
+            os._exit(0)
+        elif delta == 1:
+            os.waitpid(child, 0)
+        return data, {"sum": delta}
+
+    optimizer = GridOptimizer({"delta": [1, 2], "typo": [0]}, Objective("sum", "minimize"))
+    with pytest.raises(UnreadParameterError, match=r"'typo' in 'trial_1'"):
+        experiment_of(train).optimize(optimizer, 2, workers=workers)
 
 
 def test_a_conditional_parameter_is_checked_in_the_first_trial_that_has_it() -> None:
