@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from crystallize_opt.errors import TrialsFailedError, UsageError
-from crystallize_opt.pipeline.fault import Fault
+from crystallize_opt.pipeline.fault import Fault, place_of
 from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.shown import cut
 from crystallize_opt.trials.observation import Observation, Replicate, Status
@@ -106,15 +106,24 @@ class FailureCount:
         self.finished += 1
         if not observation.status.has_failed:
             return
-        same: Any = fault and (fault.kind, fault.place)
-        if observation.status is Status.INVALID:
-            # A metric that is missing is an error of the program; nan may be a fact about the
-            # parameters.
-            missing = tuple(each for each in self._required if each not in observation)
-            same = missing or None
+        same = self._reason_of(observation)
         self._same = same if not self._failed or same == self._same else None
         self._last = fault
         self._failed.append(observation)
+
+    def _reason_of(self, observation: Observation) -> Any:
+        """Return what failures for the same reason have in common; None if that is unknown.
+
+        Only what a stored trial has, too, so that a resumed search gives up as a fresh one does.
+        """
+        if observation.status is Status.INVALID:
+            # A metric that is missing is an error of the program; nan may be a fact about the
+            # parameters.
+            return tuple(each for each in self._required if each not in observation) or None
+        if observation.error is None or observation.traceback is None:
+            return None
+        kind = observation.error.splitlines()[0].partition(":")[0]
+        return kind, place_of(observation.traceback)
 
     def may_be_retried(self, replicate: Replicate, fault: Fault | None, attempt: int) -> bool:
         """Whether a trial whose replicate failed is to be run again."""
@@ -153,7 +162,7 @@ class FailureCount:
                 "errors: failures=Failures(give_up_after=None)."
             )
         if self._same is not None and count >= (settings.give_up_after_same or math.inf):
-            where = "at the same line" if fault else "for the same reason"
+            where = "for the same reason" if observation.traceback is None else "at the same line"
             raise TrialsFailedError(
                 f"The first {count} trials failed {where}:\n"
                 f"{fault.text if fault else observation.error}\nTo continue in spite of that: "

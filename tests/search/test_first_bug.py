@@ -7,13 +7,15 @@ import logging
 import math
 import os
 import pickle
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crystallize_opt import (
@@ -127,12 +129,86 @@ def test_the_same_error_from_the_start_ends_the_search(places: list[int], limit:
         return data, {"sum": delta}
 
     optimizer = grid(list(range(len(places))))
-    settings = Failures(give_up_after=100, give_up_after_same=limit)
+    failures = Failures(give_up_after=100, give_up_after_same=limit)
     with contextlib.suppress(TrialsFailedError, NoCompletedTrialError):
-        experiment_of(fail).optimize(optimizer, len(places), failures=settings)
+        experiment_of(fail).optimize(optimizer, len(places), failures=failures)
 
     ends = limit is not None and limit <= len(places) and set(places[:limit]) in ({1}, {2})
     assert len(optimizer.observations) == (limit if ends else len(places))
+
+
+def fail_alike(data: Any, ctx: FrozenContext, *, delta: int) -> Any:
+    raise ValueError(f"{delta}: no such file")
+
+
+async def fail_alike_in_a_group(data: Any, ctx: FrozenContext, *, delta: int) -> Any:
+    async def child(number: int) -> Any:
+        await asyncio.sleep(0)
+        if number == delta % 2:
+            raise KeyError(number)
+        fail_alike(data, ctx, delta=delta)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(child(2))
+        group.create_task(child(delta % 2))
+
+
+@given(
+    st.builds(lambda same, rest: "a" * same + rest, st.integers(1, 4), st.text("abc", max_size=3)),
+    st.integers(1, 5),
+    st.integers(1, 3) | st.none(),
+)
+@settings(max_examples=10)
+def test_a_resumed_search_gives_up_as_one_that_was_not_interrupted(
+    places: str, stored: int, limit: Any
+) -> None:
+    """c: the trial completes; a and b: it fails, at one of two lines."""
+
+    def fail(data: Any, ctx: FrozenContext, *, delta: int) -> Any:
+        if places[delta] == "a":
+            raise ValueError(delta)
+        if places[delta] == "b":
+            raise ValueError(delta)
+        return data, {"sum": delta}
+
+    stored = min(stored, len(places))
+    run = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (stored, len(places)):
+            optimizer = grid(list(range(len(places))))
+            failures = Failures(give_up_after=100, give_up_after_same=limit)
+            with contextlib.suppress(TrialsFailedError, NoCompletedTrialError):
+                experiment_of(fail).optimize(
+                    optimizer, count, failures=failures, storage=f"{folder}/runs.db"
+                )
+            # A search that has given up runs one more trial: the cause may have been mended.
+            while run < count:
+                run += 1
+                if limit is not None and run >= limit and set(places[:run]) in ({"a"}, {"b"}):
+                    break
+            assert len(optimizer.observations) == run
+
+
+@pytest.mark.parametrize(
+    ("step", "workers"),
+    [
+        (fail_alike, Workers("processes", 1)),
+        (fail_alike, Workers("threads", 1)),
+        (fail_alike_in_a_group, None),
+    ],
+)
+def test_a_resumed_search_knows_the_line_at_which_trials_failed(
+    step: Callable[..., Any], workers: Any, tmp_path: Path
+) -> None:
+    optimizer = grid(list(range(20)))
+    for count, expected in ((2, 2), (20, 3)):
+        optimizer = grid(list(range(20)))
+        with pytest.raises((TrialsFailedError, NoCompletedTrialError)) as caught:
+            experiment_of(step).optimize(
+                optimizer, count, workers=workers, storage=tmp_path / "runs.db"
+            )
+        assert len(optimizer.observations) == expected
+    assert "The first 3 trials failed at the same line" in str(caught.value)
 
 
 @pytest.mark.parametrize("workers", [None, "threads"])
