@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self, overload
 
 from crystallize_opt.errors import UnknownMetricError
@@ -214,6 +214,69 @@ class History(Sequence[Observation]):
             UnknownMetricError: There are no objectives.
         """
         return Front(self._checked_criterion().front(self._observations))
+
+    def compromise(self, weights: Mapping[str, float] | None = None) -> Observation | None:
+        """Return the point of the Pareto front that is closest to the best of every objective.
+
+        Each objective is scaled to its range over the front.
+
+        Args:
+            weights: How much the distance in an objective counts, by metric; 1 where it is left
+                out. None: all count the same, as for `best`.
+
+        Raises:
+            ObjectiveError: There are weights, but one objective only; or a weight names no
+                objective, is negative or is not finite; or all are 0.
+            UnknownMetricError: There are no objectives.
+
+        Example:
+            >>> both = [Objective("loss", "minimize"), Objective("seconds", "minimize")]
+            >>> values = [(0.1, 9.0), (0.2, 4.0), (0.9, 1.0)]
+            >>> trials = [Observation(Treatment(f"t_{s}"), {"loss": x, "seconds": s})
+            ...           for x, s in values]
+            >>> history = History(trials, both)
+            >>> history.compromise()["seconds"], history.compromise({"loss": 9})["seconds"]
+            (4.0, 9.0)
+        """
+        return self._checked_criterion().compromise(self.pareto_front, weights)
+
+    def hypervolume(self, reference: Mapping[str, float] | None = None) -> float:
+        """Return how much of the space of objectives the Pareto front dominates (extra `analysis`).
+
+        That is the volume of what is worse than a point of the front and better than the reference.
+        Hypervolumes can be compared only if they are measured from the same reference, so that none
+        is taken from the trials.
+
+        Args:
+            reference: A value of each objective. None: the objectives' thresholds.
+
+        Raises:
+            ObjectiveError: There is one objective only.
+            UsageError: An objective has neither a reference value nor a threshold.
+            MissingExtraError: moocore is not installed.
+
+        Example:
+            >>> both = [Objective("loss", "minimize"), Objective("hits", "maximize")]
+            >>> history = History([Observation(Treatment("t"), {"loss": 1.0, "hits": 5.0})], both)
+            >>> history.hypervolume({"loss": 3.0, "hits": 0.0})
+            10.0
+        """
+        return (self.hypervolume_trace(reference) or [0.0])[-1]
+
+    def hypervolume_trace(self, reference: Mapping[str, float] | None = None) -> list[float]:
+        """Return the hypervolume after each observation of this history, in order.
+
+        Args:
+            reference: As for `hypervolume`.
+
+        Raises:
+            ObjectiveError: As for `hypervolume`.
+            UsageError: As for `hypervolume`.
+            MissingExtraError: moocore is not installed.
+        """
+        from crystallize_opt.history.hypervolume import hypervolume_trace
+
+        return hypervolume_trace(self._checked_criterion(), self._observations, reference)
 
     def _checked_criterion(self) -> Criterion:
         if not self.objectives:

@@ -28,6 +28,8 @@ class Capabilities:
             draws them at random, outside of its model.
         linear_constraints: Takes linear constraints between parameters. If not, it refuses them.
         several_objectives: Takes several objectives. If not, it refuses them.
+        thresholds: Seeks points better than the objectives' thresholds. If not, only the
+            hypervolume is measured from them.
         outcome_constraints: Learns from outcome constraints. If not, they only decide which trial
             is best.
         standard_errors: Learns from the standard error of a mean over replicates, if trials have
@@ -44,6 +46,7 @@ class Capabilities:
     conditions: bool | Literal["independent"] = True
     linear_constraints: bool = True
     several_objectives: bool = True
+    thresholds: bool = False
     outcome_constraints: bool = False
     standard_errors: bool = False
     pruning: bool = False

@@ -223,16 +223,7 @@ class Ledger:
 
     def why_no_best(self) -> str:
         """Return, in words, why there is no best treatment."""
-        if not self.observations:
-            return "There is no best treatment: nothing has been told yet."
-        if any(o.status is Status.COMPLETED for o in self.observations):
-            constraints = list(self._criterion.constraints)
-            return f"There is no best treatment: no trial satisfies {constraints!r}."
-        last = self.observations[-1]
-        return (
-            f"There is no best treatment: none of {len(self.observations)} trials completed. The "
-            f"last, {last.treatment.name!r}, is {last.status.value}: {last.error}"
-        )
+        return f"There is no best treatment: {self._criterion.why_none(self.observations)}"
 
 
 class Measured:

@@ -484,16 +484,25 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             are_checked=True,
         )
 
-    def get_best_treatment(self) -> Treatment:
+    def get_best_treatment(self, weights: Mapping[str, float] | None = None) -> Treatment:
         """Return the treatment of the best completed trial that satisfies the constraints.
 
-        With several objectives, that is the trial of `pareto_front()` closest to the best value of
-        every objective, each scaled to its range over the front.
+        With several objectives, that is the compromise: the trial of `pareto_front()` closest to
+        the best value of every objective, each scaled to its range over the front.
+
+        Args:
+            weights: With several objectives, how much the distance in each one counts, by metric; 1
+                where it is left out. None: all count the same.
 
         Raises:
-            NoCompletedTrialError: No completed trial satisfies the constraints.
+            NoCompletedTrialError: No completed trial satisfies the constraints; the message names
+                the nearest one.
+            ObjectiveError: There are weights, but one objective only; or a weight names no
+                objective, is negative or is not finite; or all are 0.
         """
         best = self.ledger.best.best
+        if weights is not None:
+            best = self.criterion.compromise(self.pareto_front, weights)
         if best is None:
             raise NoCompletedTrialError(self.ledger.why_no_best())
         return best.treatment

@@ -21,16 +21,21 @@ def describe_space(space: SearchSpace) -> Any:
 def describe_goals(space: SearchSpace | None, criterion: Criterion) -> dict[str, Any]:
     """Describe a space, and what makes a trial the best in it."""
 
-    def reduction(each: Objective | Constraint) -> list[str]:
-        return [] if each.reduce is None else [each.reduce]
+    def without_nones(*options: Any) -> list[Any]:
+        """Leave out trailing options that were not given, as in runs that knew none of them."""
+        given = list(options)
+        while given and given[-1] is None:
+            given.pop()
+        return given
 
     description = {
         "space": None if space is None else describe_space(space),
         "objectives": [
-            [each.metric, each.direction, *reduction(each)] for each in criterion.objectives
+            [each.metric, each.direction, *without_nones(each.reduce, each.threshold)]
+            for each in criterion.objectives
         ],
         "constraints": [
-            [each.metric, each.comparison, each.bound, *reduction(each)]
+            [each.metric, each.comparison, each.bound, *without_nones(each.reduce)]
             for each in criterion.constraints
         ],
     }
@@ -57,7 +62,9 @@ def space_of(data: Any) -> SearchSpace:
 def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
     """Return the objectives in a description."""
     return tuple(
-        Objective(*each[:2], reduce=(*each, None)[2]) for each in description["objectives"]
+        Objective(metric, direction, reduce=reduce, threshold=threshold)
+        for each in description["objectives"]
+        for metric, direction, reduce, threshold in [(*each, None, None)[:4]]
     )
 
 

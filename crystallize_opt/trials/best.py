@@ -4,7 +4,11 @@ A trial is a candidate if it completed and satisfies every outcome constraint. I
 fidelity (a number of epochs, say), only candidates of the highest fidelity so far are compared.
 With one objective, the best is the candidate of lowest cost, the first of equal ones. With several
 objectives, the best is a compromise: the candidate on the Pareto front that is closest to the best
-value of every objective, each scaled to its range over the front.
+value of every objective, each scaled to its range over the front, and multiplied by its weight if
+weights are given.
+
+If no trial satisfies the constraints, the nearest one is that with the smallest sum of violations,
+each divided by the largest violation of its constraint among all completed trials.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from crystallize_opt.errors import ObjectiveError
+from crystallize_opt.runtime.shown import number
 from crystallize_opt.trials.objective import Constraint, Objective, Reduction, reductions_of
 from crystallize_opt.trials.observation import Observation, Status
 
@@ -62,9 +68,11 @@ class Criterion:
         """Whether a trial may be the best: it ran, completed and satisfies the constraints."""
         if observation.status is not Status.COMPLETED or observation.repeats is not None:
             return False
-        return not self.constraints or all(
-            each.violation(observation[each.metric]) <= 0 for each in self.constraints
-        )
+        return not self.constraints or max(self.violations(observation).values()) <= 0
+
+    def violations(self, observation: Observation) -> dict[str, float]:
+        """Return by how much a completed trial violates each constraint; 0 or less: it does not."""
+        return {each.text: each.violation(observation[each.metric]) for each in self.constraints}
 
     def costs(self, observation: Observation) -> Costs:
         """Return the costs of a completed trial, one for each objective."""
@@ -100,11 +108,23 @@ class Criterion:
             return min(self.candidates(observations), key=self.costs, default=None)
         return self.compromise(self.front(observations))
 
-    def compromise(self, front: Sequence[Observation]) -> Observation | None:
+    def compromise(
+        self, front: Sequence[Observation], weights: Mapping[str, float] | None = None
+    ) -> Observation | None:
         """Return the observation of a Pareto front that is closest to the best of every objective.
 
         Each objective is scaled to its range over the front. The first of equally close ones wins.
+
+        Args:
+            front: The observations of a Pareto front.
+            weights: How much the scaled distance in an objective counts, by metric; 1 where it is
+                left out.
+
+        Raises:
+            ObjectiveError: There is one objective only; or a weight names none, is negative or is
+                not finite; or all are 0.
         """
+        factors = self._checked_weights(weights)
         if not front:
             return None
         costs = [self.costs(each) for each in front]
@@ -115,13 +135,76 @@ class Criterion:
         def distance(cost: Costs) -> float:
             return math.hypot(
                 *(
-                    (c / 2 - low / 2) / span
-                    for c, low, span in zip(cost, lows, spans, strict=True)
+                    factor * ((c / 2 - low / 2) / span)
+                    for c, low, span, factor in zip(cost, lows, spans, factors, strict=True)
                     if span
                 )
             )
 
         return min(zip(front, costs, strict=True), key=lambda pair: distance(pair[1]))[0]
+
+    def _checked_weights(self, weights: Mapping[str, float] | None) -> list[float]:
+        """Return the weight of each objective, the largest of them 1."""
+        metrics = [each.metric for each in self.objectives]
+        if weights is None:
+            return [1.0] * len(metrics)
+        if len(metrics) == 1:
+            raise ObjectiveError(
+                f"Weights are for several objectives; here is one: {metrics[0]!r}."
+            )
+        for metric, weight in weights.items():
+            known = metric in metrics
+            if not (known and isinstance(weight, (int, float)) and 0 <= weight < math.inf):
+                raise ObjectiveError(
+                    "weights= takes finite numbers, at least 0, for objectives of the search, "
+                    f"{metrics!r}, not {metric!r}: {weight!r}."
+                )
+        factors = [float(weights.get(metric, 1.0)) for metric in metrics]
+        if not (largest := max(factors)):
+            raise ObjectiveError(f"weights={dict(weights)!r} leaves no objective to choose by.")
+        return [factor / largest for factor in factors]
+
+    def nearest(self, observations: Iterable[Observation]) -> Observation | None:
+        """Return the completed trial that comes nearest to satisfying the constraints.
+
+        That is the first one with the smallest sum of violations, each divided by the largest
+        violation of that constraint; None if no trial completed.
+        """
+        found = [
+            (each, [max(value, 0.0) for value in self.violations(each).values()])
+            for each in observations
+            if each.status is Status.COMPLETED and each.repeats is None
+        ]
+        if not found:
+            return None
+        largest = [max(column) for column in zip(*(each for _, each in found), strict=True)]
+        return min(
+            found,
+            key=lambda pair: math.fsum(
+                value / most for value, most in zip(pair[1], largest, strict=True) if most
+            ),
+        )[0]
+
+    def why_none(self, observations: Sequence[Observation]) -> str:
+        """Return, in words, why none of these observations is a best one."""
+        if not observations:
+            return "nothing has been told yet."
+        nearest = self.nearest(observations)
+        if nearest is None:
+            last = observations[-1]
+            return (
+                f"none of {len(observations)} trials completed. The last, {last.treatment.name!r}, "
+                f"is {last.status.value}: {last.error}"
+            )
+        broken = [
+            f"{text} by {number(value)}"
+            for text, value in self.violations(nearest).items()
+            if value > 0
+        ]
+        return (
+            f"no completed trial satisfies {[each.text for each in self.constraints]!r}. The "
+            f"nearest, {nearest.treatment.name!r}, violates {' and '.join(broken)}."
+        )
 
 
 class BestSoFar:
@@ -174,6 +257,11 @@ class BestSoFar:
         self._front.append((costs, observation))
         self._best = None
         return True
+
+    @property
+    def front_costs(self) -> list[Costs]:
+        """With several objectives: the costs of the trials on the Pareto front."""
+        return [costs for costs, _ in self._front]
 
     @property
     def best(self) -> Observation | None:

@@ -41,9 +41,13 @@ class Objective:
         reduce: Which value counts if a replicate records the metric several times, once an epoch
             for example: the `"last"`, the `"mean"`, the `"min"` or the `"max"`. None: a search
             ends with an error if a replicate records the metric more than once.
+        threshold: With several objectives: the worst value that is still of interest. The
+            hypervolume is measured from the thresholds of all objectives, and Ax seeks points that
+            are better than all of them. It is no constraint: a trial beyond it may be the best.
 
     Raises:
-        ObjectiveError: The direction or `reduce` is unknown, or the metric is not a name.
+        ObjectiveError: The direction or `reduce` is unknown, the metric is not a name, or the
+            threshold is not a finite number.
 
     Example:
         >>> Objective("loss", "minimize").worst
@@ -53,6 +57,7 @@ class Objective:
     metric: str
     direction: Direction
     reduce: Reduction | None = field(default=None, kw_only=True)
+    threshold: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.metric, str) or not self.metric:
@@ -66,6 +71,8 @@ class Objective:
                 f"Unknown direction {self.direction!r} for the metric {self.metric!r}. Allowed: "
                 "'minimize', 'maximize'."
             )
+        if self.threshold is not None:
+            _check_finite(f"The threshold of {self.metric!r}", self.threshold)
         _check_reduction(self.metric, self.reduce)
 
     @property
@@ -112,10 +119,7 @@ class Constraint:
                 f"Unknown comparison {self.comparison!r} for the metric {self.metric!r}. Allowed: "
                 "'<=', '>='."
             )
-        if not isinstance(self.bound, (int, float)) or not math.isfinite(self.bound):
-            raise ObjectiveError(
-                f"The bound of {self.metric!r} is a finite number, not {self.bound!r}."
-            )
+        _check_finite(f"The bound of {self.metric!r}", self.bound)
         _check_reduction(self.metric, self.reduce)
 
     @property
@@ -126,6 +130,11 @@ class Constraint:
     def violation(self, value: float) -> float:
         """Return by how much a value violates the constraint; zero or less if it satisfies it."""
         return value - self.bound if self.comparison == "<=" else self.bound - value
+
+
+def _check_finite(what: str, number: Any) -> None:
+    if not isinstance(number, (int, float)) or not math.isfinite(number):
+        raise ObjectiveError(f"{what} is a finite number, not {number!r}.")
 
 
 def _check_reduction(metric: str, reduce: str | None) -> None:
@@ -162,7 +171,8 @@ def as_objectives(objective: Objective | Sequence[Objective]) -> tuple[Objective
     """Return one or several objectives as a tuple.
 
     Raises:
-        ObjectiveError: There is no objective, one is not an `Objective`, or two name one metric.
+        ObjectiveError: There is no objective, one is not an `Objective`, or two name one metric; or
+            a single one, or some of several, have a threshold.
     """
     objectives = (objective,) if isinstance(objective, Objective) else objective
     if isinstance(objectives, (str, Mapping)) or not isinstance(objectives, Sequence):
@@ -177,4 +187,21 @@ def as_objectives(objective: Objective | Sequence[Objective]) -> tuple[Objective
     metrics = [each.metric for each in objectives]
     if len(set(metrics)) < len(metrics):
         raise ObjectiveError(f"Two objectives name the same metric: {metrics!r}.")
+    _check_thresholds(objectives)
     return tuple(objectives)
+
+
+def _check_thresholds(objectives: Sequence[Objective]) -> None:
+    """Refuse thresholds that are no point from which several objectives can be measured."""
+    given = [each.metric for each in objectives if each.threshold is not None]
+    if given and len(objectives) == 1:
+        raise ObjectiveError(
+            f"A threshold is for several objectives; {given[0]!r} is the only one. For a limit "
+            f"give Constraint({given[0]!r}, ...); to end the search at a value, stop=TargetValue()."
+        )
+    if given and len(given) < len(objectives):
+        without = [each.metric for each in objectives if each.threshold is None]
+        raise ObjectiveError(
+            "Thresholds are one point from which all objectives are measured: give every objective "
+            f"one, or none. With a threshold: {given!r}; without: {without!r}."
+        )

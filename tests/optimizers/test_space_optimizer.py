@@ -59,7 +59,9 @@ def test_the_message_says_why_there_is_no_best() -> None:
     assert re.search(r"none of 3 trials completed.*'trial_2', is failed: boom", why())
     found.ask()
     found.tell({"loss": 0.0, "lag": 2.0})
-    assert re.search(r"no trial satisfies .*lag", why())
+    found.ask()
+    found.tell({"loss": 0.0, "lag": 1.5})
+    assert re.search(r"satisfies \['lag <= 1.0'\]. The nearest, 'trial_4', .* by 0.5\.", why())
 
 
 @given(st.lists(st.sampled_from(["ask", "trial_0", "trial_1", "trial_0_1"]), max_size=12))

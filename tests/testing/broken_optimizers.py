@@ -270,7 +270,7 @@ class AttachesAnything(Sound):
 class BestOfAllNumbers(Sound):
     """The best is the best number told, whatever the status of its trial."""
 
-    def get_best_treatment(self) -> Treatment:
+    def get_best_treatment(self, weights: Any = None) -> Treatment:
         metric, sign = self.objectives[0].metric, self.objectives[0].sign
         numbers = [o for o in self.observations if isinstance(o.get(metric), float)]
         if not numbers:
@@ -453,15 +453,15 @@ class DropsWhatIsInactive(Sound):
 
 
 class HasABestFromTheStart(Sound):
-    def get_best_treatment(self) -> Treatment:
+    def get_best_treatment(self, weights: Any = None) -> Treatment:
         if not self.observations:
             return Treatment("best", self.space.sample(0))
-        return super().get_best_treatment()
+        return super().get_best_treatment(weights)
 
 
 class TakesTheLastForTheBest(Sound):
-    def get_best_treatment(self) -> Treatment:
-        super().get_best_treatment()
+    def get_best_treatment(self, weights: Any = None) -> Treatment:
+        super().get_best_treatment(weights)
         done = [o for o in self.observations if o.status is Status.COMPLETED]
         return done[-1].treatment
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crystallize_opt import Constraint, Objective, Observation, Status, Treatment
+from crystallize_opt.errors import ObjectiveError
 from crystallize_opt.trials.best import BestSoFar, Criterion, dominates, non_dominated
 from crystallize_opt.trials.objective import Direction
 
@@ -80,14 +82,18 @@ def front(criterion: Criterion, given: Sequence[Observation]) -> list[Observatio
     return [each for each in found if not any(better(criterion, other, each) for other in found)]
 
 
-def distances(criterion: Criterion, given: Sequence[Observation]) -> list[float]:
+def distances(
+    criterion: Criterion, given: Sequence[Observation], weights: Mapping[str, float] | None = None
+) -> list[float]:
     """Return how far each trial of a front is from the best of each objective, in its range."""
     squares = [0.0] * len(given)
     for objective in criterion.objectives:
         values = [objective.sign * each[objective.metric] for each in given]
+        weight = (weights or {}).get(objective.metric, 1.0)
         for number, value in enumerate(values):
             if max(values) > min(values):
-                squares[number] += ((value - min(values)) / (max(values) - min(values))) ** 2
+                scaled = (value - min(values)) / (max(values) - min(values))
+                squares[number] += (weight * scaled) ** 2
     return squares
 
 
@@ -126,6 +132,68 @@ def test_the_best_of_several_objectives_is_a_compromise(
     found = distances(criterion, on_front)
     assert found[names(on_front).index(best.treatment.name)] == pytest.approx(
         min(found), rel=0, abs=1e-12
+    )
+
+
+weights = st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0.0, 0.5, 1.0, 1e200]))
+
+
+@given(criteria(several=True), observations(), weights)
+def test_a_weight_multiplies_the_distance_in_an_objective(
+    criterion: Criterion, given: list[Observation], weights: dict[str, float]
+) -> None:
+    known = {each.metric for each in criterion.objectives}
+    weights = {metric: weight for metric, weight in weights.items() if metric in known}
+    on_front = front(criterion, given)
+    if known == set(weights) and not any(weights.values()):
+        with pytest.raises(ObjectiveError, match="leaves no objective"):
+            criterion.compromise(on_front, weights)
+        return
+    best = criterion.compromise(on_front, weights)
+    if best is None:
+        assert on_front == []
+        return
+    largest = max(weights.get(metric, 1.0) for metric in known)
+    found = distances(criterion, on_front, {m: weights.get(m, 1.0) / largest for m in known})
+    assert found[names(on_front).index(best.treatment.name)] == pytest.approx(
+        min(found), rel=0, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("weights", [{"size": -1.0}, {"size": math.inf}, {"sise": 1.0}])
+def test_weights_that_mean_nothing_are_refused(weights: dict[str, float]) -> None:
+    with pytest.raises(ObjectiveError, match=r"for objectives of the search, \['loss', 'size'\]"):
+        Criterion((LOSS, SIZE)).compromise([], weights)
+    with pytest.raises(ObjectiveError, match="several objectives; here is one"):
+        Criterion((LOSS,)).compromise([], {"loss": 1.0})
+
+
+few_lags = st.sampled_from([0.0, 1.0, 1.5, 3.0, 1e308])
+
+
+@given(st.lists(st.tuples(few_lags, few_lags), min_size=1, max_size=6))
+def test_the_nearest_trial_fails_the_least_of_what_trials_fail_at_most(
+    values: list[tuple[float, float]],
+) -> None:
+    limits = (Constraint("lag", "<=", 1.0), Constraint("size", "<=", 1.0))
+    trials = [of(loss=1.0, lag=lag, size=size) for lag, size in values]
+    criterion = Criterion((LOSS,), limits)
+
+    over = [(max(lag - 1, 0.0), max(size - 1, 0.0)) for lag, size in values]
+    most = [max(column) or 1.0 for column in zip(*over, strict=True)]
+    sums = [lag / most[0] + size / most[1] for lag, size in over]
+    assert criterion.nearest(trials) is trials[sums.index(min(sums))]
+    assert (criterion.best(trials) is None) == (min(sums) > 0)
+
+
+def test_the_nearest_trial_is_named_with_all_that_it_violates() -> None:
+    limits = (Constraint("lag", "<=", 1.0), Constraint("size", ">=", 0.5))
+    trials = [of(loss=1.0, lag=2.0, size=0.25), of(loss=1.0, lag=9.0, size=0.0)]
+
+    assert (
+        Criterion((LOSS,), limits)
+        .why_none(trials)
+        .endswith("violates lag <= 1.0 by 1 and size >= 0.5 by 0.25.")
     )
 
 

@@ -62,9 +62,20 @@ def test_one_or_several_objectives() -> None:
     assert as_objectives([a, b]) == (a, b)
 
 
+@pytest.mark.parametrize("threshold", [math.nan, -math.inf, "1", [1.0]])
+def test_a_threshold_is_a_finite_number(threshold: Any) -> None:
+    with pytest.raises(ObjectiveError, match="threshold of 'time' is a finite number, not"):
+        Objective("time", "minimize", threshold=threshold)
+
+
 @pytest.mark.parametrize(
     ("objectives", "message"),
     [
+        (Objective("a", "minimize", threshold=1), "'a' is the only one"),
+        (
+            [Objective("a", "minimize", threshold=0.0), Objective("b", "maximize")],
+            r"With a threshold: \['a'\]; without: \['b'\]",
+        ),
         ([], "At least one objective"),
         ("loss", "not 'loss'"),
         ({"loss": "minimize"}, "not {'loss': 'minimize'}"),

@@ -47,7 +47,12 @@ class AxMetrics:
             f"-{name}" if each.direction == "minimize" else name
             for name, each in self._objectives.items()
         )
+        # Ax reads a constraint on one of several objectives as the threshold of that objective.
         self.outcome_constraints = [
+            f"{name} {_worse_side(each)} {float(each.threshold)!r}"
+            for name, each in self._objectives.items()
+            if each.threshold is not None
+        ] + [
             f"{name} {comparison} {bound!r}"
             for name, group in constrained.items()
             for comparison, bound in _tightest(group).items()
@@ -96,14 +101,20 @@ def _thresholds(
     """Return the constraints that Ax takes on objectives: with several, those on the worse side.
 
     If there are other constraints, every objective must have one: otherwise Ax computes the missing
-    thresholds, which raises a ValueError while no point is feasible.
+    thresholds, which raises a ValueError while no point is feasible. If the objectives have
+    thresholds of their own, there is no place for others.
     """
-    if len(objectives) == 1:
+    if len(objectives) == 1 or objectives[0].threshold is not None:
         return []
-    sides = {each.metric: "<=" if each.direction == "minimize" else ">=" for each in objectives}
+    sides = {each.metric: _worse_side(each) for each in objectives}
     found = [each for each in constraints if sides.get(each.metric) == each.comparison]
     every_objective = {each.metric for each in found} == set(sides)
     return found if every_objective or len(found) == len(constraints) else []
+
+
+def _worse_side(objective: Objective) -> str:
+    """Return the comparison that a limit on the worse values of an objective has."""
+    return "<=" if objective.direction == "minimize" else ">="
 
 
 def _tightest(constraints: Sequence[Constraint]) -> dict[str, float]:

@@ -104,7 +104,11 @@ class AxOptimizer(SpaceOptimizer[int]):
         *("numpy", "scipy", "scikit-learn", "pandas"),
     )
     capabilities = Capabilities(
-        outcome_constraints=True, standard_errors=True, attached=True, unique_points=True
+        thresholds=True,
+        outcome_constraints=True,
+        standard_errors=True,
+        attached=True,
+        unique_points=True,
     )
     asks_in_a_row = 3
 

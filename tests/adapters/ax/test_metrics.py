@@ -82,6 +82,19 @@ def test_a_standard_error_that_is_none_is_not_told(sem: float) -> None:
             None,
         ),
         (
+            # Thresholds, beside constraints on the same metrics and on others.
+            [
+                Objective("loss", "minimize", threshold=3),
+                Objective("a", "maximize", threshold=-1.5),
+            ],
+            [Constraint("loss", "<=", 2.0), Constraint("a", "<=", 0.5), Constraint("b", ">=", -1)],
+            [
+                *(Constraint("loss", "<=", 3.0), Constraint("a", ">=", -1.5)),
+                *(Constraint("loss", "<=", 2.0), Constraint("a", "<=", 0.5)),
+                Constraint("b", ">=", -1.0),
+            ],
+        ),
+        (
             # Names and numbers that Ax would read in another way.
             [Objective("val-loss", "minimize"), Objective("a,b", "maximize")],
             [Constraint("E", "<=", 1e-5), Constraint("größe", ">=", -3.0)],

@@ -153,7 +153,10 @@ def test_suggestions_under_linear_constraints_are_those_of_the_loop() -> None:
     assert exactly(run(optimizer, 6, evaluate)) == exactly(native)
 
 
-def test_suggestions_for_several_objectives_are_those_of_the_loop() -> None:
+@pytest.mark.parametrize("thresholds", [(None, None), (1.0, -0.25)])
+def test_suggestions_for_several_objectives_are_those_of_the_loop(
+    thresholds: tuple[float | None, float | None],
+) -> None:
     # The order of the metrics, which Ax models alphabetically, is another than that of objectives.
     def evaluate(params: Mapping[str, Any]) -> dict[str, float]:
         loss = (params["x"] - 1) ** 2 + params["y"]
@@ -161,7 +164,10 @@ def test_suggestions_for_several_objectives_are_those_of_the_loop() -> None:
 
     optimizer = AxOptimizer(
         SQUARE,
-        [LOSS, Objective("gain", "maximize")],
+        [
+            Objective("loss", "minimize", threshold=thresholds[0]),
+            Objective("gain", "maximize", threshold=thresholds[1]),
+        ],
         constraints=[Constraint("area", "<=", 1.5)],
         seed=0,
         generation_strategy=quick_strategy(),
@@ -172,7 +178,9 @@ def test_suggestions_for_several_objectives_are_those_of_the_loop() -> None:
         seed=0,
         strategy=quick_strategy(),
         objective="-loss, gain",
-        constraints=["area <= 1.5"],
+        constraints=["area <= 1.5"]
+        if thresholds[0] is None
+        else ["area <= 1.5", "loss <= 1.0", "gain >= -0.25"],
         evaluate=evaluate,
     )
 
