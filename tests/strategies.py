@@ -145,6 +145,7 @@ def spaces(
     finite: bool = False,
     objects: bool = True,
     defaults: bool = True,
+    fidelity: bool = False,
     min_size: int = 1,
     max_size: int = 5,
 ) -> SearchSpace:
@@ -158,6 +159,7 @@ def spaces(
         objects: Whether values may be other than plain data (None, bool, int, float, str, and
             tuples, lists and dicts of these).
         defaults: Whether parameters may have defaults.
+        fidelity: Whether there may be a parameter with `fidelity=True`.
         min_size: The fewest parameters.
         max_size: The most parameters.
     """
@@ -169,11 +171,13 @@ def spaces(
             for parent in draw(st.lists(st.sampled_from(possible), max_size=2, unique=True)):
                 parameter = _child(draw, parameter, parent, given[parent])
         given[name] = parameter
+    kept = draw(linear_constraints(given)) if constraints else []
+    if fidelity and "fidelity" not in given and draw(st.booleans()):
+        given["fidelity"] = draw(
+            st.sampled_from([Integer(1, 27, fidelity=True), Float(0.1, 1.0, fidelity=True)])
+        )
     order = draw(st.permutations(list(given)))  # children may come before their parents
-    return SearchSpace(
-        {name: given[name] for name in order},
-        draw(linear_constraints(given)) if constraints else (),
-    )
+    return SearchSpace({name: given[name] for name in order}, kept)
 
 
 def _child(draw: st.DrawFn, child: Parameter, name: str, parent: Parameter) -> Parameter:

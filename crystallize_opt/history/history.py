@@ -40,9 +40,8 @@ class History(Sequence[Observation]):
             nan, infinite, missing or not a number becomes INVALID.
         objectives: The objectives by which `best` and `pareto_front` compare trials.
         constraints: Outcome constraints; a trial that violates one is never the best.
-        fidelity: The name of the parameter that is the fidelity of a trial, a number of epochs for
-            example. Only trials of the highest fidelity so far may be the best.
-        space: The search space, or None if it is not known.
+        space: The search space, or None if it is not known. If it has a fidelity, the best trial
+            is one of the highest fidelity that enough trials reached: see `trials/best.py`.
         pending: The treatments that were asked for and not yet told.
         name: The name of the run.
         notes: What a conversion from another library left out or changed: one sentence for each.
@@ -68,7 +67,6 @@ class History(Sequence[Observation]):
         objectives: Sequence[Objective] = (),
         constraints: Sequence[Constraint] = (),
         *,
-        fidelity: str | None = None,
         space: SearchSpace | None = None,
         pending: Sequence[Treatment] = (),
         name: str | None = None,
@@ -77,6 +75,7 @@ class History(Sequence[Observation]):
         baseline: Observation | None = None,
         are_checked: bool = False,
     ) -> None:
+        fidelity = None if space is None else space.fidelity
         self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
         if not are_checked:
             observations = [each.checked(self.criterion.metrics) for each in observations]
@@ -147,7 +146,6 @@ class History(Sequence[Observation]):
             stored,
             stored.objectives,
             stored.constraints,
-            fidelity=stored.fidelity,
             space=stored.space,
             pending=stored.pending,
             name=stored.name,

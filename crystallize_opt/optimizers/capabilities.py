@@ -27,6 +27,8 @@ class Capabilities:
         conditions: Takes parameters with conditions. If not, it refuses them. `"independent"`: it
             draws them at random, outside of its model.
         linear_constraints: Takes linear constraints between parameters. If not, it refuses them.
+        fidelity: Takes a parameter with `fidelity=True`, which it raises for trials that do well.
+            If not, it refuses it.
         several_objectives: Takes several objectives. If not, it refuses them.
         thresholds: Seeks points better than the objectives' thresholds. If not, only the
             hypervolume is measured from them.
@@ -45,6 +47,7 @@ class Capabilities:
     parameters: tuple[type[Parameter], ...] = (Float, Integer, Categorical, Ordinal, Constant)
     conditions: bool | Literal["independent"] = True
     linear_constraints: bool = True
+    fidelity: bool = False
     several_objectives: bool = True
     thresholds: bool = False
     outcome_constraints: bool = False
@@ -86,6 +89,13 @@ def refuse_unsupported(
     if space.constraints and not can.linear_constraints:
         raise UnsupportedSpaceError(
             f"{who} cannot take {space.constraints[0]!r}: it takes no linear constraints. {others}"
+        )
+    if space.fidelity is not None and not can.fidelity:
+        name = space.fidelity
+        raise UnsupportedSpaceError(
+            f"{who} cannot take {name!r}, {space[name]!r}: it takes no fidelity. "
+            "SMACOptimizer(..., facade=smac.MultiFidelityFacade) can. Or search with one value: "
+            f"space.fixed({{{name!r}: {space[name].high!r}}})."  # type: ignore[attr-defined]
         )
     if len(objectives) > 1 and not can.several_objectives:
         metrics = [each.metric for each in objectives]

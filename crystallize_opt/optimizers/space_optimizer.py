@@ -67,8 +67,6 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             is pending) or `"never"`. Unless allowed, a finite space ends with `SpaceExhausted`.
         gives_up: If given: after too many discarded suggestions in a row, end the search with this
             message, instead of suggesting a random point.
-        fidelity: The name of the parameter that is the fidelity of a trial: the best trial is one
-            of the highest fidelity.
         positions: Whether the backend searches `.searched`, which has positions and no constraints
             where few points of the space satisfy its linear constraints. If not, it is asked again
             while its suggestions violate them.
@@ -130,7 +128,6 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         capabilities: Capabilities | None = None,
         repeats: Repeats = "allowed",
         gives_up: str | None = None,
-        fidelity: str | None = None,
         positions: bool = False,
     ) -> None:
         self.space = as_space(space)
@@ -139,7 +136,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.constraints = tuple(constraints)
         self.is_seed_drawn = seed is None
         self.seed = drawn_seed() if seed is None else checked_seed(seed)
-        self.criterion = Criterion(self.objectives, self.constraints, fidelity)
+        self.criterion = Criterion(self.objectives, self.constraints, self.space.fidelity)
         self.required_metrics = self.criterion.metrics
         # Describe the arguments now, because some, such as a sampler, change when they are used.
         self.settings: dict[str, Any] = {}
@@ -170,7 +167,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             repeats,
             asks_in_a_row=self.asks_in_a_row,
             gives_up=gives_up,
-            apart_from=fidelity,
+            apart_from=self.space.fidelity,
             positions=found,
         )
 
@@ -478,7 +475,6 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             self.constraints,
             space=self.space,
             pending=self.pending,
-            fidelity=self.criterion.fidelity,
             left_out=self.ledger.left_out,
             baseline=self.baseline,
             are_checked=True,

@@ -89,9 +89,6 @@ class RunLog:
         if not self.resumes:
             return
         recorded = self.stored.segments[-1].description
-        # Older runs have no key "fidelity"; it is among the optimizer's settings.
-        if "fidelity" not in recorded:
-            description = {key: value for key, value in description.items() if key != "fidelity"}
         found = changes(recorded, description)
         if found:
             raise RunChanged(

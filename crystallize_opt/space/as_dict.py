@@ -67,7 +67,7 @@ def _encode_parameter(parameter: Any, other: Other) -> dict[str, Any]:
     data: dict[str, Any] = {"type": type(parameter).__name__}
     for field in dataclasses.fields(parameter):
         value = getattr(parameter, field.name)
-        if value is NO_DEFAULT:
+        if value is NO_DEFAULT or (field.name == "fidelity" and not value):
             continue
         if field.name == "conditions":
             value = [{"parent": each.parent, "values": encoded(each.values)} for each in value]

@@ -66,6 +66,6 @@ def _fix(name: str, parameter: Parameter, value: Any) -> Parameter:
     value = canonical_value(name, parameter, value)
     if isinstance(parameter, (Float, Integer)):
         return dataclasses.replace(
-            parameter, low=value, high=value, log=False, step=None, default=value
+            parameter, low=value, high=value, log=False, step=None, default=value, fidelity=False
         )
     return Constant(value)

@@ -40,6 +40,9 @@ class Float(DescribedParameter):
         step: Allow only `low`, `low + step`, …, `high`. The step must divide the range, and cannot
             be combined with `log`.
         default: The value used without a search; must lie in the range.
+        fidelity: Whether this is the fidelity of a trial: how much of the full effort it spends,
+            such as the share of the data. The optimizer raises it from `low`, which is above 0, to
+            `high` for the trials that do well. It has neither `log` nor `step` nor conditions.
 
     Raises:
         SpaceError: The range is not well defined.
@@ -57,6 +60,7 @@ class Float(DescribedParameter):
     log: bool = dataclasses.field(default=False, kw_only=True)
     step: float | None = dataclasses.field(default=None, kw_only=True)
     default: Any = dataclasses.field(default=NO_DEFAULT, kw_only=True)
+    fidelity: bool = dataclasses.field(default=False, kw_only=True)
     conditions: tuple[Condition, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
@@ -64,6 +68,7 @@ class Float(DescribedParameter):
         if self.step is not None:
             set_fields(self, step=_float(self.step, "step", self))
         _check_range(self.low, self.high, self.step, log=self.log, kind="Float")
+        _check_fidelity(self)
         set_default(self)
 
     @property
@@ -139,6 +144,9 @@ class Integer(DescribedParameter):
         step: Allow only `low`, `low + step`, …, `high`. The step must divide the range, and cannot
             be combined with `log`.
         default: The value used without a search; must lie in the range.
+        fidelity: Whether this is the fidelity of a trial: how much of the full effort it spends,
+            such as the number of epochs. The optimizer raises it from `low`, which is above 0, to
+            `high` for the trials that do well. It has neither `log` nor `step` nor conditions.
 
     Raises:
         SpaceError: The range is not well defined.
@@ -154,6 +162,7 @@ class Integer(DescribedParameter):
     log: bool = dataclasses.field(default=False, kw_only=True)
     step: int | None = dataclasses.field(default=None, kw_only=True)
     default: Any = dataclasses.field(default=NO_DEFAULT, kw_only=True)
+    fidelity: bool = dataclasses.field(default=False, kw_only=True)
     conditions: tuple[Condition, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
@@ -163,6 +172,7 @@ class Integer(DescribedParameter):
         if self.step is not None:
             set_fields(self, step=_integer(self.step, "step", self))
         _check_range(self.low, self.high, self.step, log=self.log, kind="Integer")
+        _check_fidelity(self)
         set_default(self)
 
     @property
@@ -246,6 +256,22 @@ def _check_range(low: float, high: float, step: float | None, *, log: bool, kind
         )
     if low < high and (low + step == low or high - step == high):
         raise SpaceError(f"{shown}: step={step!r} is too small: floats are further apart there.")
+
+
+def _check_fidelity(parameter: Float | Integer) -> None:
+    if parameter.fidelity is False:
+        return
+    shown = f"{type(parameter).__name__}({parameter.low!r}, {parameter.high!r})"
+    if parameter.fidelity is not True:
+        raise SpaceError(f"{shown}: fidelity is True or False, not {parameter.fidelity!r}.")
+    if not 0 < parameter.low < parameter.high:
+        raise SpaceError(f"{shown}: fidelity=True needs 0 < low < high.")
+    for name in ("log", "step", "conditions"):
+        if value := getattr(parameter, name):
+            raise SpaceError(
+                f"{shown}: a fidelity has no {name}, but this one has {name}={value!r}. The "
+                "optimizer itself chooses the fidelity of each trial; leave it out."
+            )
 
 
 def _decimal(number: float) -> Decimal:

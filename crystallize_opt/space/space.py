@@ -44,10 +44,12 @@ class SearchSpace(Mapping[str, Parameter]):
         names: The parameter names in the given order, but each child after its parents.
         constraints: The constraints.
         region: What satisfies the constraints, if that is less than a twentieth of all points.
+        fidelity: The name of the parameter with `fidelity=True`, or None.
 
     Raises:
         SpaceError: A parent is unknown or can never have the value, conditions form a cycle, a
-            constraint names a parameter that is not numeric, or the constraints can never hold.
+            constraint names a parameter that is not numeric, or the constraints can never hold; or
+            there are two fidelities, or something depends on the fidelity.
         MissingExtraError: Few points satisfy the constraints, and SciPy is not installed.
 
     Example:
@@ -91,6 +93,7 @@ class SearchSpace(Mapping[str, Parameter]):
         )
         for constraint in self.constraints:
             self._check_constraint(constraint)
+        self.fidelity = self._checked_fidelity()
         # For each parameter: its parents, each with the values under which it is active.
         self._needed = {
             name: [
@@ -324,6 +327,26 @@ class SearchSpace(Mapping[str, Parameter]):
         from crystallize_opt.space.as_dict import decode_space
 
         return cls(*decode_space(data))
+
+    def _checked_fidelity(self) -> str | None:
+        """Return the name of the fidelity, on which nothing else may depend."""
+        names = [n for n, each in self._parameters.items() if getattr(each, "fidelity", False)]
+        if not names:
+            return None
+        if len(names) > 1:
+            raise SpaceError(
+                f"A space has at most one fidelity, not {', '.join(map(repr, names))}. Leave out "
+                "fidelity=True in the others."
+            )
+        (name,) = names
+        why = f"The optimizer alone chooses the fidelity {name!r} of each trial, so "
+        for child, parameter in self._parameters.items():
+            if any(condition.parent == name for condition in parameter.conditions):
+                raise SpaceError(f"{why}{child!r} cannot depend on it. Remove that condition.")
+        for constraint in self.constraints:
+            if name in constraint.coefficients:
+                raise SpaceError(f"{why}{constraint!r} cannot name it. Remove that constraint.")
+        return name
 
     def _check_constraint(self, constraint: LinearConstraint) -> None:
         if not isinstance(constraint, LinearConstraint):

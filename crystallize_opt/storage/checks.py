@@ -17,7 +17,6 @@ from crystallize_opt.storage.description import (
     changes,
     constraints_of,
     describe_space,
-    fidelity_of,
     objectives_of,
     space_of,
 )
@@ -160,14 +159,13 @@ class _Check:
         _expect(trial is None and _depth(description) <= _DEEPEST, "begin", trial)
         _check_versions(data["versions"])
         _expect(type(data["asked_before"]) is int, "asked_before", data["asked_before"])
-        for key, kind in (("optimizer", dict), ("experiment", dict), ("fidelity", str)):
+        for key, kind in (("optimizer", dict), ("experiment", dict)):
             _expect(isinstance(description.get(key), (kind, type(None))), key, description)
         _expect(isinstance(description["optimizer"].get("settings"), dict), "settings", description)
         seed = description.get("experiment", {}).get("seed")
         _expect(seed is None or type(seed) is int, "seed", seed)
         self._objectives = tuple([each.metric for each in objectives_of(description)])
         constraints_of(description)
-        fidelity_of(description)
         self.trial_format = TrialFormat(matching_space(description["space"], self._given))
         self._pending.clear()
 

@@ -28,7 +28,7 @@ def describe_goals(space: SearchSpace | None, criterion: Criterion) -> dict[str,
             given.pop()
         return given
 
-    description = {
+    return {
         "space": None if space is None else describe_space(space),
         "objectives": [
             [each.metric, each.direction, *without_nones(each.reduce, each.threshold)]
@@ -39,9 +39,6 @@ def describe_goals(space: SearchSpace | None, criterion: Criterion) -> dict[str,
             for each in criterion.constraints
         ],
     }
-    if criterion.fidelity is not None:
-        description["fidelity"] = criterion.fidelity
-    return description
 
 
 def space_of(data: Any) -> SearchSpace:
@@ -73,14 +70,6 @@ def constraints_of(description: Mapping[str, Any]) -> tuple[Constraint, ...]:
     return tuple(
         Constraint(*each[:3], reduce=(*each, None)[3]) for each in description["constraints"]
     )
-
-
-def fidelity_of(description: Mapping[str, Any]) -> str | None:
-    """Return the name of the parameter that is the fidelity of a trial, or None."""
-    found: str | None = description.get("fidelity")
-    if found is None:  # Older SMAC runs have the fidelity among the settings.
-        found = description.get("optimizer", {}).get("settings", {}).get("fidelity")
-    return found
 
 
 def goals_of(description: Mapping[str, Any], space: SearchSpace | None) -> Goals:

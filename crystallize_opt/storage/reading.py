@@ -17,7 +17,6 @@ from crystallize_opt.storage.description import (
     changes,
     constraints_of,
     describe_space,
-    fidelity_of,
     goals_of,
     objectives_of,
 )
@@ -254,11 +253,6 @@ class StoredObservations(Sequence[Observation]):
     def constraints(self) -> tuple[Constraint, ...]:
         """The outcome constraints of the last segment."""
         return constraints_of(self.description) if self.description else ()
-
-    @property
-    def fidelity(self) -> str | None:
-        """The name of the parameter that is the fidelity of a trial, or None."""
-        return fidelity_of(self.description)
 
     @property
     def pending(self) -> list[Treatment]:

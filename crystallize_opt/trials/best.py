@@ -1,7 +1,8 @@
 """Which trial is best: the one rule for optimizers, histories, stop conditions and progress bars.
 
 A trial is a candidate if it completed and satisfies every outcome constraint. If trials have a
-fidelity (a number of epochs, say), only candidates of the highest fidelity so far are compared.
+fidelity (a number of epochs, say), only candidates of one fidelity are compared: of those that
+`ENOUGH` trials reached, the highest with a candidate; before that, the highest with a candidate.
 With one objective, the best is the candidate of lowest cost, the first of equal ones. With several
 objectives, the best is a compromise: the candidate on the Pareto front that is closest to the best
 value of every objective, each scaled to its range over the front, and multiplied by its weight if
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crystallize_opt.errors import ObjectiveError
 from crystallize_opt.runtime.shown import number
@@ -24,6 +25,13 @@ from crystallize_opt.trials.observation import Observation, Status
 
 Costs = tuple[float, ...]
 """One finite number for each objective; lower is better."""
+
+ENOUGH = 2
+"""How many trials must have completed with a fidelity before the best is chosen among them.
+
+A single trial is the best of nothing. It may be an enqueued or attached one that no other trial was
+compared with, and it would displace the winner of all trials of a lower fidelity.
+"""
 
 _BLOCK = 4096  # How many points are compared at once, as the bits of one integer.
 
@@ -66,7 +74,7 @@ class Criterion:
 
     def is_candidate(self, observation: Observation) -> bool:
         """Whether a trial may be the best: it ran, completed and satisfies the constraints."""
-        if observation.status is not Status.COMPLETED or observation.repeats is not None:
+        if not has_completed(observation):
             return False
         return not self.constraints or max(self.violations(observation).values()) <= 0
 
@@ -85,12 +93,30 @@ class Criterion:
         return float(observation.treatment.params[self.fidelity])
 
     def candidates(self, observations: Iterable[Observation]) -> list[Observation]:
-        """Return the candidates of the highest fidelity, in order."""
-        found = [each for each in observations if self.is_candidate(each)]
-        if self.fidelity is None or not found:
-            return found
-        highest = max(map(self.level, found))
-        return [each for each in found if self.level(each) == highest]
+        """Return the candidates of the fidelity that counts, in order."""
+        if self.fidelity is None:
+            return [each for each in observations if self.is_candidate(each)]
+        return self._candidates_of_level(observations)[1]
+
+    def level_that_counts(self, observations: Iterable[Observation]) -> float | None:
+        """Return the fidelity of the trials among which the best is; None if there are none."""
+        return self._candidates_of_level(observations)[0]
+
+    def _candidates_of_level(
+        self, observations: Iterable[Observation]
+    ) -> tuple[float | None, list[Observation]]:
+        reached: dict[float, int] = {}
+        found: dict[float, list[Observation]] = {}
+        for each in observations:
+            if has_completed(each):
+                level = self.level(each)
+                reached[level] = reached.get(level, 0) + 1
+                if self.is_candidate(each):
+                    found.setdefault(level, []).append(each)
+        if not found:
+            return None, []
+        counts = max(found, key=lambda level: (reached[level] >= ENOUGH, level))
+        return counts, found[counts]
 
     def front(self, observations: Iterable[Observation]) -> list[Observation]:
         """Return the candidates that no other candidate dominates, in order.
@@ -207,6 +233,11 @@ class Criterion:
         )
 
 
+def has_completed(observation: Observation) -> bool:
+    """Whether a trial ran and completed; a known outcome that is reported again did not run."""
+    return observation.status is Status.COMPLETED and observation.repeats is None
+
+
 class BestSoFar:
     """The best of the trials added so far.
 
@@ -218,11 +249,12 @@ class BestSoFar:
         self.criterion = criterion
         self._several = len(criterion.objectives) > 1
         self._metric, self._sign = criterion.objectives[0].metric, criterion.objectives[0].sign
-        self._level = -math.inf
         self._cost = math.inf
         self._best: Observation | None = None
         # With several objectives; `best` chooses from the front when it is read.
         self._front: list[tuple[Costs, Observation]] = []
+        self._levels: dict[float, _Level] = {}
+        self._counts: _Level | None = None  # The fidelity among whose trials the best is.
 
     def add(self, observation: Observation) -> bool:
         """Take one more trial into account.
@@ -233,20 +265,30 @@ class BestSoFar:
         criterion = self.criterion
         if observation.status is not Status.COMPLETED or observation.repeats is not None:
             return False
+        if criterion.fidelity is not None:
+            return self._add_to_level(observation)
         if criterion.constraints and not criterion.is_candidate(observation):
             return False
-        if criterion.fidelity is not None:
-            level = criterion.level(observation)
-            if level < self._level:
-                return False
-            if level > self._level:
-                self._level, self._best, self._front = level, None, []
         if self._several:
             return self._add_to_front(observation)
         cost = self._sign * observation.metrics[self._metric]
         if self._best is not None and cost >= self._cost:
             return False
         self._best, self._cost = observation, cost
+        return True
+
+    def _add_to_level(self, observation: Observation) -> bool:
+        level = self.criterion.level(observation)
+        if level not in self._levels:
+            self._levels[level] = _Level(level, replace(self.criterion, fidelity=None))
+        changed = self._levels[level]
+        is_new = changed.add(observation)
+        counts = self._counts
+        if changed is counts:
+            return is_new
+        if changed.best.best is None or (counts is not None and changed.rank < counts.rank):
+            return False
+        self._counts = changed
         return True
 
     def _add_to_front(self, observation: Observation) -> bool:
@@ -266,9 +308,38 @@ class BestSoFar:
     @property
     def best(self) -> Observation | None:
         """The best trial, or None if there is no candidate."""
+        if self._counts is not None:
+            return self._counts.best.best
         if self._several and self._best is None:
             self._best = self.criterion.compromise([each for _, each in self._front])
         return self._best
+
+
+class _Level:
+    """The trials that completed with one fidelity.
+
+    Args:
+        level: The fidelity.
+        criterion: The rule that decides which of these trials is the best.
+
+    Attributes:
+        best: The best of them.
+    """
+
+    def __init__(self, level: float, criterion: Criterion) -> None:
+        self.best = BestSoFar(criterion)
+        self._level = level
+        self._completed = 0
+
+    def add(self, observation: Observation) -> bool:
+        """Add a completed trial; return whether the best of this fidelity has changed."""
+        self._completed += 1
+        return self.best.add(observation)
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Of several fidelities, the one of the highest rank counts."""
+        return self._completed >= ENOUGH, self._level
 
 
 def dominates(costs: Costs, others: Costs) -> bool:

@@ -128,7 +128,7 @@ def space_with(features: Features, *, is_finite: bool) -> SearchSpace:
     if "conditions" in features:
         space |= {"kind": ["a", "b"], "c": Float(0.0, 1.0, step=step).when(kind="a")}
     if "fidelity" in features:
-        space["epochs"] = Integer(1, 9)
+        space["epochs"] = Integer(1, 9, fidelity=True)
     return SearchSpace(space, ["n + 4*x <= 9"] if "linear constraints" in features else [])
 
 
@@ -140,7 +140,6 @@ def build(name: str, features: Features) -> SpaceOptimizer[Any]:
         arguments["constraints"] = [LATENCY]
     if "fidelity" in features or "MultiFidelity" in name:
         features |= {"fidelity"}
-        arguments["fidelity"] = "epochs"
     if "pruning" in features:
         arguments["pruning"] = True
     objective = [LOSS, GAIN] if "several objectives" in features else LOSS
@@ -156,7 +155,7 @@ def can(name: str, features: Iterable[str]) -> bool:
         "linear constraints": capabilities.linear_constraints,
         "conditions": bool(capabilities.conditions),
         "several objectives": several,
-        "fidelity": "MultiFidelity" in name,
+        "fidelity": capabilities.fidelity,
         "pruning": is_optuna,
     }
     # Optuna prunes with one objective only.

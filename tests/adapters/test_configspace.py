@@ -56,14 +56,14 @@ def of(*hyperparameters: Any) -> cs.ConfigurationSpace:
 
 
 @settings(max_examples=60)
-@given(spaces())
+@given(spaces(fidelity=True))
 def test_there_and_back_gives_an_equal_space(space: SearchSpace) -> None:
     again = from_configspace(converted(space))
     assert again == space
 
 
 @settings(max_examples=40)
-@given(spaces(objects=False))
+@given(spaces(objects=False, fidelity=True))
 def test_the_json_of_configspace_gives_an_equal_space(space: SearchSpace) -> None:
     text = json.dumps(converted(space).to_serialized_dict())
     try:

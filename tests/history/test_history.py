@@ -110,9 +110,10 @@ def test_the_best_has_the_highest_fidelity() -> None:
         Observation(Treatment(f"t_{n}", {"n": n}), {"loss": loss, "gain": -loss})
         for n, loss in [(1, 0.1), (9, 0.5), (9, 0.4), (3, 0.2)]
     ]
+    space = SearchSpace({"n": Integer(1, 9, fidelity=True)})
 
     for objectives in ([LOSS], [LOSS, GAIN]):
-        history = History(trials, objectives, fidelity="n")
+        history = History(trials, objectives, space=space)
         assert history.best is trials[2]
         assert history.pareto_front == [trials[2]]
         assert history.criterion.fidelity == "n"

@@ -90,10 +90,10 @@ def test_an_infeasible_best_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_best_shown_has_the_highest_fidelity(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = [trial(1.0), trial(3.0, epochs=9), trial(0.5), trial(2.0, epochs=9)]
+    trials = [trial(1.0), trial(3.0, epochs=9), trial(2.0, epochs=9), trial(0.5)]
     criterion = Criterion((LOSS,), fidelity="epochs")
 
-    assert shown(monkeypatch, criterion, trials) == [1.0, 3.0, 3.0, 2.0]
+    assert shown(monkeypatch, criterion, trials) == [1.0, 3.0, 2.0, 2.0]
 
 
 def test_trials_from_before_a_resume_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def test_the_best_is_of_the_highest_fidelity() -> None:
         state.add(each)
         seen.append((state.best and state.best["loss"], state.trials_since_best))
 
-    assert seen == [(1.0, 0), (0.5, 0), (3.0, 0), (3.0, 1), (2.0, 0)]
+    assert seen == [(1.0, 0), (0.5, 0), (0.5, 1), (0.1, 0), (2.0, 0)]
 
 
 def test_with_several_objectives_the_front_counts() -> None:

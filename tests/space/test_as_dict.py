@@ -16,7 +16,7 @@ from crystallize_opt.space.parameter import same_value
 from tests.strategies import seeds, spaces
 
 
-@given(spaces(), seeds)
+@given(spaces(fidelity=True), seeds)
 def test_data_give_back_an_equal_space(space: SearchSpace, seed: int) -> None:
     again = SearchSpace.from_dict(space.to_dict())
     assert again == space
@@ -25,14 +25,14 @@ def test_data_give_back_an_equal_space(space: SearchSpace, seed: int) -> None:
     assert same_value(again.sample(seed), space.sample(seed))
 
 
-@given(spaces(objects=False), seeds)
+@given(spaces(objects=False, fidelity=True), seeds)
 def test_json_gives_back_an_equal_space(space: SearchSpace, seed: int) -> None:
     again = SearchSpace.from_dict(json.loads(json.dumps(space.to_dict())))
     assert again == space
     assert same_value(again.sample(seed), space.sample(seed))
 
 
-@given(spaces(objects=False))
+@given(spaces(objects=False, fidelity=True))
 def test_a_pickle_and_a_copy_are_equal(space: SearchSpace) -> None:
     assert pickle.loads(pickle.dumps(space)) == space  # noqa: S301
     assert copy.deepcopy(space) == space

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crystallize_opt import Constraint, Objective, Observation, Status, Treatment
 from crystallize_opt.errors import ObjectiveError
-from crystallize_opt.trials.best import BestSoFar, Criterion, dominates, non_dominated
+from crystallize_opt.trials.best import ENOUGH, BestSoFar, Criterion, dominates, non_dominated
 from crystallize_opt.trials.objective import Direction
 
 NAMES = ("a", "b", "c")
@@ -51,19 +51,24 @@ def observations(draw: st.DrawFn) -> list[Observation]:
 
 
 def candidates(criterion: Criterion, given: Sequence[Observation]) -> list[Observation]:
+    completed = [each for each in given if each.status is Status.COMPLETED]
     found = [
         each
-        for each in given
-        if each.status is Status.COMPLETED
-        and all(
+        for each in completed
+        if all(
             each[c.metric] <= c.bound if c.comparison == "<=" else each[c.metric] >= c.bound
             for c in criterion.constraints
         )
     ]
     if criterion.fidelity is None:
         return found
-    levels = [each.treatment.params[criterion.fidelity] for each in found]
-    return [each for each, level in zip(found, levels, strict=True) if level == max(levels)]
+    for enough in (ENOUGH, 1):
+        for level in (3, 2, 1):
+            of_level = [each for each in found if each.treatment.params["epochs"] == level]
+            reached = [each for each in completed if each.treatment.params["epochs"] == level]
+            if of_level and len(reached) >= enough:
+                return of_level
+    return []
 
 
 def better(criterion: Criterion, one: Observation, other: Observation) -> bool:
@@ -242,16 +247,21 @@ def test_an_objective_that_is_the_same_over_the_front_does_not_count() -> None:
     assert Criterion((LOSS, SIZE)).best(trials) is trials[0]
 
 
-def test_a_lower_fidelity_is_never_the_best() -> None:
+def test_the_best_is_of_the_highest_fidelity_that_enough_trials_reached() -> None:
     def trial(epochs: int, loss: float, lag: float = 0.0) -> Observation:
         return Observation(Treatment("", {"epochs": epochs}), {"loss": loss, "lag": lag})
 
     low, high, late, infeasible = trial(1, 0.1), trial(9, 0.5), trial(3, 0.2), trial(27, 0.1, 2.0)
     criterion = Criterion((LOSS,), (LAG,), "epochs")
 
-    assert criterion.best([low, late]) is late
-    assert criterion.best([low, high, late]) is high
-    assert criterion.best([low, high, late, infeasible]) is high
+    assert ENOUGH == 2
+    assert criterion.best([low, late]) is late  # No fidelity has enough trials: the highest.
+    assert criterion.best([high, low, low]) is low
+    assert criterion.best([high, low, low, late, late]) is late
+    assert criterion.best([high, low, low, late, late, trial(9, 0.6)]) is high
+    assert criterion.best([low, high, high, late, infeasible, infeasible]) is high
+    # A trial that violates a constraint has reached the fidelity, too.
+    assert criterion.best([low, low, high, trial(9, 0.1, 2.0)]) is high
     assert Criterion((LOSS,)).best([low, high]) is low
 
 

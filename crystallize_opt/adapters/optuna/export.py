@@ -42,9 +42,9 @@ def study_of(
     that it cannot store as text, integers beyond 2**53 as floats.
 
     If the storage has the study, the study is updated: new trials are added, running ones finished.
-    For a live view, pass the same storage object and call this function again. Where the highest
-    fidelity has risen, the study is deleted and written anew, because Optuna cannot change finished
-    trials.
+    For a live view, pass the same storage object and call this function again. Where another
+    fidelity counts than before, the study is deleted and written anew, because Optuna cannot change
+    finished trials.
 
     Args:
         history: `optimizer.history`, `History.load(...)`, or a part of one.
@@ -92,9 +92,7 @@ class _Export:
         self._format = TrialFormat(history.space)
         space = history.space or _guessed_space(history)
         self._shown = {name: _Shown(name, parameter) for name, parameter in space.items()}
-        self._highest = max(
-            map(history.criterion.level, history.criterion.candidates(history)), default=0.0
-        )
+        self._level = history.criterion.level_that_counts(history) or 0.0
         self.trials = [self._trial(each) for each in history]
         running = import_optuna().trial.TrialState.RUNNING
         self.trials += [self._create(each, {}, state=running) for each in history.pending]
@@ -130,7 +128,7 @@ class _Export:
         return study
 
     def conflicts_with_fidelity(self, known: Mapping[str, Sequence[FrozenTrial]]) -> bool:
-        """Whether trials were the candidates of a fidelity that is no longer the highest."""
+        """Whether trials were the candidates of a fidelity that no longer counts."""
         if self._criterion.fidelity is None:
             return False
         return any(
@@ -184,7 +182,7 @@ class _Export:
         found = {c.text: c.violation(observation[c.metric]) for c in criterion.constraints}
         if criterion.fidelity is not None:
             level = criterion.level(observation)
-            found[f"{criterion.fidelity} >= {self._highest!r}"] = self._highest - level
+            found[f"{criterion.fidelity} == {self._level!r}"] = abs(self._level - level)
         return found
 
     def _create(

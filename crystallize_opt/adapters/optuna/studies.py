@@ -19,7 +19,6 @@ from crystallize_opt.space.parameter import Parameter, same_value
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.description import (
     constraints_of,
-    fidelity_of,
     objectives_of,
     space_of,
 )
@@ -98,7 +97,6 @@ def history_from_optuna(
         observations,
         objectives,
         constraints,
-        fidelity=fidelity_of(described) if described else None,
         space=space,
         pending=pending,
         name=study.study_name,

@@ -275,13 +275,8 @@ def build_facade(
     facade: AbstractFacade = quiet(scenario, None, logging_level=False, **components)
     if facade.intensifier.uses_budgets and budgets is None:
         raise UsageError(
-            f"{kind.__name__} gives trials different budgets. Name the parameter of the space that "
-            "is the budget: fidelity='epochs'."
-        )
-    if budgets is not None and not facade.intensifier.uses_budgets:
-        raise UsageError(
-            f"{kind.__name__} does not use budgets: leave out fidelity=, or use "
-            "smac.MultiFidelityFacade."
+            f"{kind.__name__} gives trials different budgets. Say which parameter of the space is "
+            "the budget: Integer(1, 27, fidelity=True)."
         )
     selection = facade.intensifier.meta.get("incumbent_selection", _OF_ONE_BUDGET)
     if budgets is not None and len(metrics) > 1 and selection != _OF_ONE_BUDGET:

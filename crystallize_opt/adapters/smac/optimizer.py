@@ -42,7 +42,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.errors import UnsupportedSpaceError, UsageError
+from crystallize_opt.errors import UnsupportedSpaceError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
@@ -80,14 +80,12 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         constraints: Outcome constraints. SMAC does not learn from them.
         seed: The seed of all random choices.
         facade: The class of one of SMAC's facades. Default:
-            `smac.HyperparameterOptimizationFacade`.
+            `smac.HyperparameterOptimizationFacade`. A space with a fidelity, such as
+            `Integer(1, 27, fidelity=True)`, needs `smac.MultiFidelityFacade` or
+            `smac.HyperbandFacade`: the fidelity is SMAC's budget.
         n_trials: How many trials you plan. SMAC chooses the size of its initial design by it (at
             most a quarter); the search does not end after this many trials.
         n_init: The size of the initial design, instead of SMAC's choice; attached points count.
-        fidelity: With `smac.MultiFidelityFacade`: the name of the `Float` or `Integer` that is the
-            budget of a trial, such as a number of epochs. SMAC does not search it, but raises it
-            from its low to its high value for trials that do well. The best trial is one of the
-            highest budget so far.
         facade_options: Options for components of the facade: the component's name to the keywords
             of the facade's `get_<name>` (`{"acquisition_maximizer": {"challengers": 1000}}`), or to
             a function that makes the component for a `smac.Scenario`.
@@ -125,7 +123,6 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         facade: type[AbstractFacade] | None = None,
         n_trials: int = 100,
         n_init: int | None = None,
-        fidelity: str | None = None,
         facade_options: Mapping[str, Mapping[str, Any] | Callable[[Scenario], Any]] | None = None,
         smac_defaults: bool = False,
     ) -> None:
@@ -133,7 +130,8 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         n_trials = whole_number("n_trials=", n_trials)
         if n_init is not None:
             n_init = whole_number("n_init=", n_init, 0, n_trials)
-        self._budget = None if fidelity is None else _budget(space, fidelity)
+        fidelity = space.fidelity
+        self._budget = None if fidelity is None else _budget(space[fidelity])
         super().__init__(
             space,
             objective,
@@ -143,14 +141,12 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
                 "facade": facade,
                 "n_trials": n_trials,
                 "n_init": n_init,
-                "fidelity": fidelity,
                 "facade_options": facade_options,
                 "smac_defaults": smac_defaults,
             },
-            capabilities=Capabilities(pending=not smac_defaults, attached=True),
+            capabilities=Capabilities(pending=not smac_defaults, attached=True, fidelity=True),
             repeats="never" if fidelity is None else "not pending",
             gives_up=None if fidelity is None else "SMAC finds no other point of the search space.",
-            fidelity=fidelity,
             positions=True,
         )
         with importing_smac():
@@ -181,8 +177,18 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
         self._start: Callable[[], Run] = lambda: Run(build, knows_pending=not smac_defaults)
         self._reseed()
+        built = self._run.facade
+        if budget is not None and not built.intensifier.uses_budgets:
+            raise UnsupportedSpaceError(
+                f"SMACOptimizer with {type(built).__name__} cannot take {fidelity!r}, {budget!r}: "
+                "this facade has no budgets. Give facade=smac.MultiFidelityFacade or "
+                f"smac.HyperbandFacade; or search with one value: space.fixed({{{fidelity!r}: "
+                f"{budget.high!r}}})."
+            )
         self.capabilities = dataclasses.replace(
-            self.capabilities, attached=has_a_model(self._run.facade)
+            self.capabilities,
+            attached=has_a_model(built),
+            fidelity=bool(built.intensifier.uses_budgets),
         )
         self._gave_up = False
         # Points that SMAC did not suggest; with another budget, it may. SMAC rounds their floats.
@@ -274,20 +280,7 @@ def _value_of(budget: float, fidelity: Float | Integer) -> float:
     return round(value) if isinstance(fidelity, Integer) else value
 
 
-def _budget(space: SearchSpace, fidelity: str) -> Float | Integer:
-    """Return the parameter that is the budget of a trial; nothing else may depend on it."""
-    parameter = space.get(fidelity)
-    if not isinstance(parameter, (Float, Integer)) or not 0 < parameter.low < parameter.high:
-        raise UsageError(
-            f"fidelity= names a Float or Integer of the space, with 0 < low < high, not "
-            f"{fidelity!r}, which is {parameter!r}."
-        )
-    depends = [name for name in space if fidelity in (c.parent for c in space[name].conditions)]
-    constrained = [each for each in space.constraints if fidelity in each.coefficients]
-    if parameter.step is not None or parameter.conditions or depends or constrained:
-        raise UnsupportedSpaceError(
-            f"SMACOptimizer cannot take {fidelity!r}, {parameter!r}, as fidelity: SMAC chooses the "
-            "budget on its own, so it has no step and no conditions, and no other parameter or "
-            f"constraint depends on it. Here do: {depends + constrained or [parameter]!r}."
-        )
-    return parameter
+def _budget(fidelity: Any) -> Float | Integer:
+    """Return the parameter that is SMAC's budget: a space has no other kind of fidelity."""
+    assert isinstance(fidelity, (Float, Integer))  # noqa: S101  (for the type checker)
+    return fidelity

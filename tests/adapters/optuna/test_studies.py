@@ -183,14 +183,14 @@ def test_a_study_of_somebody_else_is_not_written_to() -> None:
     assert len(study.trials) == 1
 
 
-def test_only_the_highest_fidelity_is_best_also_where_it_rises() -> None:
+def test_only_one_fidelity_is_best_also_where_another_one_counts_later() -> None:
     storage = optuna.storages.InMemoryStorage()
-    space = SearchSpace({"x": (0.0, 1.0), "epochs": (1, 9)})
+    space = SearchSpace({"x": (0.0, 1.0), "epochs": Integer(1, 9, fidelity=True)})
     told = []
-    for number, epochs in enumerate([1, 1, 3, 3, 9]):
+    for number, epochs in enumerate([9, 1, 1, 3, 3, 9]):
         treatment = Treatment(f"t_{number}", {"x": 0.5, "epochs": epochs})
         told.append(Observation(treatment, {"loss": float(number)}))
-        history = History(told, [LOSS], space=space, fidelity="epochs")
+        history = History(told, [LOSS], space=space)
         study = study_of(history, storage=storage, study_name="live")
         assert history.best is not None
         assert study.best_trial.user_attrs["trial"] == history.best.treatment.name

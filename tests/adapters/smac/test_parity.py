@@ -21,7 +21,7 @@ from smac import (
 )
 from smac.runhistory import TrialValue
 
-from crystallize_opt import Objective, Observation, SearchSpace
+from crystallize_opt import Integer, Objective, Observation, SearchSpace
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.trials.objective import Direction
 from tests.adapters.parity import any_loss, exactly, search
@@ -188,10 +188,8 @@ def test_suggestions_of_the_multi_fidelity_facade_are_its_own(tmp_path: Path) ->
             info = facade.ask()
             native.append({**dict(info.config), "epochs": round(info.budget or 0)})
             facade.tell(info, TrialValue(cost=any_loss(native[-1])))
-    space = {**SQUARE, "epochs": (1, 9)}
-    ours = SMACOptimizer(
-        space, LOSS, seed=2, n_trials=40, facade=MultiFidelityFacade, fidelity="epochs"
-    )
+    space = {**SQUARE, "epochs": Integer(1, 9, fidelity=True)}
+    ours = SMACOptimizer(space, LOSS, seed=2, n_trials=40, facade=MultiFidelityFacade)
 
     assert exactly(search(ours, 30)) == exactly(native)
     assert {point["epochs"] for point in native} == {1, 3, 9}

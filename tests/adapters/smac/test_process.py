@@ -23,6 +23,7 @@ from smac.main.config_selector import ConfigSelector
 from smac.model.random_forest.random_forest import RandomForest
 from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
 
+from crystallize_opt import Integer
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.adapters.smac import facade as facade_module
 from tests.adapters.parity import search
@@ -43,7 +44,7 @@ def _no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_the_private_names_of_smac_are_still_there() -> None:
     facade = SMACOptimizer(SQUARE, LOSS, seed=0).facade
     budgets = SMACOptimizer(
-        {**SQUARE, "t": (1, 9)}, LOSS, seed=0, facade=HyperbandFacade, fidelity="t"
+        {**SQUARE, "t": Integer(1, 9, fidelity=True)}, LOSS, seed=0, facade=HyperbandFacade
     )
     instances: dict[type, Any] = {
         AbstractFacade: facade,

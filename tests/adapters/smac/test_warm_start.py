@@ -20,6 +20,7 @@ from smac.runhistory import StatusType
 
 from crystallize_opt import (
     FrozenContext,
+    Integer,
     Objective,
     Observation,
     SearchSpace,
@@ -32,7 +33,7 @@ from tests.adapters.smac.native import LOSS, MIXED, SQUARE, rows_of_the_model, t
 from tests.toy import experiment_of
 
 SIZE = 6
-FIDELITY = SearchSpace({**SQUARE, "epochs": (1, 9)})
+FIDELITY = SearchSpace({**SQUARE, "epochs": Integer(1, 9, fidelity=True)})
 
 
 def known(number: int, space: Any = SQUARE, **fixed: Any) -> list[Observation]:
@@ -164,7 +165,7 @@ def test_many_attached_trials_of_a_pareto_front_do_not_end_the_search() -> None:
 
 def hyperband(space: Any = FIDELITY) -> SMACOptimizer:
     """Multi-fidelity without a model, which is quick."""
-    return SMACOptimizer(space, LOSS, seed=0, facade=HyperbandFacade, fidelity="epochs")
+    return SMACOptimizer(space, LOSS, seed=0, facade=HyperbandFacade)
 
 
 def point(params: Any) -> tuple[float, float]:
