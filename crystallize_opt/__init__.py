@@ -15,11 +15,11 @@ from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.pipeline import Choice, Pipeline
 from crystallize_opt.pipeline.result import Result
 from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
 from crystallize_opt.pipeline.steps import (
     DataSource,
-    Pipeline,
     PipelineStep,
     data_source,
     pipeline_step,
@@ -77,6 +77,7 @@ __all__ = [
     "BasePlugin",
     "Capabilities",
     "Categorical",
+    "Choice",
     "Constant",
     "Constraint",
     "CrystallizeOptError",

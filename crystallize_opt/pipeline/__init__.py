@@ -2,12 +2,12 @@
 
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.pipeline import Choice, Pipeline
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.result import Result
 from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
 from crystallize_opt.pipeline.steps import (
     DataSource,
-    Pipeline,
     PipelineStep,
     data_source,
     pipeline_step,
@@ -15,6 +15,7 @@ from crystallize_opt.pipeline.steps import (
 
 __all__ = [
     "BasePlugin",
+    "Choice",
     "DataSource",
     "FrozenContext",
     "Hypothesis",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from crystallize_opt.errors import InvalidParametersError, SpaceError
 from crystallize_opt.space.parameter import Parameter
@@ -74,35 +75,84 @@ def _is_parameter(annotated: Any) -> bool:
     return isinstance(annotated, (Parameter, list)) or is_range(annotated)
 
 
-def merge_parameters(found: Iterable[tuple[str, str, Parameter, Any]]) -> SearchSpace:
-    """Build a space from (step name, parameter name, range, function default) in step order.
+class Found(NamedTuple):
+    """A parameter with a range, as a step has it.
 
-    The function's default becomes the range's default. A default None means that there is none.
+    Attributes:
+        step: The name of the step.
+        name: The name of the parameter.
+        parameter: The range, with the conditions of the choices that lead to the step.
+        default: The default of the function; None, or `inspect.Parameter.empty`, if there is none.
+    """
+
+    step: str
+    name: str
+    parameter: Parameter
+    default: Any = inspect.Parameter.empty
+
+
+def space_of(found: Iterable[Found]) -> SearchSpace:
+    """Build a space from parameters in the order of the steps.
+
+    The function's default becomes the range's default.
 
     Raises:
         SpaceError: The same name has two different ranges, or a default is outside of its range.
     """
-    ranges: dict[str, tuple[str, Parameter]] = {}
-    defaults: dict[str, Any] = {}
-    for step, name, parameter, default in found:
-        if name not in ranges:
-            ranges[name] = (step, parameter)
-            defaults[name] = default
-        elif ranges[name][1] != parameter:
-            raise SpaceError(
-                f"The parameter {name!r} has two different ranges: {ranges[name][1]!r} in step "
-                f"{ranges[name][0]!r} and {parameter!r} in step {step!r}. Rename one, or make "
-                "them equal."
-            )
-    return SearchSpace(
-        {
-            name: _with_default(step, name, parameter, defaults[name])
-            for name, (step, parameter) in ranges.items()
-        }
+    return SearchSpace({each.name: _with_default(each) for each in _merged(found).values()})
+
+
+def alternatives(choice: str, found: Mapping[str, Iterable[Found]]) -> Iterator[Found]:
+    """Yield the parameters of alternatives, each under the condition that one of its own is chosen.
+
+    Args:
+        choice: The name of the parameter that chooses.
+        found: The parameters of each alternative.
+
+    Raises:
+        SpaceError: The same name has two different ranges.
+    """
+    merged: dict[str, Found] = {}
+    where: dict[str, set[str]] = {}
+    for alternative, parameters in found.items():
+        for name, each in _merged(parameters).items():
+            if name in merged and merged[name].parameter != each.parameter:
+                raise _different(merged[name], each)
+            merged.setdefault(name, each)
+            where.setdefault(name, set()).add(alternative)
+    for name, each in merged.items():
+        yield each._replace(parameter=each.parameter.when(**{choice: where[name]}))
+
+
+def _merged(found: Iterable[Found]) -> dict[str, Found]:
+    """Return one entry for each name. A parameter that one step always needs is always active."""
+    merged: dict[str, Found] = {}
+    for each in found:
+        known = merged.setdefault(each.name, each)
+        if known.parameter == each.parameter:
+            continue
+        if _always(known).parameter != _always(each).parameter or (
+            known.parameter.conditions and each.parameter.conditions
+        ):
+            raise _different(known, each)
+        merged[each.name] = _always(known)
+    return merged
+
+
+def _always(found: Found) -> Found:
+    return found._replace(parameter=dataclasses.replace(found.parameter, conditions=()))  # type: ignore[type-var]
+
+
+def _different(one: Found, other: Found) -> SpaceError:
+    return SpaceError(
+        f"The parameter {one.name!r} has two different ranges: {one.parameter!r} in step "
+        f"{one.step!r} and {other.parameter!r} in step {other.step!r}. Make them equal, rename "
+        f"one, or give one step a prefix: {other.step}().prefixed('{other.step}_')."
     )
 
 
-def _with_default(step: str, name: str, parameter: Parameter, default: Any) -> Parameter:
+def _with_default(found: Found) -> Parameter:
+    step, name, parameter, default = found
     if default is inspect.Parameter.empty or parameter.has_default:
         return parameter
     try:

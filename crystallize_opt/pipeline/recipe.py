@@ -7,8 +7,9 @@ from typing import Any
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.pipeline.pipeline import Pipeline
 from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin, SeedPlugin
-from crystallize_opt.pipeline.steps import DataSource, Pipeline
+from crystallize_opt.pipeline.steps import DataSource
 
 REPLICATE_KEYS = ("replicate", "condition", SEED_KEY)
 """The context keys that every replicate has; no treatment can set them."""

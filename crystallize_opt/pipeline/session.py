@@ -185,7 +185,7 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
                     plugin.before_run(experiment)
                 begun.append(plugin)
             session = Session(experiment, callers_random_state, results)
-            async with _set_up(session, experiment.pipeline.steps if set_up_steps else ()):
+            async with _set_up(session, experiment.pipeline.parts if set_up_steps else ()):
                 yield session
         except BaseException:
             callers_random_state.put_away()
@@ -239,7 +239,7 @@ async def open_session(experiment: Recipe) -> AsyncIterator[Session]:
         for plugin in experiment.plugins:
             plugin.before_run(experiment)
         session = Session(experiment, callers_random_state, Results())
-        async with _set_up(session, experiment.pipeline.steps):
+        async with _set_up(session, experiment.pipeline.parts):
             yield session
 
 

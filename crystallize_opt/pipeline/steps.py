@@ -1,20 +1,18 @@
-"""Data sources, steps and pipelines, which run for every treatment and replicate."""
+"""Data sources and steps, which run for every treatment and replicate."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from crystallize_opt.errors import MissingParameterError, UsageError
-from crystallize_opt.pipeline.annotations import annotated_parameter, merge_parameters
+from crystallize_opt.errors import MissingParameterError
+from crystallize_opt.pipeline.annotations import Found, annotated_parameter
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.runtime.shown import cut
-from crystallize_opt.runtime.sync import resolve_apart, run_sync
-from crystallize_opt.space.space import SearchSpace
 
 _UNSET: Any = object()
 
@@ -71,6 +69,30 @@ class PipelineStep(ABC):
         """The parameters given when the step was built."""
         return {}
 
+    def prefixed(self, prefix: str) -> PipelineStep:
+        """Return this step with parameters of other names, so that it can be used twice.
+
+        Only a step made by `pipeline_step`, and a `Choice` of such steps, has named parameters.
+
+        Args:
+            prefix: Added before the name of each parameter that the step does not fix.
+
+        Raises:
+            TypeError: The step's class reads the context itself.
+
+        Example:
+            >>> from crystallize_opt import Pipeline
+            >>> @pipeline_step
+            ... def scale(data, ctx, *, factor: (0.5, 2.0) = 1.0):
+            ...     return data * factor
+            >>> Pipeline([scale(), scale().prefixed("second_")]).search_space().names
+            ('factor', 'second_factor')
+        """
+        raise TypeError(
+            f"{type(self).__name__} reads the context itself, so its parameters cannot be renamed. "
+            "Make the step from a function with named parameters, by @pipeline_step."
+        )
+
 
 @dataclass(frozen=True)
 class _NamedParameters:
@@ -123,25 +145,27 @@ class _NamedParameters:
                 f"Its named parameters: {', '.join(map(repr, self.names)) or 'none'}."
             )
 
-    def fill(self, given: Mapping[str, Any], ctx: FrozenContext) -> dict[str, Any]:
+    def fill(
+        self, given: Mapping[str, Any], ctx: FrozenContext, prefix: str = ""
+    ) -> dict[str, Any]:
         filled = {}
         for name in self.names:
             if name in given:
                 filled[name] = given[name]
-            elif (value := ctx.get(name, _UNSET)) is not _UNSET:
+            elif (value := ctx.get(prefix + name, _UNSET)) is not _UNSET:
                 filled[name] = value
             elif name in self.defaults:
                 filled[name] = self.defaults[name]
             else:
                 raise MissingParameterError(
-                    f"Step {self.function.__qualname__!r} needs the parameter {name!r}: give it "
-                    f"when building the step ({self.function.__name__}({name}=...)), in a "
+                    f"Step {self.function.__qualname__!r} needs the parameter {prefix + name!r}: "
+                    f"give it when building the step ({self.function.__name__}({name}=...)), in a "
                     "treatment or the experiment's initial_ctx, or as the function's default."
                 )
         return filled
 
 
-class _FunctionStep(PipelineStep):
+class FunctionStep(PipelineStep):
     """A step made from a function by `pipeline_step`."""
 
     def __init__(
@@ -149,15 +173,17 @@ class _FunctionStep(PipelineStep):
         parameters: _NamedParameters,
         given: Mapping[str, Any],
         factory: Callable[..., PipelineStep],
+        prefix: str = "",
     ) -> None:
         parameters.check_given(given)
         self._parameters = parameters
         self._given = dict(given)
         self._factory = factory
+        self.prefix = prefix
 
     def __call__(self, data: Any, ctx: FrozenContext) -> Any:
         parameters = self._parameters
-        filled = parameters.fill(self._given, ctx)
+        filled = parameters.fill(self._given, ctx, self.prefix)
         if parameters.takes_context:
             return parameters.function(data, ctx, **filled)
         return parameters.function(data, **filled)
@@ -170,23 +196,30 @@ class _FunctionStep(PipelineStep):
     def params(self) -> Mapping[str, Any]:
         return dict(self._given)
 
-    def searchable(self) -> Iterable[tuple[str, Any, Any]]:
-        """Yield name, range and default of the parameters that are not given in the step."""
+    def prefixed(self, prefix: str) -> PipelineStep:
+        if not isinstance(prefix, str):
+            raise TypeError(f"A prefix is a text such as 'svm_', not {prefix!r}.")
+        step = FunctionStep(self._parameters, self._given, self._factory, prefix + self.prefix)
+        step.version = self.version
+        return step
+
+    def searchable(self) -> Iterator[Found]:
+        """Yield the parameters that have a range and are not given in the step."""
         function = self._parameters.function
         for name in self._parameters.names:
             if name not in self._given:
-                yield (
-                    name,
-                    annotated_parameter(function, name),
-                    self._parameters.defaults.get(name, inspect.Parameter.empty),
-                )
+                parameter = annotated_parameter(function, name)
+                if parameter is not None:
+                    default = self._parameters.defaults.get(name, inspect.Parameter.empty)
+                    yield Found(self.name, self.prefix + name, parameter, default)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The function cannot be pickled by name, because its name now refers to the factory.
-        return _rebuild, (self._factory, self._given)
+        return _rebuild_step, (self._factory, self._given, self.prefix)
 
     def __repr__(self) -> str:
-        return _called(self.name, self._given)
+        prefixed = f".prefixed({self.prefix!r})" if self.prefix else ""
+        return f"{_called(self.name, self._given)}{prefixed}"
 
 
 class _FunctionSource(DataSource):
@@ -222,6 +255,13 @@ def _called(name: str, given: Mapping[str, Any]) -> str:
 
 def _rebuild(factory: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     return factory(**given)
+
+
+def _rebuild_step(
+    factory: Callable[..., PipelineStep], given: Mapping[str, Any], prefix: str
+) -> PipelineStep:
+    step = factory(**given)
+    return step.prefixed(prefix) if prefix else step
 
 
 @overload
@@ -284,7 +324,7 @@ def pipeline_step(
 
     Example:
         >>> from typing import Annotated
-        >>> from crystallize_opt import Float
+        >>> from crystallize_opt import Float, Pipeline
         >>> @pipeline_step()
         ... def scale(data, ctx, *, factor: Annotated[float, Float(0.1, 10.0, log=True)] = 1.0):
         ...     return [factor * x for x in data]
@@ -303,97 +343,8 @@ def _step_factory(function: Callable[..., Any], version: str | None) -> Callable
 
     @functools.wraps(function)
     def factory(**given: Any) -> PipelineStep:
-        step = _FunctionStep(parameters, given, factory)
+        step = FunctionStep(parameters, given, factory)
         step.version = version
         return step
 
     return factory
-
-
-class Pipeline:
-    """A sequence of steps; each step gets the data that the step before returned.
-
-    Args:
-        steps: At least one step; a single step need not be in a list.
-
-    Example:
-        >>> @pipeline_step
-        ... def add(data, ctx, *, delta=0):
-        ...     ctx.metrics.add("total", sum(data) + delta)
-        ...     return data
-        >>> ctx = FrozenContext({"delta": 4})
-        >>> Pipeline([add()]).run([1, 2], ctx), ctx.metrics["total"]
-        ([1, 2], (7,))
-    """
-
-    def __init__(self, steps: Sequence[PipelineStep] | PipelineStep) -> None:
-        if not isinstance(steps, Iterable):
-            steps = [steps]
-        self.steps = list(steps)
-        if not self.steps:
-            raise UsageError("A Pipeline needs at least one step.")
-        for step in self.steps:
-            if not callable(step) or not isinstance(step, PipelineStep):
-                hint = f" Did you mean {step.__name__}()?" if inspect.isfunction(step) else ""
-                raise TypeError(f"Each step of a Pipeline is a PipelineStep, not {step!r}.{hint}")
-
-    def run(self, data: Any, ctx: FrozenContext) -> Any:
-        """Run all steps once, without an experiment, and return the last step's data."""
-        return run_sync(self.execute(data, ctx))
-
-    async def execute(
-        self,
-        data: Any,
-        ctx: FrozenContext,
-        *,
-        before_step: Callable[[PipelineStep], None] | None = None,
-        after_step: Callable[[PipelineStep, Any], None] | None = None,
-    ) -> Any:
-        """Run all steps, calling the hooks around each one.
-
-        An exception keeps its type and gets a note that names the step.
-        """
-        for step in self.steps:
-            if before_step is not None:
-                before_step(step)
-            try:
-                result = step(data, ctx)
-                if hasattr(type(result), "__await__"):  # Else save the call of a coroutine.
-                    result = await resolve_apart(result)
-                if _has_metrics(result):
-                    result, metrics = result
-                    for metric, value in metrics.items():
-                        ctx.metrics.add(metric, value)
-                data = result
-            except (Exception, SystemExit) as error:
-                error.add_note(f"In step {step.name!r}.")
-                if isinstance(error, StopIteration):  # A coroutine cannot raise it.
-                    raise RuntimeError(
-                        f"Step {step.name!r} raised StopIteration. Does it call next() on an "
-                        "iterator that has ended?"
-                    ) from error
-                raise
-            if after_step is not None:
-                after_step(step, data)
-        return data
-
-    def search_space(self) -> SearchSpace:
-        """Collect the search space from the steps' `Annotated[...]` parameters, in step order.
-
-        A parameter that was given when its step was built is fixed, and so not in the space.
-
-        Raises:
-            SpaceError: The same name is annotated with two different ranges.
-        """
-        return merge_parameters(
-            (step.name, name, parameter, default)
-            for step in self.steps
-            if isinstance(step, _FunctionStep)
-            for name, parameter, default in step.searchable()
-            if parameter is not None
-        )
-
-
-def _has_metrics(result: Any) -> bool:
-    """Whether a step returned `(data, {metric: value})`."""
-    return isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)

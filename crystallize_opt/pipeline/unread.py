@@ -52,7 +52,7 @@ class UnreadCheck:
             f"{', '.join(map(repr, others)) or 'nothing'}."
         )
         for name in unread:
-            for step in self._recipe.pipeline.steps:
+            for step in self._recipe.pipeline.parts:
                 if name in step.params:
                     text += f" {name!r} is fixed where its step was built: {step!r}."
             if close := difflib.get_close_matches(name, others, 1):

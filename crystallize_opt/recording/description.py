@@ -9,8 +9,10 @@ from crystallize_opt.errors import UsageError
 from crystallize_opt.identity import describe, without_identity
 from crystallize_opt.optimizers.plain import Driven, kind_of
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.pipeline.pipeline import Choice
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.seeding import BasePlugin, SeedPlugin
+from crystallize_opt.pipeline.steps import FunctionStep
 from crystallize_opt.plain_data import described, encode
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.space import SearchSpace
@@ -114,6 +116,12 @@ def adopt_seed(recipe: Recipe, description: Mapping[str, Any]) -> None:
 
 def _describe_part(part: Any, known: Mapping[int, str]) -> dict[str, Any]:
     """Describe a step or a data source: its parameters, and its version, or else its code."""
+    if isinstance(part, Choice):
+        alternatives = {
+            name: [_describe_part(step, known) for step in steps]
+            for name, steps in part.alternatives.items()
+        }
+        return {"choice": part.name, "alternatives": alternatives}
     parameters = getattr(part, "_parameters", None)  # of a decorated function
     code = type(part) if parameters is None else parameters.function
     given = part.params if hasattr(part, "params") else getattr(part, "_given", {})
@@ -121,6 +129,8 @@ def _describe_part(part: Any, known: Mapping[int, str]) -> dict[str, Any]:
         "name": described(code),
         "params": {name: describe(value, known) for name, value in given.items()},
     }
+    if isinstance(part, FunctionStep) and part.prefix:
+        found["prefix"] = part.prefix
     if part.version is not None:
         for name, value in given.items():
             if any(without_identity(found["params"][name])):

@@ -12,7 +12,8 @@ import pytest
 from crystallize_opt.errors import NoCompletedTrialError
 from crystallize_opt.experiment import Experiment
 from crystallize_opt.pipeline.context import FrozenContext
-from crystallize_opt.pipeline.steps import Pipeline, data_source, pipeline_step
+from crystallize_opt.pipeline.pipeline import Pipeline
+from crystallize_opt.pipeline.steps import data_source, pipeline_step
 from crystallize_opt.testing._base import (
     ContractPart,
     ask_one,

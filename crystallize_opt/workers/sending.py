@@ -76,7 +76,7 @@ def picklable_experiment(recipe: Recipe, space: SearchSpace | None = None) -> by
 
 
 def _parts(recipe: Recipe) -> Iterable[tuple[str, Any]]:
-    for step in recipe.pipeline.steps:
+    for step in recipe.pipeline.parts:
         yield f"Step {step.name!r}", step
     source = recipe.datasource
     name = getattr(getattr(source, "_factory", None), "__name__", type(source).__name__)

@@ -293,7 +293,7 @@ def _name_of(kind: Any) -> str:
 
 
 def _is_asynchronous(recipe: Recipe) -> bool:
-    for each in (recipe.datasource, *recipe.pipeline.steps):
+    for each in (recipe.datasource, *recipe.pipeline.parts):
         # Static, because a step may have any attribute through `__getattr__`.
         parameters = inspect.getattr_static(each, "_parameters", None)  # set by the decorators
         works = getattr(parameters, "function", None) or getattr(each, "fetch", type(each).__call__)
