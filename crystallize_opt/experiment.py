@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from crystallize_opt.errors import TeardownError, UnreadParameterError, UsageError
 from crystallize_opt.pipeline.context import logger
+from crystallize_opt.pipeline.function import PlainFunction, no_data
 from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.pipeline import Pipeline
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.result import BASELINE, Result
+from crystallize_opt.pipeline.seeding import BasePlugin
 from crystallize_opt.pipeline.session import FETCH, open_run
 from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.runtime.checks import checked_seed, whole_number
@@ -62,6 +65,54 @@ class Experiment(Recipe):
         >>> experiment.optimize(optimizer, num_trials=3).params["delta"]
         2
     """
+
+    @classmethod
+    def of(
+        cls,
+        function: Callable[..., Any],
+        *,
+        metric: str | None = None,
+        plugins: Iterable[BasePlugin] | None = None,
+        name: str | None = None,
+        initial_ctx: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> Self:
+        """Make the experiment of one function, such as the objective of an optimization library.
+
+        Args:
+            function: Takes parameters by name; their annotations are the search space. A parameter
+                `ctx` gets the context. Returns a number, or a mapping of metrics, which
+                `apply` returns. May be a coroutine function.
+            metric: The metric that a returned number is; by default, the function's name.
+            plugins: As for `Experiment`.
+            name: As for `Experiment`; by default, the function's name.
+            initial_ctx: As for `Experiment`.
+            seed: As for `Experiment`.
+
+        Raises:
+            TypeError: A parameter of the function has no name of its own: `*args` or `**kwargs`.
+
+        Example:
+            >>> from crystallize_opt import Float, Objective
+            >>> from crystallize_opt.adapters import RandomOptimizer
+            >>> def loss(x: Float(-10.0, 10.0), y: Float(0.0, 1.0) = 0.5):
+            ...     return (x - 2.0) ** 2 + y
+            >>> experiment = Experiment.of(loss)
+            >>> objective = Objective("loss", "minimize")
+            >>> optimizer = RandomOptimizer(experiment.search_space(), objective, seed=0)
+            >>> best = experiment.optimize(optimizer, num_trials=100)
+            >>> experiment.apply(best) < 1.0
+            True
+        """
+        step = PlainFunction(function, metric)
+        return cls(
+            no_data(),
+            Pipeline([step]),
+            plugins,
+            name=step.name if name is None else name,
+            initial_ctx=initial_ctx,
+            seed=seed,
+        )
 
     # What the last calls of `optimize` searched; `confirm` looks a treatment up there.
     _searched: tuple[History, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 import warnings
@@ -35,7 +36,7 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
     annotation = inspect.signature(function).parameters[name].annotation
     if isinstance(annotation, str):  # `from __future__ import annotations`
         # Evaluate only this annotation; others may name types that only a type checker imports.
-        written = inspect.unwrap(function)
+        written = _as_written(function)
         closure = inspect.getclosurevars(written).nonlocals
         try:
             annotation = eval(annotation, written.__globals__, closure)  # noqa: S307
@@ -43,7 +44,7 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
             if not _RANGE.search(annotation):
                 return None
             raise SpaceError(
-                f"The annotation of {name!r} in step {function.__qualname__!r} cannot be evaluated "
+                f"The annotation of {name!r} in step {name_of(function)!r} cannot be evaluated "
                 f"({error}). With `from __future__ import annotations`, the names in it must be "
                 "importable at module level."
             ) from error
@@ -55,7 +56,7 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
         for extra in (get_args(part)[1:] if get_origin(part) is Annotated else (part,))
         if _is_parameter(extra)
     ]
-    where = f"The annotation of {name!r} in step {function.__qualname__!r}"
+    where = f"The annotation of {name!r} in step {name_of(function)!r}"
     if len(found) > 1:
         raise SpaceError(f"{where} holds {len(found)} ranges; give one.")
     if not found:
@@ -66,6 +67,19 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
         return parameter_from(found[0])
     except SpaceError as error:
         raise SpaceError(f"{where}: {error}") from None
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return a function's name in messages; a `functools.partial` has none but that of its type."""
+    return getattr(function, "__qualname__", None) or type(function).__name__
+
+
+def _as_written(function: Callable[..., Any]) -> Any:
+    """Return the function whose source has the annotations."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    has_code = inspect.isroutine(function) or isinstance(function, type)
+    return inspect.unwrap(function if has_code else type(function).__call__)
 
 
 def _is_parameter(annotated: Any) -> bool:

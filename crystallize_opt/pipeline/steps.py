@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from crystallize_opt.errors import MissingParameterError
-from crystallize_opt.pipeline.annotations import Found, annotated_parameter
+from crystallize_opt.pipeline.annotations import Found, annotated_parameter, name_of
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.runtime.shown import cut
 
@@ -95,7 +95,7 @@ class PipelineStep(ABC):
 
 
 @dataclass(frozen=True)
-class _NamedParameters:
+class NamedParameters:
     """The parameters of a function that are filled by name.
 
     Each takes the value given when the step was built, else the context's, else the function's
@@ -106,9 +106,15 @@ class _NamedParameters:
     names: tuple[str, ...]
     defaults: Mapping[str, Any]
     takes_context: bool
+    can_be_given: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name of the function; that of its class if it has none, as a `functools.partial`."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
 
     @classmethod
-    def of(cls, function: Callable[..., Any], *, first: Sequence[str]) -> _NamedParameters:
+    def of(cls, function: Callable[..., Any], *, first: Sequence[str]) -> NamedParameters:
         """Read a signature whose leading positional parameters are `first`, such as data and ctx.
 
         The last of `first`, the context, may be left out.
@@ -118,7 +124,7 @@ class _NamedParameters:
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise TypeError(
-                    f"{function.__qualname__}() has a parameter {parameter}, which cannot be "
+                    f"{name_of(function)}() has a parameter {parameter}, which cannot be "
                     "filled from the context. Name each parameter."
                 )
             leading = (
@@ -126,10 +132,15 @@ class _NamedParameters:
                 and parameter.default is parameter.empty
                 and len(positional) < len(first)
             )
+            if parameter.kind is parameter.POSITIONAL_ONLY and (named or not leading):
+                raise TypeError(
+                    f"{name_of(function)}() takes {parameter.name!r} by position only, but it is "
+                    "filled by name. Remove the '/' after it."
+                )
             (positional if leading and not named else named).append(parameter)
         if len(positional) < len(first) - 1:
             raise TypeError(
-                f"{function.__qualname__}() must take ({', '.join(first)}, *, named parameters)."
+                f"{name_of(function)}() must take ({', '.join(first)}, *, named parameters)."
             )
         return cls(
             function,
@@ -141,7 +152,7 @@ class _NamedParameters:
     def check_given(self, given: Mapping[str, Any]) -> None:
         if unknown := [name for name in given if name not in self.names]:
             raise TypeError(
-                f"{self.function.__qualname__}() has no parameter {unknown[0]!r}. "
+                f"{self.name}() has no parameter {unknown[0]!r}. "
                 f"Its named parameters: {', '.join(map(repr, self.names)) or 'none'}."
             )
 
@@ -157,10 +168,11 @@ class _NamedParameters:
             elif name in self.defaults:
                 filled[name] = self.defaults[name]
             else:
+                when_built = f"when building the step ({self.name}({name}=...)), "
                 raise MissingParameterError(
-                    f"Step {self.function.__qualname__!r} needs the parameter {prefix + name!r}: "
-                    f"give it when building the step ({self.function.__name__}({name}=...)), in a "
-                    "treatment or the experiment's initial_ctx, or as the function's default."
+                    f"Step {self.name!r} needs the parameter {prefix + name!r}: give it "
+                    f"{when_built if self.can_be_given else ''}in a treatment or the experiment's "
+                    "initial_ctx, or as the function's default."
                 )
         return filled
 
@@ -170,7 +182,7 @@ class FunctionStep(PipelineStep):
 
     def __init__(
         self,
-        parameters: _NamedParameters,
+        parameters: NamedParameters,
         given: Mapping[str, Any],
         factory: Callable[..., PipelineStep],
         prefix: str = "",
@@ -190,7 +202,7 @@ class FunctionStep(PipelineStep):
 
     @property
     def name(self) -> str:
-        return self._parameters.function.__name__
+        return self._parameters.name
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -227,7 +239,7 @@ class _FunctionSource(DataSource):
 
     def __init__(
         self,
-        parameters: _NamedParameters,
+        parameters: NamedParameters,
         given: Mapping[str, Any],
         factory: Callable[..., DataSource],
     ) -> None:
@@ -246,7 +258,7 @@ class _FunctionSource(DataSource):
         return _rebuild, (self._factory, self._given)
 
     def __repr__(self) -> str:
-        return _called(self._parameters.function.__name__, self._given)
+        return _called(self._parameters.name, self._given)
 
 
 def _called(name: str, given: Mapping[str, Any]) -> str:
@@ -292,7 +304,7 @@ def data_source(
 
 
 def _source_factory(function: Callable[..., Any], version: str | None) -> Callable[..., DataSource]:
-    parameters = _NamedParameters.of(function, first=("ctx",))
+    parameters = NamedParameters.of(function, first=("ctx",))
 
     @functools.wraps(function)
     def factory(**given: Any) -> DataSource:
@@ -339,7 +351,7 @@ def pipeline_step(
 
 
 def _step_factory(function: Callable[..., Any], version: str | None) -> Callable[..., PipelineStep]:
-    parameters = _NamedParameters.of(function, first=("data", "ctx"))
+    parameters = NamedParameters.of(function, first=("data", "ctx"))
 
     @functools.wraps(function)
     def factory(**given: Any) -> PipelineStep:
