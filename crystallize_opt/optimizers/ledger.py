@@ -12,11 +12,21 @@ from crystallize_opt.errors import InvalidParametersError, TellError, UnknownMet
 from crystallize_opt.space.parameter import canonical_value, refuse_unknown
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import BestSoFar, Criterion
-from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
+from crystallize_opt.trials.calls import (
+    Asked,
+    Attached,
+    Enqueued,
+    Event,
+    Reported,
+    Told,
+    replaced_by,
+)
 from crystallize_opt.trials.noise import SharedSeeds
 from crystallize_opt.trials.objective import Constraint, metric_name
 from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
+
+ABANDONED_BY_HAND = "It was abandoned."
 
 
 class Pending(NamedTuple):
@@ -36,6 +46,7 @@ class Ledger:
     Attributes:
         calls: Every ask, enqueue, report, tell and attach, in order.
         pending: The pending treatments, by name, in order.
+        abandoned: The abandoned treatments, by name: a late outcome of them may still be told.
         observations: Every observation that was told or attached, in order.
         enqueued: The points to suggest first, in order.
         best: The best trial so far.
@@ -45,6 +56,7 @@ class Ledger:
     def __init__(self, space: SearchSpace, criterion: Criterion) -> None:
         self.calls: list[Event] = []
         self.pending: dict[str, Pending] = {}
+        self.abandoned: dict[str, Pending] = {}
         self.observations: list[Observation] = []
         self.enqueued: deque[dict[str, Any]] = deque()
         self.best = BestSoFar(criterion)
@@ -122,13 +134,20 @@ class Ledger:
         return observation.checked(self._criterion.metrics)
 
     def told(self, observation: Observation) -> None:
-        """Record the outcome of a pending treatment."""
-        del self.pending[observation.treatment.name]
+        """Record the outcome of a treatment."""
+        name = observation.treatment.name
+        pending = self.pending.pop(name, None)
+        if pending is None:
+            # A late outcome takes the place of the abandonment: a trial has one observation.
+            del self.abandoned[name]
+            self.observations[:] = replaced_by(observation, self.observations)
+        elif observation.status is Status.ABANDONED:
+            self.abandoned[name] = pending
         self.calls.append(Told(observation))
         self.observations.append(observation)
         self.best.add(observation)
 
-    def named(self, observation: Observation) -> Observation:
+    def renamed(self, observation: Observation) -> Observation:
         """Return an observation under a name that no other trial has."""
         name, number = observation.treatment.name, 1
         while name in self._names:
@@ -153,27 +172,62 @@ class Ledger:
         self._names.update(each.treatment.name for each in observations)
 
     def find(self, treatment: Treatment) -> Pending:
-        """Return the entry of a pending treatment, which may be a copy from another process.
+        """Return the entry of a pending or abandoned treatment; it may be another process's copy.
 
         Raises:
             TellError: The treatment was already told, was never asked for, or has other parameters
                 than the pending treatment of its name.
         """
-        pending = self.pending.get(treatment.name)
-        if pending is None:
-            told = any(treatment.name == each.treatment.name for each in self.observations)
-            what = "has already been told" if told else "was never asked for"
-            raise TellError(
-                f"{treatment.name!r} {what}. Pending: "
-                f"{', '.join(map(repr, self.pending)) or 'none'}. To add trials of others, use "
-                "attach()."
-            )
+        pending = self.pending.get(treatment.name) or self.named(treatment.name)
         if treatment is not pending.treatment and not self.same(treatment, pending.treatment):
             raise TellError(
                 f"{treatment.name!r} with {dict(treatment.params)!r} is not the treatment this "
                 f"optimizer asked for under that name, {dict(pending.treatment.params)!r}."
             )
         return pending
+
+    def named(self, name: str) -> Pending:
+        """Return the entry of a pending or abandoned treatment.
+
+        Raises:
+            TellError: It was already told, or was never asked for.
+        """
+        found = self.pending.get(name) or self.abandoned.get(name)
+        if found is None:
+            told = any(name == each.treatment.name for each in self.observations)
+            what = "has already been told" if told else "was never asked for"
+            raise TellError(
+                f"{name!r} {what}. Pending: {', '.join(map(repr, self.pending)) or 'none'}. To add "
+                "trials of others, use attach()."
+            )
+        return found
+
+    def abandonment(self, treatment: Treatment | str, why: str) -> Observation:
+        """Return the observation that ends a pending treatment without an outcome.
+
+        Raises:
+            TellError: The treatment is not pending.
+        """
+        if isinstance(treatment, Treatment):
+            pending = self.find(treatment)
+        elif isinstance(treatment, str):
+            pending = self.named(treatment)
+        else:
+            raise TellError(f"abandon() takes a treatment or its name, not {treatment!r}.")
+        self.refuse_abandoned(pending.treatment)
+        return Observation(pending.treatment, status=Status.ABANDONED, error=why)
+
+    def refuse_abandoned(self, treatment: Treatment) -> None:
+        """Check that a treatment was not abandoned before.
+
+        Raises:
+            TellError: It was.
+        """
+        if treatment.name in self.abandoned:
+            raise TellError(
+                f"{treatment.name!r} has already been abandoned. If it has an outcome after all, "
+                "tell it."
+            )
 
     def observation_of(self, told: Mapping[str, float]) -> Observation:
         """Return the observation that a plain mapping stands for.

@@ -19,6 +19,7 @@ from crystallize_opt.errors import (
     TellError,
 )
 from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import KnownInARow
 from crystallize_opt.runtime.sync import resolve
@@ -167,6 +168,22 @@ class PlainDriver:
             self.calls.append(Told(first))
             told.append(first)
         return told
+
+    def abandonment(self, treatment: Treatment | str) -> Observation:
+        """Return the observation that ends a pending treatment without an outcome.
+
+        Raises:
+            TellError: The treatment is not pending, or several pending ones have the name.
+        """
+        found = [each for each in self.pending if treatment in (each, each.name)]
+        if len(found) != 1:
+            what = "is not pending" if not found else "is the name of several pending treatments"
+            raise TellError(f"{treatment!r} {what}. Pending: {self.pending!r}.")
+        return Observation(found[0], status=Status.ABANDONED, error=ABANDONED_BY_HAND)
+
+    def is_abandoned(self, treatment: Treatment) -> bool:
+        """Always false: a plain optimizer is told once, and takes no late outcome."""
+        return False
 
     async def get_best_treatment(self) -> Treatment:
         """Return the optimizer's best treatment.

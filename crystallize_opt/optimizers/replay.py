@@ -97,9 +97,10 @@ def _restore(optimizer: SavesState, state: str) -> None:
 
 
 def _pending(optimizer: Replayed, name: str) -> Treatment:
-    if name not in optimizer.ledger.pending:
+    ledger = optimizer.ledger
+    if name not in ledger.pending and name not in ledger.abandoned:
         raise TellError(f"In the record, {name!r} is told before it is asked for.")
-    return optimizer.ledger.pending[name].treatment
+    return ledger.named(name).treatment
 
 
 def _repeat(optimizer: Replayed, proposals: Proposals, event: Asked) -> None:

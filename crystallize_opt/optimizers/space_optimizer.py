@@ -20,7 +20,7 @@ from crystallize_opt.errors import (
 from crystallize_opt.history.history import Front, History
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsupported
-from crystallize_opt.optimizers.ledger import Ledger, Measured
+from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND, Ledger, Measured
 from crystallize_opt.optimizers.replay import replay
 from crystallize_opt.optimizers.unique import Dropped, Proposals, Repeats
 from crystallize_opt.runtime.checks import checked_seed, drawn_seed, whole_number
@@ -30,7 +30,7 @@ from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, SavedState
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
-from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 Handle = TypeVar("Handle")
 
 _FOR_ADAPTERS = (
-    *("adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion", "is_seed_drawn"),
+    *("abandonment", "adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion"),
+    *("is_abandoned", "is_seed_drawn"),
     *("ledger", "libraries", "may_use_global_random_state", "measured", "report"),
     *("required_metrics", "restore_state", "saved_state", "searched", "settings"),
 )
@@ -210,6 +211,18 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             why: Whether the point violates a linear constraint or was suggested before.
         """
 
+    def _reopen(self, handle: Handle, params: Mapping[str, Any]) -> Handle:
+        """Return the handle for `_learn` of an abandoned trial that has an outcome after all.
+
+        By default it is that of the same point, inserted once more. A backend that can take back
+        what it learnt of the abandoned trial does so here, and returns `handle`.
+
+        Args:
+            handle: The handle with which `_learn` got the status ABANDONED.
+            params: The trial's parameters, as for `_insert`.
+        """
+        return self._insert(params)
+
     def _complete(self, params: Mapping[str, Any]) -> tuple[Handle, dict[str, Any]]:
         """Suggest a point with the given values. By default the rest is drawn at random.
 
@@ -300,18 +313,22 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
         Returns:
             Whether the backend would end the trial here. If so, tell it with the status `PRUNED`.
+            Of an abandoned trial nothing is reported before its outcome is told.
 
         Raises:
             TellError: The treatment is not pending.
         """
         if not self.capabilities.pruning:
             return False
-        prune = self._report(self.ledger.find(treatment).handle, replicate, metrics)
+        handle = self.ledger.find(treatment).handle
+        if treatment.name in self.ledger.abandoned:
+            return False
+        prune = self._report(handle, replicate, metrics)
         self.ledger.reported(Reported(treatment.name, replicate, dict(metrics), prune))
         return prune
 
     def tell(self, objective_values: Mapping[str, float]) -> None:
-        """Learn the outcome of a pending treatment.
+        """Learn the outcome of a pending treatment, or the late outcome of an abandoned one.
 
         A COMPLETED observation whose objective is nan, infinite, missing or not a number is
         recorded as INVALID, and the backend learns it as a failure.
@@ -328,13 +345,54 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         if not isinstance(objective_values, Observation):
             objective_values = self.ledger.observation_of(objective_values)
         observation = objective_values.checked(self.required_metrics)
-        handle = self.ledger.find(observation.treatment).handle
+        asked, handle = self.ledger.find(observation.treatment)
+        if asked.name in self.ledger.abandoned:
+            if observation.status is Status.ABANDONED:
+                self.ledger.refuse_abandoned(asked)
+            handle = self._proposals.reopen(self, handle, asked.params)
         if self.capabilities.pruning:
             self.ledger.report_rest(self._report, handle, observation)
         self.measured.teach(self._learn, handle, observation)
         if observation.repeats is not None:
             self._proposals.known.known += 1
         self.ledger.told(observation)
+
+    def abandon(self, treatment: Treatment | str) -> None:
+        """Give up a pending treatment, for example because its worker will not come back.
+
+        It is told as `ABANDONED`, which says nothing about its parameters. If an outcome comes
+        after all, tell it: it then takes the place of the abandonment.
+
+        Args:
+            treatment: The treatment, or its name.
+
+        Raises:
+            TellError: The treatment was already told or abandoned, or never asked for.
+
+        Example:
+            >>> from crystallize_opt.adapters import RandomOptimizer
+            >>> optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("m", "minimize"), seed=0)
+            >>> first, second = optimizer.ask(2)
+            >>> optimizer.abandon(first)
+            >>> [treatment.name for treatment in optimizer.pending]
+            ['trial_1']
+            >>> optimizer.tell(Observation(first, {"m": 0.5}))  # It came back.
+            >>> optimizer.observations
+            [<Observation trial_0: m=0.5, completed>]
+        """
+        self.tell(self.abandonment(treatment))
+
+    def abandonment(self, treatment: Treatment | str) -> Observation:
+        """Return the observation that `abandon` tells.
+
+        Raises:
+            TellError: The treatment was already told or abandoned, or never asked for.
+        """
+        return self.ledger.abandonment(treatment, ABANDONED_BY_HAND)
+
+    def is_abandoned(self, treatment: Treatment) -> bool:
+        """Whether a treatment was abandoned, and had no outcome since."""
+        return treatment.name in self.ledger.abandoned
 
     def attach(
         self,
@@ -388,7 +446,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                     ) from None
                 left_out.append(observation)
         self.ledger.left_out += left_out
-        for observation in map(self.ledger.named, inside):
+        for observation in map(self.ledger.renamed, inside):
             params = observation.treatment.params
             handle = self._proposals.insert(self, params)
             if self.capabilities.pruning:

@@ -66,6 +66,8 @@ class Backend(Protocol):
 
     def _insert(self, params: Mapping[str, Any]) -> Any: ...
 
+    def _reopen(self, handle: Any, params: Mapping[str, Any]) -> Any: ...
+
     def _drop(self, handle: Any, why: Dropped) -> None: ...
 
 
@@ -139,6 +141,12 @@ class Proposals:
         if self._positions is not None:
             params = self._positions.encode(params)
         return backend._insert(params)  # noqa: SLF001
+
+    def reopen(self, backend: Backend, handle: Any, params: Mapping[str, Any]) -> Any:
+        """Tell a backend that an abandoned trial has an outcome after all; return its handle."""
+        if self._positions is not None:
+            params = self._positions.encode(params)
+        return backend._reopen(handle, params)  # noqa: SLF001
 
     def _suggestion(self, backend: Backend) -> tuple[Any, dict[str, Any]] | None:
         suggestion = backend._suggest()  # noqa: SLF001  (a hook of the same contract)

@@ -169,6 +169,7 @@ class RecordedOptimizer:
         Raises:
             SpaceExhausted: No point is left to suggest.
             TypeError: A plain optimizer returned something other than a list of treatments.
+            UsageError: A trial was set aside: see `set_aside`.
         """
         if self._log is not None:
             self._log.before_ask()
@@ -224,15 +225,14 @@ class RecordedOptimizer:
         """Store the outcome of a trial. `tell` stores it if this method was not called.
 
         Returns:
-            Whether the outcome is on disk. An abandoned trial is not stored: it stays pending in
-            the run, and runs again when the run is resumed.
+            Whether the outcome is on disk.
         """
         return self._log is not None and self._log.finished(
             observation.checked(self.required_metrics)
         )
 
     async def tell(self, observation: Observation) -> list[Observation]:
-        """Store the outcome of a pending trial, and tell the optimizer.
+        """Store the outcome of a pending trial, or a late one of an abandoned trial, and tell it.
 
         Returns:
             The observations that this call told the optimizer: this one. A plain optimizer is told
@@ -250,6 +250,43 @@ class RecordedOptimizer:
         if self._known is not None:
             self._known.add(observation.checked(self.required_metrics))
         return now
+
+    async def abandon(self, treatment: Treatment | str) -> list[Observation]:
+        """Give up a pending trial: see `SpaceOptimizer.abandon`. The run is stored without it.
+
+        Args:
+            treatment: The treatment, or its name.
+
+        Returns:
+            The observations that this call told the optimizer, as `tell` does.
+
+        Raises:
+            TellError: The trial is not pending.
+        """
+        return await self.tell(self.optimizer.abandonment(treatment))
+
+    async def set_aside(self, observation: Observation) -> list[Observation]:
+        """Tell the optimizer that a trial is abandoned, but let it stay pending in the stored run.
+
+        The end of a search does this: the trial runs again when the run is resumed. Without a
+        storage, this is the same as `tell`. Nothing may be asked for afterwards, because a resumed
+        optimizer would not know that the trial had been abandoned.
+
+        Args:
+            observation: An observation of status ABANDONED.
+
+        Returns:
+            The observations that this call told the optimizer; none if the trial had been abandoned
+            before.
+
+        Raises:
+            TellError: The trial was told, or never asked for.
+        """
+        if self.optimizer.is_abandoned(observation.treatment):
+            return []
+        if self._log is not None:
+            self._log.set_aside(observation)
+        return await self.tell(observation)
 
     async def best(self) -> Treatment:
         """Return the optimizer's best treatment.

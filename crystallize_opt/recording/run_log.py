@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.errors import RunChanged, StorageError
+from crystallize_opt.errors import RunChanged, StorageError, UsageError
 from crystallize_opt.identity import describe
 from crystallize_opt.optimizers.plain import Driven
 from crystallize_opt.optimizers.replay import SavesState
@@ -68,7 +68,10 @@ class RunLog:
         self._numbers: dict[str | int, list[tuple[int, Treatment]]] = {}  # Of pending trials.
         # Finished trials that have not been told to the optimizer: a few at most.
         self._written: list[str | int] = []
-        self._given_up: list[str | int] = []
+        self._set_aside: list[str | int] = []
+        # Abandoned trials, of which an outcome may come after all.
+        self._abandoned: dict[str | int, tuple[int, Treatment]] = {}
+        self._may_ask = True
         self._state: str | None = None
         self._has_begun = False
         self._replicate: Replicate | None = None
@@ -131,6 +134,8 @@ class RunLog:
         for old, now in zip(recorded, asked, strict=False):  # More may have been asked since.
             if self._key(now) in unfinished:
                 self._pend(self.stored.numbers[id(old)], now)
+            elif self._optimizer.is_abandoned(now):
+                self._abandoned[self._key(now)] = self.stored.numbers[id(old)], now
         self._written += [self._key(each.treatment) for each in held]
         self.asks = sum(isinstance(event, Asked) for event in segment.events)
         self._writer.append([("resume", None, to_text({"versions": versions}))])
@@ -199,7 +204,17 @@ class RunLog:
     # Writing -------------------------------------------------------------------------------------
 
     def before_ask(self) -> None:
-        """Note the optimizer's state before every eighth ask; it may be too large for every ask."""
+        """Note the optimizer's state before every eighth ask; it may be too large for every ask.
+
+        Raises:
+            UsageError: A trial was set aside.
+        """
+        if not self._may_ask:
+            raise UsageError(
+                f"The run {self.stored.name!r} has trials that were set aside to run again when it "
+                "is resumed, so it takes no further asks. Close it, and resume it with a fresh "
+                "optimizer; or give trials up by abandon()."
+            )
         if self.asks % _STATE_EVERY == 0:
             optimizer = self._optimizer
             state = optimizer.saved_state() if isinstance(optimizer, SavesState) else None
@@ -215,25 +230,31 @@ class RunLog:
     def finished(self, observation: Observation) -> bool:
         """Write the outcome of a trial before the optimizer is told.
 
-        An abandoned trial is not written: it stays pending, and runs again when the run is resumed.
-
         Returns:
             Whether the outcome is on disk.
         """
+        if self.seen < len(self._optimizer.calls):
+            self.sync()  # Others have called the optimizer, perhaps to abandon this trial.
         treatment = observation.treatment
         key = self._key(treatment)
-        pending = self._numbers.get(key)
-        if not pending:  # The outcome is written, or the trial was never asked for.
+        found = self._numbers.get(key)
+        asked = found[0] if found else None
+        if asked is None and observation.status is not Status.ABANDONED:
+            asked = self._abandoned.get(key)
+        if asked is None:  # The outcome is written, or the trial was never asked for.
             return key in self._written
-        asked = pending[0][1]
-        if asked is not treatment and self.text_of(asked) != self.text_of(treatment):
+        if asked[1] is not treatment and self.text_of(asked[1]) != self.text_of(treatment):
             return False  # The optimizer will refuse a treatment with other parameters.
-        if observation.status is Status.ABANDONED:
-            self._given_up.append(key)
+        if key in self._set_aside:
             return False
         self._writer.append([self._row_of(observation)])
         self._written.append(key)
         return True
+
+    def set_aside(self, observation: Observation) -> None:
+        """Let a trial stay pending in the run, although the optimizer will be told otherwise."""
+        self._set_aside.append(self._key(observation.treatment))
+        self._may_ask = False
 
     def sync(self) -> None:
         """Write the optimizer's calls since the last call of this method."""
@@ -269,8 +290,8 @@ class RunLog:
                 key = self._key(event.observation.treatment)
                 if key in self._written:
                     self._written.remove(key)
-                elif key in self._given_up:
-                    self._given_up.remove(key)
+                elif key in self._set_aside:
+                    self._set_aside.remove(key)
                 else:
                     rows.append(self._row_of(event.observation))
         if rows:
@@ -299,9 +320,14 @@ class RunLog:
 
     def _row_of(self, observation: Observation) -> Row:
         key = self._key(observation.treatment)
-        number, _ = self._numbers[key].pop(0)
-        if not self._numbers[key]:
-            del self._numbers[key]
+        if key in self._numbers:
+            number, treatment = self._numbers[key].pop(0)
+            if not self._numbers[key]:
+                del self._numbers[key]
+            if observation.status is Status.ABANDONED and self._optimizer.space is not None:
+                self._abandoned[key] = number, treatment
+        else:
+            number, _ = self._abandoned.pop(key)
         return ("observation", number, to_text(write_observation(observation)))
 
     def _row_of_attached(self, observation: Observation) -> Row:

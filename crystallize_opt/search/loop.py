@@ -265,7 +265,10 @@ class Loop:
 
     async def _finish(self, observation: Observation, fault: Fault | None = None) -> None:
         """Store the outcome of a trial, then report it to the optimizer."""
-        stored = self._settings.storage is not None and self._recorded.write(observation)
+        given_up = observation.status is Status.ABANDONED
+        stored = False
+        if self._settings.storage is not None and not given_up:
+            stored = self._recorded.write(observation)
         self._failures.add(observation, fault)
         if observation.status is not Status.COMPLETED and observation.status.has_failed:
             name, status = observation.treatment.name, observation.status.value
@@ -274,7 +277,8 @@ class Loop:
         self._interruption.in_optimizer = True
         try:
             with self._callers_turn:
-                told = await self._recorded.tell(observation)
+                tell = self._recorded.set_aside if given_up else self._recorded.tell
+                told = await tell(observation)
         finally:
             self._interruption.in_optimizer = False
         new = [each for each in told if each.repeats is None]

@@ -122,6 +122,7 @@ class _Check:
         self._given = given
         self._names: dict[int | None, str] = {}
         self._pending: set[int | None] = set()
+        self._abandoned: set[int | None] = set()
         self._objectives: tuple[str, ...] | None = None  # None before the run begins.
         self._last = ""
         self.trial_format = TrialFormat(None)
@@ -132,10 +133,12 @@ class _Check:
             raise _Damage(f"it has an event of the kind {kind!r} before it begins")
         if kind in ("observation", "report"):
             if trial not in self._pending or data["name"] != self._names[trial]:
-                raise _Damage(f"trial {trial!r}, {data['name']!r}, is not pending")
+                self._check_late(kind, trial, data)
             if kind == "observation":
                 self._check_observation(data)
-                self._pending.remove(trial)
+                self._pending.discard(trial)
+                if data["status"] == "abandoned":
+                    self._abandoned.add(trial)
             else:
                 _expect(type(data["prune"]) is bool, "prune", data["prune"])
                 _check_replicate(data["replicate"])
@@ -154,6 +157,13 @@ class _Check:
             self.trial_format.check_params(data["params"], whole=False)
         self._last = kind
 
+    def _check_late(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
+        """Check an event of a trial that is not pending: the late outcome of an abandoned one."""
+        late = kind == "observation" and data["status"] != "abandoned"
+        if not late or trial not in self._abandoned or data["name"] != self._names[trial]:
+            raise _Damage(f"trial {trial!r}, {data['name']!r}, is not pending")
+        self._abandoned.remove(trial)
+
     def _begin(self, trial: int | None, data: dict[str, Any]) -> None:
         description = data["description"]
         _expect(trial is None and _depth(description) <= _DEEPEST, "begin", trial)
@@ -168,6 +178,7 @@ class _Check:
         constraints_of(description)
         self.trial_format = TrialFormat(matching_space(description["space"], self._given))
         self._pending.clear()
+        self._abandoned.clear()
 
     def _add_trial(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
         if trial != len(self._names):

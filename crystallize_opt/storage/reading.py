@@ -62,6 +62,17 @@ class Segment:
         asked = [t for e in self.events if isinstance(e, Asked) for t in e.treatments]
         return asked[self.asked_before :]
 
+    @property
+    def observations(self) -> list[Observation]:
+        """The observations that were told or attached; of each trial the last one."""
+        found: dict[int, Observation] = {}
+        for event in self.events:
+            if isinstance(event, (Told, Attached)):
+                key = id(event.observation.treatment)
+                found.pop(key, None)  # A late outcome takes the place of the abandonment.
+                found[key] = event.observation
+        return list(found.values())
+
 
 class StoredRun:
     """The events of a run.
@@ -149,12 +160,11 @@ class StoredRun:
         fit: list[Observation] = []
         left_out: list[tuple[Observation, str]] = []
         for segment in segments:
-            for event in segment.events:
-                if isinstance(event, (Told, Attached)):
-                    try:
-                        fit.append(fitted(event.observation, segment.goals, goals))
-                    except InvalidParametersError as error:
-                        left_out.append((event.observation, str(error)))
+            for observation in segment.observations:
+                try:
+                    fit.append(fitted(observation, segment.goals, goals))
+                except InvalidParametersError as error:
+                    left_out.append((observation, str(error)))
         return fit, left_out
 
     @property
@@ -226,8 +236,10 @@ class StoredObservations(Sequence[Observation]):
     def _add(self, event: Checked, text: str) -> None:
         kind, trial, data, trial_format = event
         if kind == "observation":
+            if trial not in self._pending:  # A late outcome takes the place of the abandonment.
+                self._told = [t for t in self._told if isinstance(t, Observation) or t[0] != trial]
             self._told.append((trial, text))
-            del self._pending[trial]
+            self._pending.pop(trial, None)
         elif kind in ("ask", "batch"):
             self._asked[trial] = trial_format, text
             self._pending[trial] = None

@@ -43,8 +43,11 @@ CREATE VIEW trials AS
     json_extract(observed.data, '$.started_at') AS started_at,
     json_extract(observed.data, '$.duration') AS duration
   FROM events AS asked JOIN runs ON runs.run = asked.run
-    LEFT JOIN events AS observed ON observed.run = asked.run AND observed.trial = asked.trial
-      AND observed.kind IN ('observation', 'attach')
+    LEFT JOIN (
+      -- With max(), SQLite takes the other columns from the row with the maximum: the last one.
+      SELECT run, trial, data, max(seq) FROM events
+      WHERE kind IN ('observation', 'attach') GROUP BY run, trial
+    ) AS observed ON observed.run = asked.run AND observed.trial = asked.trial
   WHERE asked.kind IN ('ask', 'batch', 'attach');
 CREATE VIEW metrics AS
   SELECT trials.run, trials.trial, trials.name, each.key AS metric, each.value AS value

@@ -219,3 +219,71 @@ class Tells(ContractPart):
             lambda: optimizer.attach(bad),
         )
         search(optimizer, 3)
+
+    # Abandoned ---------------------------------------------------------------------------------
+
+    def test_an_abandoned_trial_may_have_a_late_outcome(self) -> None:
+        """A trial is abandoned by its name; the outcome that comes after all takes its place."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        search(optimizer, 2)
+        number = min(3, self.most_pending)
+        asked = [ask_one(optimizer) for _ in range(number)]
+        for treatment in asked:
+            optimizer.abandon(treatment.name)
+        told = [(o.treatment.name, o.status) for o in optimizer.observations[2:]]
+        assert told == [(treatment.name, Status.ABANDONED) for treatment in asked], (
+            f"{who(optimizer)}: {number} trials were abandoned, but {told} are told."
+        )
+        must_agree_on_what_runs(self, optimizer)
+        late = [
+            Observation(asked[0], {"loss": -1e3}),
+            *(Observation(each, status=Status.FAILED, error="late") for each in asked[1:]),
+        ]
+        search(optimizer, 1)
+        for observation in late:
+            optimizer.tell(observation)
+        outcomes = {o.treatment.name: o.status for o in optimizer.observations[-number:]}
+        assert outcomes == {o.treatment.name: o.status for o in late}, (
+            f"{who(optimizer)}: late outcomes were told, but its last observations are {outcomes}."
+        )
+        assert len(optimizer.observations) == 3 + number, (
+            f"{who(optimizer)} has {len(optimizer.observations)} observations of {3 + number} "
+            "trials: a late outcome takes the place of the abandonment."
+        )
+        assert optimizer.get_best_treatment() is asked[0], (
+            f"{who(optimizer)}: the best trial is one that was abandoned, and completed after all."
+        )
+        must_agree_on_what_runs(self, optimizer)
+        twin = self.make_optimizer(SQUARE, LOSS)
+        twin.replay(optimizer.events)
+        assert points_of(search(twin, 3)) == points_of(search(optimizer, 3)), (
+            f"{who(optimizer)} suggests other points after its calls are replayed."
+        )
+
+    def test_what_is_not_pending_is_not_abandoned(self) -> None:
+        """What was told or abandoned before, or never asked for, raises TellError."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        search(optimizer, 1)
+        abandoned = ask_one(optimizer)
+        optimizer.abandon(abandoned)
+        told = optimizer.observations[0].treatment
+        wrong: list[tuple[str, Any, str]] = [
+            ("abandoning a treatment twice", abandoned, "already been abandoned"),
+            ("abandoning a treatment that was told", told.name, "already been told"),
+            ("abandoning what was never asked for", "stranger", "never asked for"),
+            ("abandoning a number", 3, "not 3"),
+        ]
+        for what, given, message in wrong:
+            before = state_of(optimizer)
+            error = must_raise(
+                TellError,
+                optimizer,
+                what,
+                lambda given=given: optimizer.abandon(given),  # type: ignore[misc]
+            )
+            assert message in str(error), (
+                f"{who(optimizer)}: {what} must say {message!r}, but says: {error}"
+            )
+            assert state_of(optimizer) == before, f"{who(optimizer)}: {what} changes its state."
+        late = Observation(abandoned, status=Status.ABANDONED)
+        must_raise(TellError, optimizer, "abandoning twice by tell", lambda: optimizer.tell(late))

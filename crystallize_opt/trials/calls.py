@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 
 
@@ -55,3 +55,12 @@ class SavedState(NamedTuple):
 
 
 Event = Asked | Enqueued | Reported | Told | Attached
+
+
+def replaced_by(late: Observation, observations: Iterable[Observation]) -> list[Observation]:
+    """Return the observations without the abandonment of the trial of a late one."""
+    return [
+        each
+        for each in observations
+        if each.status is not Status.ABANDONED or each.treatment.name != late.treatment.name
+    ]

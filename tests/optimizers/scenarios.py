@@ -94,6 +94,17 @@ def failures(optimizer: Optimizer) -> None:
     optimizer.ask()
 
 
+def late_outcomes(optimizer: Optimizer) -> None:
+    for status in Status:
+        late, lost = optimizer.ask(2)
+        optimizer.abandon(lost)
+        optimizer.abandon(late.name)
+        (treatment,) = optimizer.ask()
+        optimizer.tell(completed(treatment))
+        if status is not Status.ABANDONED:
+            optimizer.tell(Observation(late, {"loss": loss_of(late)}, status, error="late"))
+
+
 def attached_trials(optimizer: Optimizer) -> None:
     for number in range(9):
         point = SPACE.sample(number)

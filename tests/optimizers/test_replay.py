@@ -34,6 +34,7 @@ from tests.optimizers.scenarios import (
     completed,
     exactly,
     failures,
+    late_outcomes,
     loss_of,
     make,
     one_by_one,
@@ -49,6 +50,7 @@ HAPPENINGS: list[Callable[[Optimizer], None]] = [
     batches,
     failures,
     attached_trials,
+    late_outcomes,
 ]
 NAMES = ["Random", "Grid", "TPE"]
 

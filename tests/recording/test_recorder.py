@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -155,12 +157,18 @@ def test_a_plain_optimizer_without_a_completed_trial_has_no_best() -> None:
         run_sync(driver.recorded.best())
 
 
-def test_an_abandoned_trial_is_pending_again(tmp_path: Path) -> None:
+def test_a_trial_that_was_set_aside_is_pending_again(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     driver = Driver(tpe(), path)
     first, second = driver.ask(2)
     driver.tell(first)
-    assert len(driver.tell(second, status=Status.ABANDONED)) == 1
+    aside = Observation(second, status=Status.ABANDONED)
+    assert len(run_sync(driver.recorded.set_aside(aside))) == 1
+    assert driver.recorded.optimizer.pending == []
+    assert run_sync(driver.recorded.set_aside(aside)) == []
+    # A resumed optimizer would make another suggestion: it does not know that the trial was ended.
+    with pytest.raises(UsageError, match="set aside"):
+        driver.ask()
     driver.close()
 
     driver = Driver(tpe(), path)
@@ -344,3 +352,101 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
     assert found[0] == found[1]
     assert len(found[0]) == 5
     assert points(histories[0].pending) == points(histories[1].pending)
+
+
+# Abandoned ----------------------------------------------------------------------------------------
+
+
+def course(driver: Driver, reopen: Callable[[Driver], Driver]) -> Driver:
+    """Abandon two of three trials; one of them has a late outcome. Ask in between."""
+    first, second, third = driver.ask(3)
+    run_sync(driver.recorded.abandon(first))
+    driver = reopen(driver)
+    run_sync(driver.recorded.abandon(second.name))
+    driver.tell(third)
+    driver = reopen(driver)
+    driver.tell(*driver.ask())
+    driver = reopen(driver)
+    driver.tell(first)  # late
+    return reopen(driver)
+
+
+@pytest.mark.parametrize("make", [lambda: RandomOptimizer(SPACE, LOSS, seed=0), tpe])
+def test_abandoned_trials_and_late_outcomes_are_resumed_exactly(
+    make: Callable[[], Any], tmp_path: Path
+) -> None:
+    def opened_anew(driver: Driver) -> Driver:
+        driver.close()
+        return Driver(make(), tmp_path / "parts.db")
+
+    whole = course(Driver(make(), tmp_path / "whole.db"), lambda driver: driver)
+    parts = course(Driver(make(), tmp_path / "parts.db"), opened_anew)
+
+    assert parts.resumed.pending == []
+    assert parts.resumed.count == 4
+    outcomes = [
+        ("trial_1", Status.ABANDONED),
+        ("trial_2", Status.COMPLETED),
+        ("trial_3", Status.COMPLETED),
+        ("trial_0", Status.COMPLETED),
+    ]
+    for driver, name in ((whole, "whole"), (parts, "parts")):
+        own = driver.recorded.optimizer.history
+        stored = History.load(tmp_path / f"{name}.db")
+        for history in (own, stored):
+            assert [(o.treatment.name, o.status) for o in history] == outcomes
+        assert stored.pending == []
+        with contextlib.closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
+            rows = connection.execute("SELECT name, status FROM trials ORDER BY trial").fetchall()
+        assert rows == sorted((name, str(status)) for name, status in outcomes)
+    assert points(parts.ask(3)) == points(whole.ask(3))
+    whole.close()
+    parts.close()
+
+
+def test_an_abandoned_trial_is_on_disk_also_if_the_optimizer_was_called(tmp_path: Path) -> None:
+    driver = Driver(tpe(), tmp_path / "runs.db")
+    first, second = driver.ask(2)
+    optimizer: Any = driver.recorded.optimizer
+    optimizer.abandon(first)
+    driver.tell(first)
+    with pytest.raises(TellError, match="already been told"):
+        run_sync(driver.recorded.abandon(first))
+    run_sync(driver.recorded.abandon(second))
+    with pytest.raises(TellError, match="already been abandoned"):
+        run_sync(driver.recorded.abandon(second))
+    driver.close()
+
+    again = Driver(tpe(), tmp_path / "runs.db")
+    told = [(o.treatment.name, o.status) for o in again.recorded.optimizer.observations]
+    again.close()
+    assert told == [("trial_0", Status.COMPLETED), ("trial_1", Status.ABANDONED)]
+
+
+def test_a_plain_optimizer_hears_of_an_abandoned_trial_as_of_a_failure(tmp_path: Path) -> None:
+    driver = Driver(Plain(), tmp_path / "runs.db")
+    second = driver.ask()[1]
+    assert run_sync(driver.recorded.abandon(second)) == []  # The first one comes first.
+    driver.close()
+    driver = Driver(Plain(), tmp_path / "runs.db")
+    with pytest.raises(TellError, match="not pending"):
+        run_sync(driver.recorded.abandon(second))
+    assert [o.status for o in driver.tell(driver.recorded.optimizer.pending[0])] == [
+        Status.COMPLETED,
+        Status.ABANDONED,
+    ]
+    assert driver.recorded.optimizer.optimizer.told[1] == float("inf")  # type: ignore[union-attr]
+    driver.close()
+
+
+def test_a_search_goes_on_with_another_optimizer_without_the_abandonment(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    driver = Driver(tpe(), path)
+    (first,) = driver.ask()
+    run_sync(driver.recorded.abandon(first))
+    driver.tell(first)
+    driver.close()
+
+    driver = Driver(RandomOptimizer(SPACE, LOSS, seed=0), path, resume="attach")
+    assert [o.status for o in driver.recorded.optimizer.observations] == [Status.COMPLETED]
+    driver.close()

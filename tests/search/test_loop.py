@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crystallize_opt import (
     FrozenContext,
+    History,
     Objective,
     Observation,
     Search,
@@ -250,3 +252,34 @@ def test_an_interrupt_before_a_trial_completed_is_raised() -> None:
         experiment_of(interrupt).optimize(optimizer, 3)
 
     assert [o.status for o in optimizer.observations] == [Status.ABANDONED]
+
+
+def test_a_running_trial_that_was_abandoned_is_told_when_it_ends(tmp_path: Path) -> None:
+    def searched(*, abandons: bool) -> Any:
+        optimizer = RandomOptimizer({"delta": (0.0, 1.0)}, MINIMIZE, seed=0)
+
+        def abandon(event: Any) -> None:
+            if type(event).__name__ == "TrialStarted" and event.treatment.name == "trial_1":
+                optimizer.abandon(event.treatment)
+
+        toy_experiment().optimize(
+            optimizer,
+            4,
+            callbacks=[abandon] if abandons else [],
+            storage=tmp_path / f"{abandons}.db",
+        )
+        return optimizer
+
+    optimizer = searched(abandons=True)
+    before, after = optimizer.history, searched(abandons=False).history
+    assert [(o.treatment.name, dict(o)) for o in before] == [
+        (o.treatment.name, dict(o)) for o in after
+    ]
+    stored = History.load(tmp_path / "True.db")
+    assert [(o.treatment.name, o.status) for o in stored] == [
+        (f"trial_{number}", Status.COMPLETED) for number in range(4)
+    ]
+    events = [event for event in optimizer.events if type(event).__name__ == "Told"]
+    assert [event.observation.status for event in events][1:3] == [
+        *(Status.ABANDONED, Status.COMPLETED)
+    ]

@@ -499,6 +499,17 @@ class ForgetsAttached(Sound):
             super()._learn(handle, observation)
 
 
+class LosesCountOfLateOutcomes(Sound):
+    def _reopen(self, handle: Params, params: Mapping[str, Any]) -> Params:
+        return handle
+
+
+class AbandonsAnything(Sound):
+    def abandon(self, treatment: Treatment | str) -> None:
+        with contextlib.suppress(TellError):
+            super().abandon(treatment)
+
+
 class DependsOnThreads(Sound):
     def random_numbers(self) -> random.Random:
         torch: Any = sys.modules.get("torch")

@@ -163,6 +163,8 @@ MORE_FAULTS: dict[str, set[str]] = {
     "LearnsFromReports": {"test_replicates_are_reported_where_it_prunes"},
     "TakesOneReplicate": {"test_it_is_driven_by_an_experiment"},
     "ForgetsAttached": {"test_attached_trials_are_learnt_from"},
+    "LosesCountOfLateOutcomes": {"test_an_abandoned_trial_may_have_a_late_outcome"},
+    "AbandonsAnything": {"test_what_is_not_pending_is_not_abandoned"},
     "SharesAGeneratorPerSpace": {"test_a_search_space_stays_as_it_was"},
 }
 

@@ -39,6 +39,8 @@ from crystallize_opt.errors import SpaceExhausted, UsageError
 UNGUARANTEED = (
     "ax.utils.common.logger:ROOT_STREAM_HANDLER",
     "ax.api.client:Client.set_generation_strategy",
+    "ax.core.base_trial:BaseTrial.mark_running",
+    "ax.core.base_trial:BaseTrial.run_metadata",
     "ax.core.base_trial:BaseTrial.update_run_metadata",
     "ax.api.utils.generation_strategy_dispatch:choose_generation_strategy",
     "ax.api.utils.structs:GenerationStrategyDispatchStruct",
@@ -155,6 +157,12 @@ class QuietClient:
         with _no_trace():
             self.native.mark_trial_abandoned(index)
             self._experiment.trials[index].update_run_metadata({"status": status})
+
+    def reopen(self, index: int) -> None:
+        """Let an abandoned trial run again, so that its outcome can be reported after all."""
+        trial = self._experiment.trials[index]
+        trial.mark_running(no_runner_required=True, unsafe=True)
+        trial.run_metadata.pop("status", None)
 
     def add_data(self, index: int, outcome: Outcome) -> None:
         """Report an outcome that replaces an earlier one, and keep the trial's status."""

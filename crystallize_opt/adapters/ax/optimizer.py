@@ -188,6 +188,10 @@ class AxOptimizer(SpaceOptimizer[int]):
         else:
             self._fail(handle, observation.status.value)
 
+    def _reopen(self, handle: int, params: Mapping[str, Any]) -> int:
+        self._client.reopen(handle)
+        return handle
+
     def _remember(self, index: int, outcome: Outcome) -> Outcome:
         """Return the outcome to report, with standard errors while every trial has them."""
         if self._tells_sems and any(sem is None for _, sem in outcome.values()):

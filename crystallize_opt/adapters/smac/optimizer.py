@@ -191,6 +191,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             fidelity=bool(built.intensifier.uses_budgets),
         )
         self._gave_up = False
+        self._without: dict[Trial, tuple[Status, float]] = {}  # Trials without a value.
         # Points that SMAC did not suggest; with another budget, it may. SMAC rounds their floats.
         self._given: dict[Any, dict[str, Any]] = {}
         # Values of the fidelity, such as whole numbers, to SMAC's budgets.
@@ -245,6 +246,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
     def _learn(self, handle: Trial, observation: Observation) -> None:
         if observation.status is Status.COMPLETED:
+            self._without.pop(handle, None)
             costs = list(map(_bounded, self.criterion.costs(observation)))
             self._run.tell(handle, costs, Status.COMPLETED, observation.duration or 0.0)
             return
@@ -255,12 +257,20 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
         With budgets, SMAC compares all trials, also those that the model does not see.
         """
-        tell = partial(self._tell_failed, handle, status, seconds)
-        tell()
-        self.measured.when_changed(tell)
+        is_new = handle not in self._without
+        self._without[handle] = status, seconds
+        self._tell_again(handle)
+        if is_new:
+            self.measured.when_changed(partial(self._tell_again, handle))
 
-    def _tell_failed(self, handle: Trial, status: Status, seconds: float) -> None:
+    def _reopen(self, handle: Trial, params: Mapping[str, Any]) -> Trial:
+        return handle  # SMAC takes another outcome of a trial, and trains its model anew.
+
+    def _tell_again(self, handle: Trial) -> None:
         """Report a trial without a value as a little worse than the worst, or hide it from SMAC."""
+        if handle not in self._without:  # It was abandoned, and has a value now.
+            return
+        status, seconds = self._without[handle]
         costs = [
             _bounded(high + 0.1 * ((high - low) or abs(high) or 1.0))
             for low, high in self.measured.costs

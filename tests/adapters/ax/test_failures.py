@@ -11,15 +11,40 @@ from crystallize_opt.adapters import AxOptimizer
 from tests.adapters.ax.native import (
     LOSS,
     SQUARE,
+    by_hand,
     quick_strategy,
     run,
     sobol_strategy,
     statuses,
     tell,
     told_data,
+    trials_of,
 )
 
 FAILURES = [s for s in Status if s not in (Status.COMPLETED, Status.ABANDONED)]
+
+
+def test_an_abandoned_trial_that_completes_is_a_completed_one() -> None:
+    optimizer = AxOptimizer(SQUARE, LOSS, seed=0, generation_strategy=quick_strategy())
+    run(optimizer, 1)
+    late, failed = optimizer.ask(2)
+    optimizer.abandon(late)
+    optimizer.abandon(failed.name)
+    assert statuses(optimizer) == ["COMPLETED", "ABANDONED", "ABANDONED"]
+    assert set(told_data(optimizer)) == {0}
+    tell(optimizer, late, Status.COMPLETED, loss=-3.0)
+    tell(optimizer, failed, Status.FAILED)
+    run(optimizer, 1)
+
+    assert statuses(optimizer) == ["COMPLETED", "COMPLETED", "ABANDONED", "COMPLETED"]
+    assert told_data(optimizer)[1][0] == -3.0
+    assert 2 in told_data(optimizer), "a failed trial has the worst value"
+    with by_hand():
+        native = optimizer.client.get_best_parameterization(use_model_predictions=False)
+    assert native[2] == 1
+    assert [t.run_metadata.get("status") for t in trials_of(optimizer).values()] == [
+        *(None, None, "failed", None)
+    ]
 
 
 @pytest.mark.parametrize("status", FAILURES, ids=str)

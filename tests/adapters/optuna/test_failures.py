@@ -38,6 +38,19 @@ LEARNS: dict[str, tuple[Callable[[], BaseSampler], TrialState]] = {
 }
 
 
+def test_an_abandoned_trial_that_completes_is_a_trial_of_its_own() -> None:
+    optimizer = OptunaOptimizer(SQUARE, LOSS, seed=0)
+    late, other = optimizer.ask(2)
+    optimizer.abandon(late)
+    optimizer.tell(Observation(late, {"loss": -3.0}))
+    optimizer.tell(Observation(other, {"loss": 2.0}))
+
+    states = [trial.state for trial in optimizer.study.trials]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert optimizer.study.best_params == late.params
+    assert [o["loss"] for o in optimizer.observations] == [-3.0, 2.0]
+
+
 @pytest.mark.parametrize("name", LEARNS)
 @pytest.mark.parametrize("status", FAILURES)
 def test_a_failure_is_told_as_the_sampler_learns_from_it(name: str, status: Status) -> None:

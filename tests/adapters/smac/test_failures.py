@@ -45,6 +45,29 @@ def test_a_failed_trial_is_told_as_a_little_worse_than_the_worst(status: Status)
     assert [info["status"] for info in infos] == ["completed", "completed", status, "completed"]
 
 
+def test_an_abandoned_trial_that_completes_is_a_completed_one() -> None:
+    optimizer = SMACOptimizer(SQUARE, LOSS, seed=0)
+    optimizer.ask()
+    optimizer.tell({"loss": 1.0})
+    late, failed = optimizer.ask(2)
+    optimizer.abandon(late)
+    optimizer.abandon(failed)
+    assert rows_of_the_model(optimizer) == 1
+    optimizer.tell(Observation(late, {"loss": -3.0}))
+    optimizer.tell(Observation(failed, status=Status.FAILED))
+    optimizer.ask()
+    optimizer.tell({"loss": 5.0})  # A new worst one: only the failure is told again.
+
+    assert told(optimizer) == [
+        (1.0, StatusType.SUCCESS),
+        (-3.0, StatusType.SUCCESS),
+        (pytest.approx(5.8), StatusType.CRASHED),
+        (5.0, StatusType.SUCCESS),
+    ]
+    assert rows_of_the_model(optimizer) == 4
+    assert optimizer.facade.runhistory.running == 0
+
+
 def test_after_ten_failures_it_still_suggests_and_nothing_runs() -> None:
     optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_init=4)
     failed = [dict(fail(optimizer).params) for _ in range(10)]
