@@ -35,6 +35,7 @@ from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
     __version__: str
+    from crystallize_opt.search.adaptive import Adaptive
     from crystallize_opt.search.failures import Failures
     from crystallize_opt.search.search import Search
     from crystallize_opt.search.stopping import (
@@ -51,6 +52,7 @@ else:
     _of_a_search = lazy_names(
         __name__,
         {
+            "Adaptive": "crystallize_opt.search.adaptive",
             "Failures": "crystallize_opt.search.failures",
             "MaxTime": "crystallize_opt.search.stopping",
             "NoImprovement": "crystallize_opt.search.stopping",
@@ -73,6 +75,7 @@ else:
 
 
 __all__ = [
+    "Adaptive",
     "BaseOptimizer",
     "BasePlugin",
     "Capabilities",

@@ -28,6 +28,7 @@ from crystallize_opt.trials.treatment import Treatment
 if TYPE_CHECKING:
     from crystallize_opt.analysis.confirmation import Confirmation
     from crystallize_opt.history.history import History
+    from crystallize_opt.search.adaptive import Adaptive
     from crystallize_opt.search.search import Search
 
 _REMEMBERED = 8
@@ -201,7 +202,7 @@ class Experiment(Recipe):
         self,
         optimizer: Any,
         num_trials: int,
-        replicates_per_trial: int = 1,
+        replicates_per_trial: int | Adaptive = 1,
         **settings: Unpack[SearchSettings],
     ) -> Treatment:
         """Let an optimizer search for the best treatment, and return it.
@@ -220,7 +221,8 @@ class Experiment(Recipe):
             num_trials: How many treatments to try, at least 1; of a stored run, in all, with those
                 that were tried before. If `ask` returns several treatments, each one counts. The
                 search ends earlier if a finite space is exhausted.
-            replicates_per_trial: How often each treatment is run, at least 1.
+            replicates_per_trial: How often each treatment is run, at least 1. Or `Adaptive(2, 10)`:
+                twice, and up to ten times if it could still be the best.
             **settings: See `SearchSettings`.
 
         Returns:
@@ -249,7 +251,7 @@ class Experiment(Recipe):
         self,
         optimizer: Any,
         num_trials: int,
-        replicates_per_trial: int = 1,
+        replicates_per_trial: int | Adaptive = 1,
         **settings: Unpack[SearchSettings],
     ) -> Treatment:
         """Search as `optimize` does, from asynchronous code.

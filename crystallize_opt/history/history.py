@@ -288,8 +288,10 @@ class History(Sequence[Observation]):
 
         The columns are `trial`, `params.<name>`, `metrics.<name>`, `sem.<name>` for metrics with
         standard errors, `shared_noise` (whether trials share the noise of these errors, as with
-        common random numbers), `status`, `error`, `started_at` and `duration`; and `repeats`, if a
-        search reported known outcomes again.
+        common random numbers), `status`, `error`, `started_at` and `duration`. Further columns are
+        there only if needed: `repeats`, if a search reported known outcomes again; `beaten_by`, if
+        trials got no further replicates because another one was better; `replicates`, if completed
+        trials differ in their number; `failed_replicates`, if trials completed in spite of some.
         """
         from crystallize_opt.history.tables import frame_of
 

@@ -46,8 +46,9 @@ def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.Da
     if sems:
         columns[_SHARED_NOISE] = shared_in(history)
     columns["status"] = [str(o.status) for o in history]
-    for name in ("error", "started_at", "duration", *_repeats_of(history)):
+    for name in ("error", "started_at", "duration"):
         columns[name] = [getattr(o, name) for o in history]
+    columns |= _further_columns(history)
     frame: pd.DataFrame = library.DataFrame(columns)
     return frame
 
@@ -61,9 +62,18 @@ def _columns_of(
     return names, metrics, [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
 
 
-def _repeats_of(history: Sequence[Observation]) -> list[str]:
-    """Return the column of repeated outcomes, if there are any."""
-    return ["repeats"] if any(o.repeats is not None for o in history) else []
+def _further_columns(history: Sequence[Observation]) -> dict[str, list[Any]]:
+    """Return the columns that tables have only if there is something to say in them."""
+    columns: dict[str, list[Any]] = {}
+    for name in ("repeats", "beaten_by"):
+        if any(getattr(o, name) is not None for o in history):
+            columns[name] = [getattr(o, name) for o in history]
+    completed = [o for o in history if o.status is Status.COMPLETED and o.replicates]
+    if len({len(o.replicates) for o in completed}) > 1:
+        columns["replicates"] = [len(o.replicates) for o in history]
+    if any(o.failed_replicates for o in completed):
+        columns["failed_replicates"] = [len(o.failed_replicates) for o in history]
+    return columns
 
 
 def _would_be_rounded(values: Sequence[Any]) -> bool:
@@ -97,8 +107,8 @@ def write_trials(
     header += [f"metrics.{metric}" for metric in metrics] + [f"sem.{metric}" for metric in sems]
     if sems:
         header.append(_SHARED_NOISE)
-    repeats = _repeats_of(history)
-    header += ["status", "error", "started_at", "duration", *repeats]
+    further = _further_columns(history)
+    header += ["status", "error", "started_at", "duration", *further]
     rows = [
         [
             guarded(o.treatment.name),
@@ -108,9 +118,9 @@ def write_trials(
             *([str(is_shared)] if sems else ()),
             str(o.status),
             *map(_cell, (o.error, o.started_at, o.duration)),
-            *(_cell(getattr(o, name)) for name in repeats),
+            *(_cell(column[row]) for column in further.values()),
         ]
-        for o, is_shared in zip(history, shared_in(history), strict=True)
+        for row, (o, is_shared) in enumerate(zip(history, shared_in(history), strict=True))
     ]
     write_csv(path, header, rows)
 
@@ -332,7 +342,7 @@ def _observation(
         status = _status(str(cells["status"]))
     elif any(metric not in metrics for metric in required):
         status = Status.FAILED
-    error, repeats = cells.get("error"), cells.get("repeats")
+    error, repeats, beaten_by = (cells.get(name) for name in ("error", "repeats", "beaten_by"))
     sem = {metric: _number(cells.get(f"sem.{metric}")) for metric in metrics}
     has_errors = any(value is not None for value in sem.values())
     return Observation(
@@ -344,6 +354,7 @@ def _observation(
         started_at=_number(cells.get("started_at")),
         duration=_number(cells.get("duration")),
         repeats=None if repeats is None else _text(repeats),
+        beaten_by=None if beaten_by is None else _text(beaten_by),
         shared_noise=has_errors and _is_shared(cells.get(_SHARED_NOISE)),
     )
 

@@ -53,8 +53,8 @@ def _describe_objects(space: SearchSpace) -> dict[str, Any]:
     return found
 
 
-def describe_recipe(recipe: Recipe, replicates: int) -> Description:
-    """Describe the experiment that a trial runs, and its number of replicates."""
+def describe_recipe(recipe: Recipe, replicates: Any) -> Description:
+    """Describe the experiment that a trial runs, and its number of replicates, plain data."""
     known = {id(recipe): "experiment"}  # A plugin may keep it.
     return {
         "replicates_per_trial": replicates,

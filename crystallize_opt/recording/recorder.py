@@ -201,7 +201,7 @@ class RecordedOptimizer:
             reported: How many of the treatment's replicates have been reported.
         """
         observation = known.repeated_by(treatment)
-        for replicate in known.replicates[reported:-1]:
+        for replicate in known.replicates[reported:-1] if self.hears_replicates else ():
             if self.report(treatment, replicate):
                 observation = observation.ended_after(replicate.index + 1)
                 break
@@ -209,12 +209,16 @@ class RecordedOptimizer:
         await self.tell(observation)
 
     def report(self, treatment: Treatment, replicate: Replicate) -> bool:
-        """Report one finished replicate of a pending trial, in order.
+        """Report one finished replicate of a pending trial that goes on, in order.
+
+        It is stored, also if the optimizer does not hear of single replicates.
 
         Returns:
             Whether the optimizer would end the trial here. If so, tell it with the status `PRUNED`.
         """
         if not self.hears_replicates:
+            if self._log is not None:
+                self._log.replicate(treatment, replicate)
             return False
         prune = bool(self.optimizer.report(treatment, replicate.index, replicate))  # type: ignore[union-attr]
         if self._log is not None:

@@ -188,7 +188,7 @@ def _found(
     for treatment in optimizer.pending:
         if treatment.name not in mine:
             continue
-        done = stored.replicates.get(treatment.name, [])
+        done = stored.replicates.get(log.number_of(treatment), [])
         repeated = None
         if known is not None and treatment.name in last:
             repeated = known.of(treatment)

@@ -227,6 +227,21 @@ class RunLog:
         self._replicate = replicate
         self.sync()
 
+    def replicate(self, treatment: Treatment, replicate: Replicate) -> None:
+        """Write a replicate after which a pending trial goes on; the optimizer does not hear of it.
+
+        A run that is resumed begins with the next one, as if it had not been interrupted.
+        """
+        data = {
+            "name": treatment.name,
+            "replicate": write_replicate(replicate, {"status": "completed"}),
+        }
+        self._writer.append([("replicate", self.number_of(treatment), to_text(data))])
+
+    def number_of(self, treatment: Treatment) -> int:
+        """Return the number of a pending trial in the run."""
+        return self._numbers[self._key(treatment)][0][0]
+
     def finished(self, observation: Observation) -> bool:
         """Write the outcome of a trial before the optimizer is told.
 

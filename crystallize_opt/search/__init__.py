@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from crystallize_opt.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from crystallize_opt.search.adaptive import Adaptive
     from crystallize_opt.search.callbacks import (
         BaselineCompleted,
         Callback,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from crystallize_opt.search.stopping import MaxTime, NoImprovement, SearchState, TargetValue
 
 __all__ = [
+    "Adaptive",
     "BaselineCompleted",
     "Callback",
     "Event",
@@ -48,6 +50,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "Adaptive": "crystallize_opt.search.adaptive",
         "BaselineCompleted": "crystallize_opt.search.callbacks",
         "Callback": "crystallize_opt.search.callbacks",
         "Event": "crystallize_opt.search.callbacks",

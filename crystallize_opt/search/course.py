@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Sequence
+
 from crystallize_opt.errors import printable
 from crystallize_opt.pipeline.context import logger
-from crystallize_opt.pipeline.replicate import recorded_instead, reduced
+from crystallize_opt.pipeline.replicate import ReplicateRun, recorded_instead, reduced
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.search.callers_state import CallersTurn
 from crystallize_opt.search.failures import FailureCount
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.search.settings import Settings
+from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.racing import Race
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Trial, ended
 
@@ -21,7 +27,7 @@ class Course:
     """Decides after each turn of a trial whether it runs again.
 
     Args:
-        replicates: How many replicates a completed trial has.
+        settings: How many replicates trials have, and how many of them may fail.
         recorded: The optimizer, which may hear of single replicates.
         failures: Says whether a failed trial is retried.
         interruption: Tells whether Ctrl-C or SIGTERM has interrupted the search.
@@ -30,27 +36,39 @@ class Course:
 
     def __init__(
         self,
-        replicates: int,
+        settings: Settings,
         recorded: RecordedOptimizer,
         failures: FailureCount,
         interruption: Interruption,
         turn: CallersTurn,
     ) -> None:
-        self._replicates = replicates
+        self._replicates = settings.replicates
+        self._settings = settings.failures
         self._recorded = recorded
         self._failures = failures
         self._interruption = interruption
         self._turn = turn
         self._reductions = recorded.criterion.reductions
-        # Workers return single replicates only if the optimizer uses reports of them.
-        self._reports = replicates > 1 and recorded.hears_replicates
-        self._first_turn = 1 if self._reports else replicates
+        self._race: Race | None = None
+        first, one_by_one = self._replicates, False
+        if (adaptive := settings.adaptive) is not None:
+            self._race = Race(recorded.criterion, adaptive.alpha)
+            first, one_by_one = adaptive.minimum, True
+        self._minimum = first
+        if recorded.hears_replicates and self._replicates > 1:
+            first, one_by_one = 1, True
+        # The replicates of the first turn, and whether workers then return single ones.
+        self._first_turn, self._one_by_one = first, one_by_one
+        # Whether a replicate with an invalid result ends a trial, or is left out, at once.
+        self._checks = self._race is not None or self._settings.min_share < 1
 
     def begin(self, treatment: Treatment, done: Done | None = None) -> Trial:
         """Return a new trial, or one whose first replicates are known from a stored run."""
-        if done and self._reports:
-            return Trial(treatment, len(done) + 1, done)
-        return Trial(treatment, self._first_turn, done or [])
+        if not done:
+            return Trial(treatment, self._first_turn)
+        trial = Trial(treatment, 0, done)
+        trial.last = self._end_of_turn(trial)
+        return trial
 
     def take(self, trial: Trial, done: Done) -> bool:
         """Take the replicates that a worker returned.
@@ -60,45 +78,102 @@ class Course:
             finished.
         """
         self.add(trial, done)
-        last = done[-1][1]
-        if last.status is Status.COMPLETED:
-            if len(trial.done) == self._replicates:
+        last = trial.done[-1][1]
+        if last.status is not Status.COMPLETED:
+            if self._is_retried(trial):
+                return True
+            if self._interruption.count and last.status in _PERHAPS_BY_A_SIGNAL:
+                # A signal for the whole process group also reaches what the trial has started. The
+                # trial may have failed because of that; it runs again when the run is resumed.
+                error = f"{_INTERRUPTED} {last.error}"
+                trial.done[-1] = ended(len(trial.done) - 1, Status.ABANDONED, error)
                 return False
+            if not self._tolerates(trial):
+                return False
+        if self._has_enough(trial):
+            return False
+        if self._one_by_one:
             with self._turn:
-                trial.is_pruned = self._recorded.report(trial.treatment, trial.done[-1][1])
+                for _, replicate in trial.done[-len(done) :]:
+                    trial.is_pruned = self._recorded.report(trial.treatment, replicate)
             if trial.is_pruned:
                 return False
-            if not self._interruption.count:
-                trial.seconds += last.duration or 0.0
-                trial.last += 1
-                return True
+        if self._interruption.count:
             trial.done.append(ended(len(trial.done), Status.ABANDONED, _INTERRUPTED))
-        elif self._is_retried(trial):
-            return True
-        elif self._interruption.count and last.status in _PERHAPS_BY_A_SIGNAL:
-            # A signal for the whole process group also reaches what the trial has started. The
-            # trial may have failed because of that; it runs again when the run is resumed.
-            error = f"{_INTERRUPTED} {last.error}"
-            trial.done[-1] = ended(len(trial.done) - 1, Status.ABANDONED, error)
-        return False
+            return False
+        trial.seconds += math.fsum(replicate.duration or 0.0 for _, replicate in done)
+        trial.last = self._end_of_turn(trial)
+        return True
+
+    def _end_of_turn(self, trial: Trial) -> int:
+        """Return the index at which the trial's next turn stops."""
+        return max(self._first_turn, len(trial.done) + 1)
+
+    def _has_enough(self, trial: Trial) -> bool:
+        """Whether a trial needs no more replicates: it has all, or cannot be the best any more."""
+        race = self._race
+        if race is None or len(trial.done) >= self._replicates:
+            return len(trial.done) >= self._replicates
+        replicates = trial.replicates
+        completed = sum(each.status is Status.COMPLETED for each in replicates)
+        if completed < self._minimum:
+            return False
+        trial.beaten_by = race.beaten_by(trial.treatment, replicates)
+        return trial.beaten_by is not None or race.is_infeasible(replicates)
+
+    def _tolerates(self, trial: Trial) -> bool:
+        """Whether a trial may complete although its last replicate failed."""
+        return self._settings.tolerates(trial.replicates, self._replicates)
+
+    def finished(self, observation: Observation) -> None:
+        """Let later trials compete with a finished one."""
+        if self._race is not None:
+            self._race.add(observation)
 
     def add(self, trial: Trial, done: Done) -> None:
         """Add replicates to a trial, each metric reduced to one value."""
         reductions = self._reductions
-        trial.done += [(run, reduced(run, replicate, reductions)) for run, replicate in done]
+        if not self._checks:
+            trial.done += [(run, reduced(run, each, reductions)) for run, each in done]
+            return
+        for run, replicate in done:
+            record = reduced(run, replicate, reductions)
+            if record.status is Status.COMPLETED:
+                record = self._valid(trial.treatment, run, record)
+            trial.done.append((run, record))
+
+    def _valid(self, treatment: Treatment, run: ReplicateRun, record: Replicate) -> Replicate:
+        """Return a completed replicate, as invalid if a required metric is not a finite number."""
+        checked = self._checked(Observation.of_replicates(treatment, [record]), [run])
+        if checked.status is Status.COMPLETED:
+            return record
+        return dataclasses.replace(record, status=checked.status, error=checked.error)
+
+    def _checked(self, observation: Observation, runs: Sequence[ReplicateRun]) -> Observation:
+        return observation.checked(
+            self._recorded.required_metrics, lambda metric: recorded_instead(runs, metric)
+        )
 
     def give_up(self, trial: Trial, why: str) -> None:
-        """Give up a trial that lacks replicates although none has failed."""
-        if trial.lacks_replicates(self._replicates):
+        """Give up a trial that lacks replicates, unless it has failed already."""
+        if len(trial.done) >= self._replicates:
+            return
+        goes_on = not trial.done or trial.done[-1][1].status is Status.COMPLETED
+        if goes_on or self._tolerates(trial):
             trial.done.append(ended(len(trial.done), Status.ABANDONED, why))
 
-    def outcome(self, trial: Trial) -> Observation:
-        """Return the outcome of a finished trial."""
-        replicates = [replicate for _, replicate in trial.done]
-        observation = Observation.of_replicates(trial.treatment, replicates).checked(
-            self._recorded.required_metrics,
-            lambda metric: recorded_instead([run for run, _ in trial.done], metric),
-        )
+    def outcome(self, trial: Trial, *, all_must_complete: bool = False) -> Observation:
+        """Return the outcome of a finished trial.
+
+        Args:
+            trial: The trial.
+            all_must_complete: Whether one failed replicate fails the trial, whatever the settings.
+        """
+        share = 1.0 if all_must_complete else self._settings.min_share
+        observation = Observation.of_replicates(trial.treatment, trial.replicates, share)
+        observation = self._checked(observation, [run for run, _ in trial.done])
+        if trial.beaten_by is not None:
+            observation = dataclasses.replace(observation, beaten_by=trial.beaten_by)
         return observation.ended_early() if trial.is_pruned else observation
 
     def _is_retried(self, trial: Trial) -> bool:

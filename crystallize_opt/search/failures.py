@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from crystallize_opt.errors import TrialsFailedError, UsageError
 from crystallize_opt.pipeline.fault import Fault, place_of
-from crystallize_opt.runtime.checks import whole_number
+from crystallize_opt.runtime.checks import finite_number, whole_number
 from crystallize_opt.runtime.shown import cut
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import (
+    Observation,
+    Replicate,
+    Status,
+    is_tolerated,
+    tolerated_failures,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,10 @@ class Failures:
             same error at the same line, or lack the same metric. None: do not compare errors.
         retries: How often to retry a trial that raised, timed out, ran out of memory or whose
             worker died. Only the last outcome is reported to the optimizer.
+        min_share: The share of a trial's replicates that must complete: by default all. With 0.8,
+            a trial of ten replicates completes if at most two of them fail; its means are over the
+            others, and `Observation.failed_replicates` has those that failed. A replicate fails if
+            it raises, its worker dies, or a metric is missing or not finite.
         unread: `"raise"`: end the search with an error if no step reads a parameter in the first
             completed trial that has the parameter. `"ignore"`: do not check.
 
@@ -45,6 +55,7 @@ class Failures:
     retries: int = 0
     unread: Literal["raise", "ignore"] = "raise"
     give_up_after_same: int | None = 3
+    min_share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.then not in ("tell", "raise"):
@@ -54,8 +65,20 @@ class Failures:
         if self.give_up_after_same is not None:
             whole_number("Failures: give_up_after_same", self.give_up_after_same)
         whole_number("Failures: retries", self.retries, 0)
+        if finite_number("Failures: min_share", self.min_share, above=0) > 1:
+            raise UsageError(f"Failures: min_share is at most 1, not {self.min_share!r}.")
         if self.unread not in ("raise", "ignore"):
             raise UsageError(f"Failures: unread= is 'raise' or 'ignore', not {self.unread!r}.")
+
+    def tolerates(self, done: Sequence[Replicate], wanted: int) -> bool:
+        """Whether a trial whose last replicate failed may still complete.
+
+        Args:
+            done: The trial's replicates so far.
+            wanted: How many replicates it has at most.
+        """
+        failed = sum(each.status is not Status.COMPLETED for each in done)
+        return is_tolerated(done[-1]) and failed <= tolerated_failures(wanted, self.min_share)
 
     @classmethod
     def of(cls, short: Any) -> Self:

@@ -97,7 +97,7 @@ class Loop:
         )
         self._followers = Followers(settings, recorded, self._callers_turn)
         self._course = Course(
-            settings.replicates, recorded, self._failures, self._interruption, self._callers_turn
+            settings, recorded, self._failures, self._interruption, self._callers_turn
         )
         self._runner = settings.workers.runner(session, self._interruption, optimizer.space)
         resumed = await self._resume()
@@ -127,6 +127,7 @@ class Loop:
         self._count = resumed.count
         for observation in (*resumed.observations, *resumed.held):
             self._failures.add(observation)
+            self._course.finished(observation)
             for replicate in observation.replicates:
                 self._session.results.add(observation.treatment.name, run_of(replicate))
         for treatment, replicates in resumed.pending:
@@ -194,7 +195,9 @@ class Loop:
         runs = [run for run, _ in trial.done]
         for run in runs:
             results.add(treatment.name, run)
-        observation = completed_baseline(self._course.outcome(trial), runs[-1])
+        observation = completed_baseline(
+            self._course.outcome(trial, all_must_complete=True), runs[-1]
+        )
         if self._settings.failures.unread == "raise":
             self._unread.check(treatment, runs)
         self._recorded.set_baseline(observation)
@@ -270,6 +273,7 @@ class Loop:
         if self._settings.storage is not None and not given_up:
             stored = self._recorded.write(observation)
         self._failures.add(observation, fault)
+        self._course.finished(observation)
         if observation.status is not Status.COMPLETED and observation.status.has_failed:
             name, status = observation.treatment.name, observation.status.value
             logger.warning("%s: %s: %s", printable(name), status, printable(observation.error))

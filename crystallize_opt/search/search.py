@@ -21,6 +21,7 @@ from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
     from crystallize_opt.history.history import History
+    from crystallize_opt.search.adaptive import Adaptive
 
 
 @takes_settings
@@ -44,7 +45,8 @@ class Search:
             suggestion whose outcome is known does not count: the outcome is reported again, and
             nothing runs (`Observation.repeats`). The search ends earlier if a finite space is
             exhausted.
-        replicates_per_trial: How often each treatment is run, at least 1.
+        replicates_per_trial: How often each treatment is run, at least 1. Or `Adaptive(2, 10)`:
+            twice, and up to ten times if it could still be the best.
         **settings: See `SearchSettings`.
 
     Raises:
@@ -78,7 +80,7 @@ class Search:
         experiment: Recipe,
         optimizer: Any,
         num_trials: int,
-        replicates_per_trial: int = 1,
+        replicates_per_trial: int | Adaptive = 1,
         **settings: Unpack[SearchSettings],
     ) -> None:
         self._recipe = experiment
@@ -217,7 +219,7 @@ class Search:
                 from crystallize_opt.recording.description import adopt_seed, describe_recipe
 
                 adopt_seed(recipe, recorded.stored_description)
-                recorded.describe(describe_recipe(recipe, settings.replicates))
+                recorded.describe(describe_recipe(recipe, settings.described_replicates))
             in_this_process = settings.workers.in_this_process
             recorded.answer_known(recipe.seed_plugin.seed_of)
             async with open_run(recipe, set_up_steps=in_this_process) as session:

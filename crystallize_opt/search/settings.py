@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import textwrap
@@ -16,6 +17,7 @@ from crystallize_opt.runtime.checks import whole_number
 
 if TYPE_CHECKING:
     from crystallize_opt.optimizers.plain import Driven
+    from crystallize_opt.search.adaptive import Adaptive
     from crystallize_opt.search.callbacks import Callback
     from crystallize_opt.search.failures import Failures
     from crystallize_opt.search.progress import ProgressBar, ProgressLines
@@ -109,6 +111,7 @@ class Settings:
 
     num_trials: int
     replicates: int
+    adaptive: Adaptive | None
     workers: Workers
     storage: Storage | None
     failures: Failures
@@ -116,6 +119,16 @@ class Settings:
     stop: tuple[StopCondition, ...]
     callbacks: tuple[Callback, ...]
     progress_lines: ProgressLines | None
+
+    @property
+    def described_replicates(self) -> Any:
+        """How many replicates trials have, and how many must complete, as plain data."""
+        described: Any = self.replicates
+        if self.adaptive is not None:
+            described = dataclasses.asdict(self.adaptive)
+        if self.failures.min_share < 1:
+            described = {"replicates": described, "min_share": self.failures.min_share}
+        return described
 
 
 def checked_settings(
@@ -133,6 +146,7 @@ def checked_settings(
         StorageError: The storage's folder does not exist.
     """
     # Not at the top: `Experiment` imports this module for its signatures, without any search.
+    from crystallize_opt.search.adaptive import replicates_of
     from crystallize_opt.search.baseline import as_baseline
     from crystallize_opt.search.failures import Failures
     from crystallize_opt.search.progress import ProgressLines, progress_shown
@@ -146,15 +160,17 @@ def checked_settings(
     _check_parameters(recipe, optimizer)
     workers, storage = Workers.of(given["workers"]), given["storage"]
     workers.check(recipe)
-    replicates = whole_number("replicates_per_trial", replicates_per_trial)
-    _check_pruning(optimizer, replicates)
+    replicates, adaptive = replicates_of(replicates_per_trial)
+    failures = Failures.of(given["failures"])
+    _check_pruning(optimizer, replicates, failures)
     shown = progress_shown(given["progress"])
     return Settings(
         num_trials=whole_number("num_trials", num_trials),
         replicates=replicates,
+        adaptive=adaptive,
         workers=workers,
         storage=None if storage is None else Storage.of(storage),
-        failures=Failures.of(given["failures"]),
+        failures=failures,
         baseline=as_baseline(given["baseline"]),
         stop=as_conditions(given["stop"], optimizer.criterion.objectives),
         callbacks=_checked_callbacks(given["callbacks"], shown),
@@ -183,8 +199,8 @@ def _check_parameters(recipe: Recipe, optimizer: Driven) -> None:
         )
 
 
-def _check_pruning(optimizer: Driven, replicates: int) -> None:
-    """Refuse an optimizer with a pruner that would never be asked.
+def _check_pruning(optimizer: Driven, replicates: int, failures: Failures) -> None:
+    """Refuse an optimizer with a pruner that would never be asked, or asked about failures.
 
     Only this function decides it. A pruner is asked after each replicate but the last one, since
     trials have no other values on the way.
@@ -196,4 +212,10 @@ def _check_pruning(optimizer: Driven, replicates: int) -> None:
             "replicates_per_trial= of 2 or more, or build the optimizer without a pruner. (Values "
             "that a step records several times, for example in each epoch, are not seen by a "
             "pruner.)"
+        )
+    if optimizer.capabilities.pruning and failures.min_share < 1:
+        raise UsageError(
+            f"{type(optimizer).__name__} has a pruner, which compares trials replicate by "
+            f"replicate; Failures(min_share={failures.min_share!r}) lets trials lack some. Leave "
+            "out min_share, or build the optimizer without a pruner."
         )

@@ -29,7 +29,7 @@ _NUMBERS = (int, float)
 _OPTIONAL_TEXTS, _OPTIONAL_NUMBERS = ("error", "traceback"), ("started_at", "duration")
 _OF_REPLICATE = {"index", "seed", "metrics", "status", *_OPTIONAL_TEXTS, *_OPTIONAL_NUMBERS}
 _OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed"}) | {
-    *("name", "sem", "replicates", "repeats", "shared_noise")
+    *("name", "sem", "replicates", "repeats", "shared_noise", "beaten_by")
 }
 _FIELDS = {
     "begin": {"description", "versions", "asked_before"},
@@ -39,6 +39,7 @@ _FIELDS = {
     "attach": _OF_OBSERVATION | {"params"},
     "enqueue": {"params"},
     "report": {"name", "prune", "replicate"},
+    "replicate": {"name", "replicate"},
     "observation": _OF_OBSERVATION,
     "baseline": _OF_OBSERVATION | {"params", "function"},
 }
@@ -131,7 +132,7 @@ class _Check:
         # Ordered by how often a kind occurs: this runs for each of perhaps 200,000 events.
         if self._objectives is None and kind != "begin":
             raise _Damage(f"it has an event of the kind {kind!r} before it begins")
-        if kind in ("observation", "report"):
+        if kind in ("observation", "report", "replicate"):
             if trial not in self._pending or data["name"] != self._names[trial]:
                 self._check_late(kind, trial, data)
             if kind == "observation":
@@ -140,7 +141,8 @@ class _Check:
                 if data["status"] == "abandoned":
                     self._abandoned.add(trial)
             else:
-                _expect(type(data["prune"]) is bool, "prune", data["prune"])
+                if kind == "report":
+                    _expect(type(data["prune"]) is bool, "prune", data["prune"])
                 _check_replicate(data["replicate"])
         elif kind in ("ask", "batch", "attach"):
             self._add_trial(kind, trial, data)
@@ -205,6 +207,8 @@ class _Check:
             STATUSES[data["status"]]
         if data.get("shared_noise", True) is not True:  # It is written only if it is true.
             raise _Damage(f"a trial has the field 'shared_noise': {data['shared_noise']!r:.200}")
+        beaten_by = data.get("beaten_by", "")
+        _expect(type(beaten_by) is str, "field 'beaten_by'", beaten_by)
         if "sem" in data:
             _check_numbers({k: v for k, v in data["sem"].items() if v is not None})
         _check_circumstances(data)

@@ -87,7 +87,8 @@ class StoredRun:
         segments: One for each optimizer, in order.
         numbers: The number of each trial, by the `id` of its treatment.
         trials: How many trials there are.
-        replicates: The reported replicates of each trial, by the trial's name.
+        replicates: The replicates of each pending trial after which it went on, or was pruned, by
+            the trial's number.
         pruned: The names of trials that the backend pruned at their last report.
     """
 
@@ -96,7 +97,7 @@ class StoredRun:
         self.segments: list[Segment] = []
         self.numbers: dict[int, int] = {}
         self.trials = 0
-        self.replicates: dict[str, list[Replicate]] = {}
+        self.replicates: dict[int | None, list[Replicate]] = {}
         self.pruned: set[str] = set()
         self._treatments: dict[int | None, Treatment] = {}
         with _without_garbage_collection():
@@ -107,14 +108,15 @@ class StoredRun:
         kind, trial, data, trial_format = event
         if kind == "observation":
             observation = read_observation(data, self._treatments[trial])
+            self.replicates.pop(trial, None)
             self.segments[-1].events.append(Told(observation))
         elif kind == "begin":
             described, versions, before = (
                 data[key] for key in ("description", "versions", "asked_before")
             )
             self.segments.append(Segment(described, versions, before, trial_format.space))
-        elif kind == "report":
-            self._add_report(data)
+        elif kind in ("report", "replicate"):
+            self._add_replicate(kind, trial, data)
         elif kind == "enqueue":
             params = trial_format.read_treatment({"name": "", **data}).params
             self.segments[-1].events.append(Enqueued(dict(params)))
@@ -140,11 +142,13 @@ class StoredRun:
             if isinstance(last, Asked):
                 events[-1] = Asked((*last.treatments, treatment))
 
-    def _add_report(self, data: dict[str, Any]) -> None:
+    def _add_replicate(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
         name = data["name"]
         replicate = read_replicate(data["replicate"], {"status": "completed"}, {})
-        done = self.replicates.setdefault(name, [])
+        done = self.replicates.setdefault(trial, [])
         done[replicate.index :] = [replicate]  # A retried trial reports its replicates again.
+        if kind == "replicate":  # The optimizer did not hear of it.
+            return
         (self.pruned.add if data["prune"] else self.pruned.discard)(name)
         reported = Reported(name, replicate.index, replicate.metrics, data["prune"])
         self.segments[-1].events.append(reported)

@@ -156,7 +156,7 @@ def write_observation(observation: Observation) -> dict[str, Any]:
     default_sem = dict.fromkeys(observation.metrics) if replicates else {}
     if observation.sem != default_sem:
         data["sem"] = _write_numbers(observation.sem)
-    for name in ("error", "traceback", "started_at", "duration", "repeats"):
+    for name in ("error", "traceback", "started_at", "duration", "repeats", "beaten_by"):
         value = getattr(observation, name)
         if value is not None:
             data[name] = value
@@ -197,6 +197,7 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
         duration,
         get("repeats"),
         shared,
+        get("beaten_by"),
     )
 
 

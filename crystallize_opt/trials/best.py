@@ -1,12 +1,13 @@
 """Which trial is best: the one rule for optimizers, histories, stop conditions and progress bars.
 
-A trial is a candidate if it completed and satisfies every outcome constraint. If trials have a
-fidelity (a number of epochs, say), only candidates of one fidelity are compared: of those that
-`ENOUGH` trials reached, the highest with a candidate; before that, the highest with a candidate.
-With one objective, the best is the candidate of lowest cost, the first of equal ones. With several
-objectives, the best is a compromise: the candidate on the Pareto front that is closest to the best
-value of every objective, each scaled to its range over the front, and multiplied by its weight if
-weights are given.
+A trial is a candidate if it completed, satisfies every outcome constraint, and was not given up
+after some of its replicates because another trial was better on the same seeds (`beaten_by`): a
+mean over fewer seeds does not compare. If trials have a fidelity (a number of epochs, say), only
+candidates of one fidelity are compared: of those that `ENOUGH` trials reached, the highest with a
+candidate; before that, the highest with a candidate. With one objective, the best is the candidate
+of lowest cost, the first of equal ones. With several objectives, the best is a compromise: the
+candidate on the Pareto front that is closest to the best value of every objective, each scaled to
+its range over the front, and multiplied by its weight if weights are given.
 
 If no trial satisfies the constraints, the nearest one is that with the smallest sum of violations,
 each divided by the largest violation of its constraint among all completed trials.
@@ -74,7 +75,7 @@ class Criterion:
 
     def is_candidate(self, observation: Observation) -> bool:
         """Whether a trial may be the best: it ran, completed and satisfies the constraints."""
-        if not has_completed(observation):
+        if not has_completed(observation) or observation.beaten_by is not None:
             return False
         return not self.constraints or max(self.violations(observation).values()) <= 0
 
@@ -227,6 +228,9 @@ class Criterion:
             for text, value in self.violations(nearest).items()
             if value > 0
         ]
+        if not broken:
+            beaten_by = nearest.beaten_by
+            return f"{nearest.treatment.name!r} was beaten by {beaten_by!r}, which is not here."
         return (
             f"no completed trial satisfies {[each.text for each in self.constraints]!r}. The "
             f"nearest, {nearest.treatment.name!r}, violates {' and '.join(broken)}."
@@ -263,10 +267,12 @@ class BestSoFar:
             Whether the best has changed; with several objectives, whether the Pareto front has.
         """
         criterion = self.criterion
-        if observation.status is not Status.COMPLETED or observation.repeats is not None:
+        if not has_completed(observation):
             return False
         if criterion.fidelity is not None:
             return self._add_to_level(observation)
+        if observation.beaten_by is not None:
+            return False
         if criterion.constraints and not criterion.is_candidate(observation):
             return False
         if self._several:
@@ -313,6 +319,15 @@ class BestSoFar:
         if self._several and self._best is None:
             self._best = self.criterion.compromise([each for _, each in self._front])
         return self._best
+
+    @property
+    def front(self) -> list[Observation]:
+        """The Pareto front; with one objective, the best trial alone."""
+        if self._counts is not None:
+            return self._counts.best.front
+        if self._several:
+            return [each for _, each in self._front]
+        return [] if self._best is None else [self._best]
 
 
 class _Level:

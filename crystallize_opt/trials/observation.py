@@ -124,6 +124,9 @@ class Observation(_Metrics):
         duration: How long the trial took, in seconds.
         repeats: None for a trial that ran. Else the name of the trial that tried the same point on
             the same seeds: its outcome was reported again, and nothing ran.
+        beaten_by: The name of the trial that was significantly better on the same seeds, so that
+            this one got no further replicates (`replicates_per_trial=Adaptive(...)`); or None. Such
+            a trial is never the best: its mean is over fewer seeds.
         shared_noise: Whether the standard errors are known to be, or may be, of noise that other
             trials share, although there are no replicates with seeds that show it. They are then
             not told to an optimizer.
@@ -145,6 +148,7 @@ class Observation(_Metrics):
     duration: float | None = None
     repeats: str | None = None
     shared_noise: bool = False
+    beaten_by: str | None = None
 
     def __post_init__(self) -> None:
         if not self.replicates:
@@ -159,11 +163,23 @@ class Observation(_Metrics):
         """The parameters of the treatment, read-only."""
         return self.treatment.params
 
+    @property
+    def failed_replicates(self) -> list[Replicate]:
+        """The replicates that failed; the means are over the others."""
+        return [each for each in self.replicates if each.status.has_failed]
+
     def __repr__(self) -> str:
         shown = self._shown(self.treatment.name, self.status, self.error, self.sem)
-        count = len(self.replicates)
-        repeats = "" if self.repeats is None else printable(f", repeats {self.repeats}")
-        return f"<{shown}{f', {count} replicates' if count > 1 else ''}{repeats}>"
+        count, failed = len(self.replicates), len(self.failed_replicates)
+        if count > 1:
+            shown += f", {count} replicates"
+            if failed and self.status is Status.COMPLETED:
+                shown += f", {failed} of them failed"
+        if self.beaten_by is not None:
+            shown += printable(f", beaten by {self.beaten_by}")
+        if self.repeats is not None:
+            shown += printable(f", repeats {self.repeats}")
+        return f"<{shown}>"
 
     def __dir__(self) -> list[str]:
         return listed(self, ("checked", "ended_early", "of_replicates"))
@@ -176,21 +192,37 @@ class Observation(_Metrics):
         )
 
     @classmethod
-    def of_replicates(cls, treatment: Treatment, replicates: Sequence[Replicate]) -> Observation:
+    def of_replicates(
+        cls, treatment: Treatment, replicates: Sequence[Replicate], min_share: float = 1.0
+    ) -> Observation:
         """Average over replicates.
 
-        A failed replicate never silently leaves the mean: the trial takes its status and error. The
-        metrics are then, for the record only, the means over the replicates that have them.
+        A failed replicate never silently leaves the mean. Unless the share of completed replicates
+        is large enough, the trial takes the status and error of the first one that failed, and its
+        metrics are, for the record only, the means over the replicates that have them.
+
+        Args:
+            treatment: The treatment that was tried.
+            replicates: Its replicates, at least one.
+            min_share: The share of replicates that must complete. The means are then over those;
+                `failed_replicates` has the others.
         """
         failed = next((r for r in replicates if r.status is not Status.COMPLETED), None)
         first, last = replicates[0], replicates[-1]
+        if failed is not None and _tolerates(replicates, min_share):
+            of_completed = [r for r in replicates if r.status is Status.COMPLETED]
+            return dataclasses.replace(
+                cls.of_replicates(treatment, of_completed),
+                replicates=tuple(replicates),
+                started_at=first.started_at,
+                duration=_total_duration(replicates),
+            )
         if len(replicates) == 1:
             metrics, sem = first.metrics, dict.fromkeys(first.metrics)
             duration = first.duration
         else:
             metrics, sem = _means(replicates)
-            durations = [r.duration for r in replicates if r.duration is not None]
-            duration = math.fsum(durations) if len(durations) == len(replicates) else None
+            duration = _total_duration(replicates)
         if first.started_at is None:
             duration = None
         ended = last if failed is None else failed  # not `or`: a replicate without metrics is false
@@ -277,7 +309,9 @@ class Observation(_Metrics):
 
     def _why_invalid(self, metric: str, instead: Callable[[str], str] | None) -> str | None:
         # Every replicate must have the metric; a mean over the others would hide the failure.
-        several = self.replicates if len(self.replicates) > 1 else ()
+        several = [each for each in self.replicates if each.status is Status.COMPLETED]
+        if len(self.replicates) < 2:
+            several = []
         lacking = next((each for each in several if metric not in each.metrics), None)
         if lacking is not None or metric not in self.metrics:
             where = "" if lacking is None else f" in replicate {lacking.index}"
@@ -292,6 +326,38 @@ class Observation(_Metrics):
             return None
         what = repr(value) if type(value) is float else value_and_type(value)
         return f"The metric {metric!r} is {what}, not a finite number."
+
+
+_TOLERATED = (Status.FAILED, Status.INVALID, Status.OUT_OF_MEMORY, Status.WORKER_DIED)
+"""How a replicate may fail if not all must complete. A time limit is one for the whole trial."""
+
+
+def tolerated_failures(replicates: int, min_share: float) -> int:
+    """Return how many of so many replicates may fail if a share of them must complete.
+
+    Example:
+        >>> tolerated_failures(10, 0.7), tolerated_failures(5, 0.9), tolerated_failures(3, 1.0)
+        (3, 0, 0)
+    """
+    # 10 * 0.7 is a little above 7.
+    return replicates - math.ceil(replicates * min_share - 1e-9)
+
+
+def is_tolerated(replicate: Replicate) -> bool:
+    """Whether a trial may go on after such a replicate, if not all must complete."""
+    return replicate.status in _TOLERATED
+
+
+def _tolerates(replicates: Sequence[Replicate], min_share: float) -> bool:
+    """Whether the trial completed in spite of replicates that did not."""
+    others = [each for each in replicates if each.status is not Status.COMPLETED]
+    allowed = min(tolerated_failures(len(replicates), min_share), len(replicates) - 1)
+    return len(others) <= allowed and all(map(is_tolerated, others))
+
+
+def _total_duration(replicates: Sequence[Replicate]) -> float | None:
+    durations = [r.duration for r in replicates if r.duration is not None]
+    return math.fsum(durations) if len(durations) == len(replicates) else None
 
 
 def value_and_type(value: Any) -> str:

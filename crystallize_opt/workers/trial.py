@@ -20,7 +20,8 @@ Done = list[tuple[ReplicateRun, Replicate]]
 class Trial:
     """A suggested treatment that the optimizer has not been told about yet.
 
-    A worker runs a trial in one turn, or in several if the optimizer uses per-replicate reports.
+    A worker runs a trial in one turn, or in several: if the optimizer uses per-replicate reports,
+    if the number of replicates depends on how they go, or if one failed and the others still count.
 
     Attributes:
         treatment: The treatment.
@@ -29,6 +30,7 @@ class Trial:
         attempt: The number of this attempt: 1, or more for a retried trial.
         seconds: The duration of the earlier turns of this attempt.
         is_pruned: Whether the optimizer ended the trial between two replicates.
+        beaten_by: The name of the trial because of which this one gets no more replicates, or None.
     """
 
     treatment: Treatment
@@ -37,12 +39,12 @@ class Trial:
     attempt: int = 1
     seconds: float = 0.0
     is_pruned: bool = False
+    beaten_by: str | None = None
 
-    def lacks_replicates(self, wanted: int) -> bool:
-        """Whether the trial has fewer replicates than wanted although none has failed."""
-        if len(self.done) == wanted:
-            return False
-        return not self.done or self.done[-1][1].status is Status.COMPLETED
+    @property
+    def replicates(self) -> list[Replicate]:
+        """The records of the replicates that have been run so far."""
+        return [replicate for _, replicate in self.done]
 
 
 class Began(NamedTuple):

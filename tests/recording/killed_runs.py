@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from crystallize_opt import (
+    Adaptive,
     Failures,
     FrozenContext,
     History,
@@ -46,6 +47,7 @@ SPACE = SearchSpace(
     }
 )
 RUN = "run"
+REPLICATES = 5
 Moment = tuple[str, float]
 
 
@@ -84,13 +86,17 @@ def measure(data: Any, ctx: FrozenContext, *, x: float, rate: float, n: int, log
     with Path(log).open("a", encoding="utf-8") as file:
         file.write(f"{ctx['condition']} {ctx['replicate']}\n")
     _die_in_trial()
-    if n == 3:
+    if n == 3 or (n == 4 and ctx["replicate"] == 1):
         raise ValueError("three")
     return data, {"loss": x * x + rate * (ctx["seed_used"] % 7) if n != 5 else math.nan}
 
 
 def search(path: Path, kind: str, trials: int, workers: int = 1, replicates: int = 1) -> Any:
-    """Run or take up a search; return its optimizer."""
+    """Run or take up a search; return its optimizer.
+
+    With `REPLICATES` or more, only trials that do well run so many, and some may fail.
+    """
+    is_adaptive = replicates >= REPLICATES
     optimizer = make(kind)
     options: dict[str, Any] = {}
     if workers > 1:
@@ -98,10 +104,10 @@ def search(path: Path, kind: str, trials: int, workers: int = 1, replicates: int
     experiment_of(measure, seed=3, initial_ctx={"log": "log"}).optimize(
         optimizer,
         trials,
-        replicates,
+        Adaptive(2, replicates, alpha=0.3) if is_adaptive else replicates,
         storage=Storage(path, run=RUN),
         progress=False,
-        failures=Failures(give_up_after=None),
+        failures=Failures(give_up_after=None, min_share=0.7 if is_adaptive else 1.0),
         **options,
     )
     return optimizer
@@ -178,7 +184,13 @@ def exactly(observation: Observation) -> list[str]:
     replicates = [
         (r.index, r.seed, dict(r.metrics), str(r.status), r.error) for r in observation.replicates
     ]
-    told = (str(observation.status), dict(observation), observation.error, replicates)
+    told = (
+        str(observation.status),
+        dict(observation),
+        observation.error,
+        observation.beaten_by,
+        replicates,
+    )
     return [treatment.name, repr(dict(treatment.params)), repr(told)]
 
 

@@ -66,6 +66,12 @@ def test_a_killed_search_that_prunes_goes_on_between_two_replicates(tmp_path: Pa
     assert_nothing_happened(found, 10)
 
 
+def test_a_killed_search_goes_on_within_an_adaptive_trial(tmp_path: Path) -> None:
+    found = killed(tmp_path, "tpe", trials=12, deaths=8, replicates=5)
+
+    assert_nothing_happened(found, 8)
+
+
 @pytest.mark.parametrize("kind", ["random", "tpe"])
 def test_with_four_workers_nothing_is_lost_or_repeated(kind: str, tmp_path: Path) -> None:
     found = killed(tmp_path, kind, trials=20, deaths=8, workers=4)
