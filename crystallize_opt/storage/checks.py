@@ -141,9 +141,8 @@ class _Check:
                 if data["status"] == "abandoned":
                     self._abandoned.add(trial)
             else:
-                if kind == "report":
-                    _expect(type(data["prune"]) is bool, "prune", data["prune"])
                 _check_replicate(data["replicate"])
+                _expect(kind == "replicate" or type(data["prune"]) is bool, "report", data)
         elif kind in ("ask", "batch", "attach"):
             self._add_trial(kind, trial, data)
         elif kind == "begin":
