@@ -11,9 +11,9 @@ from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.replicate import ReplicateRun, recorded_instead, reduced
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
+from crystallize_opt.search.adaptive import Adaptive
 from crystallize_opt.search.callers_state import CallersTurn
 from crystallize_opt.search.failures import FailureCount
-from crystallize_opt.search.settings import Settings
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.racing import Race
 from crystallize_opt.trials.treatment import Treatment
@@ -27,35 +27,37 @@ class Course:
     """Decides after each turn of a trial whether it runs again.
 
     Args:
-        settings: How many replicates trials have, and how many of them may fail.
+        replicates: How many replicates a trial has, at most.
+        adaptive: The rule if trials may have fewer, or None.
         recorded: The optimizer, which may hear of single replicates.
-        failures: Says whether a failed trial is retried.
+        failures: Says whether a failed trial is retried, and how many replicates may fail.
         interruption: Tells whether Ctrl-C or SIGTERM has interrupted the search.
         turn: Surrounds code outside of trials.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        replicates: int,
+        adaptive: Adaptive | None,
         recorded: RecordedOptimizer,
         failures: FailureCount,
         interruption: Interruption,
         turn: CallersTurn,
     ) -> None:
-        self._replicates = settings.replicates
-        self._settings = settings.failures
+        self._replicates = replicates
+        self._settings = failures.settings
         self._recorded = recorded
         self._failures = failures
         self._interruption = interruption
         self._turn = turn
         self._reductions = recorded.criterion.reductions
         self._race: Race | None = None
-        first, one_by_one = self._replicates, False
-        if (adaptive := settings.adaptive) is not None:
+        first, one_by_one = replicates, False
+        if adaptive is not None:
             self._race = Race(recorded.criterion, adaptive.alpha)
             first, one_by_one = adaptive.minimum, True
         self._minimum = first
-        if recorded.hears_replicates and self._replicates > 1:
+        if recorded.hears_replicates and replicates > 1:
             first, one_by_one = 1, True
         # The replicates of the first turn, and whether workers then return single ones.
         self._first_turn, self._one_by_one = first, one_by_one

@@ -107,13 +107,14 @@ class FailureCount:
         required: The metrics of objectives and constraints.
 
     Attributes:
+        settings: The settings.
         finished: How many trials have finished.
     """
 
     def __init__(self, failures: Failures, required: Collection[str] = ()) -> None:
         self.finished = 0
         self._required = required
-        self._settings = failures
+        self.settings = failures
         self._failed: list[Observation] = []
         self._last: Fault | None = None
         self._same: Any = None  # What all failures have in common; None if nothing.
@@ -150,7 +151,7 @@ class FailureCount:
 
     def may_be_retried(self, replicate: Replicate, fault: Fault | None, attempt: int) -> bool:
         """Whether a trial whose replicate failed is to be run again."""
-        if attempt > self._settings.retries or not replicate.status.may_be_retried:
+        if attempt > self.settings.retries or not replicate.status.may_be_retried:
             return False
         return fault is None or not fault.is_bug  # The program does not change meanwhile.
 
@@ -168,7 +169,7 @@ class FailureCount:
         Raises:
             TrialsFailedError: The failures end the search.
         """
-        settings, fault, count = self._settings, self._last, len(self._failed)
+        settings, fault, count = self.settings, self._last, len(self._failed)
         if settings.then == "raise":
             treatment = observation.treatment
             params = cut(repr(dict(treatment.params)))

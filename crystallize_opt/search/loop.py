@@ -97,7 +97,12 @@ class Loop:
         )
         self._followers = Followers(settings, recorded, self._callers_turn)
         self._course = Course(
-            settings, recorded, self._failures, self._interruption, self._callers_turn
+            settings.replicates,
+            settings.adaptive,
+            recorded,
+            self._failures,
+            self._interruption,
+            self._callers_turn,
         )
         self._runner = settings.workers.runner(session, self._interruption, optimizer.space)
         resumed = await self._resume()
