@@ -295,6 +295,10 @@ class Plan:
     Replicate by replicate, so that a sequential test has all pairs so far.
     """
 
+    version = (
+        "1"  # The question may know more of the search each time; the run's name has the rest.
+    )
+
     def __init__(self, question: Question) -> None:
         self._question = question
         metrics = {each.metric: each for each in question.criterion.objectives}

@@ -16,6 +16,10 @@ class BaseOptimizer(ABC):
     Args:
         objective: The objective, or several; kept as `.objective`.
 
+    When a stored run is resumed, the attributes of such an optimizer have to be as they were before
+    the first ask. If one differs without an effect on the suggestions, such as a time, give the
+    class an attribute `version`, a text that stands for all attributes.
+
     Example:
         >>> class Fixed(BaseOptimizer):
         ...     def ask(self):

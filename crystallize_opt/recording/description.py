@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.identity import describe, without_identity
-from crystallize_opt.optimizers.plain import Driven, kind_of
+from crystallize_opt.optimizers.plain import Driven, PlainDriver, kind_of
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.pipeline import Choice
 from crystallize_opt.pipeline.recipe import Recipe
@@ -31,9 +32,49 @@ def describe_optimizer(optimizer: Driven) -> Description:
             "settings": optimizer.settings,
         },
     }
+    if isinstance(optimizer, PlainDriver):
+        description["optimizer"] |= _describe_plain(optimizer.optimizer)
     if optimizer.space is not None and (objects := _describe_objects(optimizer.space)):
         description["choices"] = objects
     return description
+
+
+def _describe_plain(optimizer: Any) -> dict[str, Any]:
+    """Describe the attributes of a plain optimizer, or its version, which stands for them.
+
+    An attribute without an identity is left out, and so is the content of the objects of libraries,
+    in which there may be a time or a random name: a resume compares the suggestions, too.
+    """
+    if (version := getattr(optimizer, "version", None)) is not None:
+        return {"version": str(version)}
+    found: dict[str, Any] = {}
+    for name, value in getattr(optimizer, "__dict__", {}).items():
+        if name == "objective":  # It is among the goals.
+            continue
+        try:
+            described_value = describe(value, {id(optimizer): "optimizer"})
+        except UsageError:  # It contains itself.
+            continue
+        if not any(without_identity(described_value)):
+            found[name] = _without_content_of_libraries(described_value)
+    return {"attributes": found}
+
+
+def _without_content_of_libraries(description: Any) -> Any:
+    if isinstance(description, list):
+        return list(map(_without_content_of_libraries, description))
+    if not isinstance(description, dict):
+        return description
+    kind = description.get("(class)")
+    if isinstance(kind, dict) and [*kind] == ["(code)"]:  # A user's class has more.
+        library = kind["(code)"].partition(".")[0]
+        if library not in sys.stdlib_module_names and library not in _DESCRIBED:
+            return {"(class)": kind}
+    return {key: _without_content_of_libraries(item) for key, item in description.items()}
+
+
+_DESCRIBED = ("crystallize_opt", "numpy")
+"""Libraries whose objects are values, such as treatments and random generators."""
 
 
 def _describe_objects(space: SearchSpace) -> dict[str, Any]:

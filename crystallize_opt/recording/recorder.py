@@ -7,8 +7,10 @@ from another process after a crash.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.plain import Driven, driven, hears_replicates
 from crystallize_opt.recording.known import KnownOutcomes
 from crystallize_opt.recording.resumed import Resumed
@@ -71,6 +73,7 @@ class RecordedOptimizer:
         self.asks_when_all_is_told = getattr(self.optimizer, "asks_when_all_is_told", False)
         self._log = None if storage is None else _open(self.optimizer, storage)
         self._description: Mapping[str, Any] | None = None
+        self._about: Callable[[], Mapping[str, Any]] = dict
         self._known: KnownOutcomes | None = None
         self.repeats: list[Observation] = []
 
@@ -86,11 +89,13 @@ class RecordedOptimizer:
         """Identifies the stored run, also after its file was moved; None if nothing is stored."""
         return None if self._log is None else self._log.identity
 
-    def describe(self, about: Mapping[str, Any]) -> None:
+    def describe(self, about: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Describe the run besides the optimizer; call this method before `resume`.
 
         Args:
-            about: Plain data: everything else that decides the outcome of a trial.
+            about: Plain data: everything else that decides the outcome of a trial. Or a function
+                that returns them. It is called again by `close`, because the trials may change what
+                it describes, which is no change if the run is resumed in this process.
 
         Raises:
             UsageError: A value has no identity, so a resumed run could not compare it.
@@ -99,15 +104,21 @@ class RecordedOptimizer:
         if self._log is not None:
             from crystallize_opt.recording.description import (
                 adopt_optimizers_seed,
-                describe_optimizer,
                 refuse_without_identity,
             )
 
             if self._log.resumes:
                 adopt_optimizers_seed(self.optimizer, self.stored_description)
-            self._description = {**describe_optimizer(self.optimizer), **about}
-            refuse_without_identity(self._description)
-            self._log.refuse_changes(self._description)
+            self._about = about if callable(about) else lambda: about
+            description = self._describe()
+            refuse_without_identity(description)
+            self._log.refuse_changes(description)
+            self._description = description
+
+    def _describe(self) -> dict[str, Any]:
+        from crystallize_opt.recording.description import describe_optimizer
+
+        return {**describe_optimizer(self.optimizer), **self._about()}
 
     def answer_known(self, seed_of: Callable[[int], int]) -> None:
         """From now on, report known outcomes at once; call this method before `resume`.
@@ -303,7 +314,15 @@ class RecordedOptimizer:
 
     def close(self) -> None:
         """Release the run, so that another process or search can write it."""
-        if self._log is not None:
+        if self._log is None:
+            return
+        try:
+            if self._description is not None:
+                from crystallize_opt.recording.own_changes import remember
+
+                with suppress(UsageError):  # A value that contains itself by now.
+                    remember(self._description, self._describe())
+        finally:
             self._log.close()
 
 

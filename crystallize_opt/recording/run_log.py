@@ -11,6 +11,7 @@ from crystallize_opt.identity import describe
 from crystallize_opt.optimizers.plain import Driven
 from crystallize_opt.optimizers.replay import SavesState
 from crystallize_opt.plain_data import encode
+from crystallize_opt.recording.own_changes import not_by_searches
 from crystallize_opt.storage.description import changes
 from crystallize_opt.storage.journal import Row, RunWriter
 from crystallize_opt.storage.reading import StoredRun
@@ -30,6 +31,23 @@ from crystallize_opt.trials.treatment import Treatment
 
 _STATE_EVERY = 8
 """Save the optimizer's state every 8 asks, so that a resume repeats at most 8."""
+
+
+_VERSION = (
+    " If a value differs that has no effect on the results (a cache, a counter, a time), give the "
+    "part that uses it a version, and change the version when the part changes: "
+    "@pipeline_step(version='1'), @data_source(version='1'), or the attribute `version` of a class "
+    "of a step, source, plugin or optimizer. The version is then a change itself, once."
+)
+_SHOWN = 20
+_CODE = (".(source)", ".(bytecode)")
+_ATTACH = "To continue from its data with the new settings, give resume='attach'. "
+
+
+def _by_version(path: str) -> bool:
+    """Whether a version would stand for what differs at a path of the description."""
+    parts = ("experiment.datasource", "experiment.pipeline", "experiment.plugins")
+    return path.startswith((*parts, "optimizer.attributes")) and not path.endswith(_CODE)
 
 
 class RunLog:
@@ -92,14 +110,16 @@ class RunLog:
         if not self.resumes:
             return
         recorded = self.stored.segments[-1].description
-        found = changes(recorded, description)
-        if found:
+        if found := not_by_searches(changes(recorded, description), description):
             raise RunChanged(
                 f"The run {self.stored.name!r} in {str(self._writer.path)!r} was made with other "
                 "settings:\n"
-                + "\n".join(f"  {change}" for change in found)
-                + "\nTo resume the run exactly, restore these settings. To continue from its data "
-                "with the new settings, give resume='attach'. To begin another run, give run=."
+                + "\n".join(f"  {change}" for change in [*found.values()][:_SHOWN])
+                + (f"\n  … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+                + "\nTo resume the run exactly, restore these settings. "
+                + (_ATTACH if hasattr(self._optimizer, "attach") else "")
+                + "To begin another run, give run=."
+                + (_VERSION if any(map(_by_version, found)) else "")
             )
 
     def begin(self, description: Mapping[str, Any], versions: Any, settled: Sequence[Row]) -> None:

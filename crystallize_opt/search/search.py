@@ -219,7 +219,7 @@ class Search:
                 from crystallize_opt.recording.description import adopt_seed, describe_recipe
 
                 adopt_seed(recipe, recorded.stored_description)
-                recorded.describe(describe_recipe(recipe, settings.described_replicates))
+                recorded.describe(lambda: describe_recipe(recipe, settings.described_replicates))
             in_this_process = settings.workers.in_this_process
             recorded.answer_known(recipe.seed_plugin.seed_of)
             async with open_run(recipe, set_up_steps=in_this_process) as session:

@@ -78,14 +78,14 @@ def goals_of(description: Mapping[str, Any], space: SearchSpace | None) -> Goals
     return Goals(space, criterion.reductions)
 
 
-def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the differences between two descriptions, in words."""
-    found = []
+def changes(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Return the differences between two descriptions, in words, each by its path."""
+    found = {}
     for path, old, new in _differences("", recorded, now):
         if path.endswith((".(source)", ".(bytecode)")):
-            found.append(f"{path.rpartition('.')[0]}: its code has changed")
+            found[path] = f"{path.rpartition('.')[0]}: its code has changed"
         else:
-            found.append(f"{path}: {_shown(old)} became {_shown(new)}")
+            found[path] = f"{path}: {_shown(old)} became {_shown(new)}"
     return found
 
 

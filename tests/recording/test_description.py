@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
-from crystallize_opt import Constraint, Experiment, Objective
+from crystallize_opt import Constraint, Experiment, FrozenContext, Objective, PipelineStep
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer
 from crystallize_opt.errors import RunChanged
 from crystallize_opt.source_code import source_digest
@@ -86,3 +86,50 @@ def test_comments_and_layout_of_the_code_may_change(tmp_path: Path) -> None:
         digests.append(source_digest(namespace["f"]))
 
     assert digests[0] == digests[1] != digests[2]
+
+
+# What a search itself changes ---------------------------------------------------------------------
+
+CACHE: dict[float, float] = {}
+SETTINGS = {"scale": 1.0}
+
+
+class Counts(PipelineStep):
+    """Fills a cache in a global name, and counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, data: Any, ctx: FrozenContext) -> Any:
+        ctx.as_dict()
+        self.calls += 1
+        value = CACHE.setdefault(ctx["x"], ctx["x"] ** 2)
+        return data, {"loss": value * SETTINGS["scale"]}
+
+
+def test_what_a_search_itself_changes_does_not_count_as_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache is as the last search left it, or, in another process, as at the beginning."""
+    path, step = tmp_path / "runs.db", Counts()
+    monkeypatch.setitem(SETTINGS, "scale", 1.0)
+    CACHE.clear()
+
+    search(path, rand(), 2, piped(step))
+    assert len(CACHE) == step.calls == 2
+    search(path, rand(), 4, piped(step))
+    search(tmp_path / "other.db", rand(), 3, piped(step))
+    search(path, rand(), 5, piped(Counts()))  # The calls are as at the beginning.
+    CACHE[7.0] = 49.0
+    with pytest.raises(RunChanged, match=r"\(uses\)\.CACHE.*") as caught:
+        search(path, rand(), 6, piped(step))
+    assert str(caught.value).count(" became ") == 1, "the other entries are those of the search"
+    assert "give the part that uses it a version" in str(caught.value)
+    del CACHE[7.0]
+    SETTINGS["scale"] = 2.0
+    with pytest.raises(RunChanged, match=r"SETTINGS\.scale: 1\.0 became 2\.0") as caught:
+        search(path, rand(), 6, piped(step))
+    assert str(caught.value).count(" became ") == 1
+    SETTINGS["scale"] = 1.0
+    CACHE.clear()
+    assert len(search(path, rand(), 6, piped(Counts())).observations) == 6

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,10 @@ ROOT = Path(__file__).parents[2]
 class Plain(BaseOptimizer):
     """Suggests two treatments of the same name, and depends on what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Sequence[float] = ()) -> None:
         super().__init__(LOSS)
         self.rng = random.Random(0)
-        self.told: list[float] = []
+        self.told = list(told)
 
     async def ask(self) -> list[Treatment]:  # type: ignore[override]
         shift = self.told[-1] if self.told else 0.0
@@ -263,8 +263,11 @@ def test_a_plain_optimizer_that_diverges_gets_no_advice_it_cannot_follow(tmp_pat
     driver = Driver(Plain(), path)
     driver.ask()
     driver.close()
+    with pytest.raises(RunChanged, match=r"attributes\.told: \[\] became \[0\.5\]") as changed:
+        Driver(Plain(told=[0.5]), path)
+    assert "attach" not in str(changed.value)
     other = Plain()
-    other.rng.random()
+    other.rng.random = lambda: 0.5  # type: ignore[method-assign]
 
     with pytest.raises(ReplayDiverged, match="fixed seed") as caught:
         Driver(other, path)

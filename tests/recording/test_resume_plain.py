@@ -8,10 +8,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from crystallize_opt import BaseOptimizer, FrozenContext, History, Objective, Treatment, Workers
-from crystallize_opt.errors import ReplayDiverged
+from crystallize_opt.errors import ReplayDiverged, RunChanged
 from crystallize_opt.search.callbacks import TrialStored
 from tests.recording.resuming import search
 from tests.toy import PlainOptimizer, experiment_of, toy_experiment
@@ -107,12 +108,94 @@ def test_what_a_plain_optimizer_was_not_told_counts_as_finished(tmp_path: Path) 
     assert found.get_best_treatment().name == "trial_1"
 
 
-def test_a_plain_optimizer_that_diverges_is_refused(tmp_path: Path) -> None:
+def test_a_plain_optimizer_that_diverges_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     search(tmp_path / "runs.db", PlainOptimizer([1.0, 2.0, 3.0]), 2, toy_experiment(seed=0))
+    monkeypatch.setattr(PlainOptimizer, "version", "1", raising=False)
+    search(tmp_path / "other.db", PlainOptimizer([1.0, 2.0, 3.0]), 2, toy_experiment(seed=0))
     other = PlainOptimizer([1.0, 2.5, 3.0])
     with pytest.raises(ReplayDiverged, match=r"'trial_1'.*2\.0.*2\.5"):
-        search(tmp_path / "runs.db", other, 3, toy_experiment(seed=0))
+        search(tmp_path / "other.db", other, 3, toy_experiment(seed=0))
+    monkeypatch.undo()
 
     good = PlainOptimizer([1.0, 2.0, 3.0])
     search(tmp_path / "runs.db", good, 3, toy_experiment(seed=0))
     assert [dict(t) for t in good.told] == [{"sum": 9.0}, {"sum": 12.0}, {"sum": 15.0}]
+
+
+class Planned(BaseOptimizer):
+    """Pops its suggestions off a list, and has all kinds of attributes."""
+
+    def __init__(self, values: list[float] | None = None, **attributes: Any) -> None:
+        super().__init__(Objective("sum", "minimize"))
+        self.values = values or [1.0, 2.0, 3.0, 4.0]
+        self.best = (math.inf, 0.0)
+        self.rng = random.Random(0)
+        self.study = optuna.create_study()  # Its name is random.
+        self.file = (value for value in "no identity")
+        vars(self).update(attributes)
+
+    def ask(self) -> list[Treatment]:
+        self.rng.random()
+        self.asked = self.values.pop(0)
+        return [Treatment(f"trial {self.asked}", {"delta": self.asked})]
+
+    def tell(self, objective_values: Any) -> None:
+        self.best = min(self.best, (objective_values["sum"], self.asked))
+
+    def get_best_treatment(self) -> Treatment:
+        return Treatment("best", {"delta": self.best[1]})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"values": [1.0, 2.0, 3.0, 5.0]}, r"attributes\.values\[3\]: 4\.0 became 5\.0"),
+        ({"rng": random.Random(1)}, r"attributes\.rng"),
+        ({"kernel": lambda x: x + 1}, r"attributes\.kernel: nothing became"),
+        ({"file": "plain"}, r"attributes\.file: nothing became 'plain'"),
+    ],
+)
+def test_the_attributes_of_a_plain_optimizer_are_compared(
+    attributes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    """Also those that no suggestion so far depends on; and as they were before the first ask."""
+    path = tmp_path / "runs.db"
+    search(path, Planned(), 2, toy_experiment(seed=0))
+
+    with pytest.raises(RunChanged, match=said) as caught:
+        search(path, Planned(**attributes), 4, toy_experiment(seed=0))
+    assert len(str(caught.value).splitlines()) < 25
+    assert search(path, Planned(), 4, toy_experiment(seed=0)).values == []
+
+
+def test_a_version_stands_for_the_attributes_of_a_plain_optimizer(tmp_path: Path) -> None:
+    class Versioned(Planned):
+        version = "1"
+
+    path = tmp_path / "runs.db"
+    search(path, Versioned(began=1), 2, toy_experiment(seed=0))
+    search(path, Versioned(began=2), 3, toy_experiment(seed=0))
+    Versioned.version = "2"
+    with pytest.raises(RunChanged, match=r"optimizer\.version: '1' became '2'"):
+        search(path, Versioned(began=2), 4, toy_experiment(seed=0))
+
+
+def test_the_same_plain_optimizer_may_go_on_if_it_repeats_itself(tmp_path: Path) -> None:
+    class Only(BaseOptimizer):
+        duplicates = True
+
+        def ask(self) -> list[Treatment]:
+            return [Treatment("only", {"delta": 1.0})]
+
+        def tell(self, objective_values: Any) -> None:
+            self.score = objective_values["sum"]
+
+        def get_best_treatment(self) -> Treatment:
+            return Treatment("best", {"delta": 1.0})
+
+    optimizer = Only(Objective("sum", "minimize"))
+    for trials in (2, 4):
+        search(tmp_path / "runs.db", optimizer, trials, toy_experiment(seed=0))
+    assert len(History.load(tmp_path / "runs.db")) == 4
