@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 from crystallize_opt.errors import StorageError
 from crystallize_opt.storage.files import checked_path
 from crystallize_opt.storage.lock import is_written_here
+from crystallize_opt.storage.log import lost_frame
 from crystallize_opt.storage.schema import check_file, distrust
 
 _TRIES = 50
@@ -51,8 +53,29 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
                 distrust(connection)
                 connection.execute("PRAGMA synchronous = OFF")  # The copy need not last.
                 check_file(shown, connection)
+                _warn_of_lost_events(shown, Path(f"{real}-wal"), Path(f"{copy}-wal"), connection)
                 connection.execute("PRAGMA query_only = 1")
                 yield connection
+
+
+def _warn_of_lost_events(
+    shown: str, log: Path, copied: Path, connection: sqlite3.Connection
+) -> None:
+    """Warn if the log has transactions that SQLite does not read, and so nobody ever will."""
+    frame = lost_frame(copied, connection)
+    if frame is None:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        if log.read_bytes() != copied.read_bytes():
+            return  # It is being written, so the copy may have a transaction in part.
+    warnings.warn(
+        f"The last events of {shown!r} are lost: its log {str(log)!r} is damaged from frame {frame}"
+        " on (by a loss of power, a damaged disk, a copy made while it was written). The runs end "
+        "before the damage; what they have is right. A search that is resumed runs the missing "
+        "trials again. To restore these events, restore both files from one copy.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _copy(path: str, copy: Path) -> None:

@@ -12,6 +12,7 @@ import random
 import signal
 import sqlite3
 import sys
+import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -105,7 +106,25 @@ def ending(files: Files, folder: Path, number: int) -> str:
     if content == files[name]:
         return what + "unchanged"
     run = "tpe" if not with_log and number % 10 == 0 else "night"
-    return what + (resumed if number % 3 == 0 else read)(path, run, with_log=with_log)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        end = (resumed if number % 3 == 0 else read)(path, run, with_log=with_log)
+    warned = any("are lost" in str(each.message) for each in caught)
+    cut = len(content) < len(files[name])
+    return what + end + (", cut short" if cut else "") + (", warned" if warned else "")
+
+
+def unnoticed(found: Counter[str]) -> list[str]:
+    """Return the endings in which trials are missing without a word.
+
+    A log that is cut short looks like one whose process was killed.
+    """
+    return [
+        each
+        for each in found
+        if "WRONG" in each
+        or ("so far" in each and "warned" not in each and "cut short" not in each)
+    ]
 
 
 def read(path: Path, run: str, *, with_log: bool) -> str:
@@ -189,8 +208,33 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Files]:
 def test_what_is_read_from_damaged_files_is_right(sources: list[Files], tmp_path: Path) -> None:
     found = endings(sources, tmp_path / "files", range(60))
 
-    assert not [each for each in found if "WRONG" in each]
+    assert not unnoticed(found)
     assert sum(count for each, count in found.items() if "refused" in each) > 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the process is killed by a signal")
+@pytest.mark.parametrize("page", [0, 3, -1])
+def test_events_that_a_damaged_log_loses_are_said(
+    page: int, sources: list[Files], tmp_path: Path
+) -> None:
+    """In its header, in a page in its middle, or in the last one."""
+    files = dict(sources[1])
+    path = tmp_path / "runs.db"
+    for damage in (False, True):
+        log = bytearray(files["runs.db-wal"])
+        log[32 + 4120 * page + 100 if page >= 0 else -1] ^= damage
+        if not page:
+            log[17] ^= damage
+        (tmp_path / "runs.db-wal").write_bytes(log)
+        path.write_bytes(files["runs.db"])
+        if not damage:
+            assert read(path, "night", with_log=True) == "read, right"
+            continue
+        with pytest.warns(RuntimeWarning, match="The last events of .* are lost: its log"):
+            end = read(path, "night", with_log=True)
+        assert end == "read, right so far" or (page == 0 and end == "read, refused")
+        with pytest.warns(RuntimeWarning, match="the missing trials again"):
+            search(Storage(path, "night"), 22)
 
 
 @pytest.mark.parametrize("table", ["runs", "sqlite_autoindex_runs_1", "events_of_run"])
@@ -229,4 +273,4 @@ def test_ten_thousand_damaged_files(sources: list[Files], tmp_path: Path) -> Non
     for each, count in sorted(found.items()):
         print(f"{count:6} {each}")
 
-    assert not [each for each in found if "WRONG" in each]
+    assert not unnoticed(found)
