@@ -51,6 +51,10 @@ class UnsupportedSpaceError(SpaceError):
     """A search space is well defined, but this optimizer cannot take it."""
 
 
+class CheckpointError(CrystallizeOptError, RuntimeError):
+    """A step asked for its checkpoint's folder, which the machine of the trial does not have."""
+
+
 class InvalidParametersError(CrystallizeOptError, ValueError):
     """Parameter values that are not a point of the search space."""
 

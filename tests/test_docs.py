@@ -26,6 +26,18 @@ def test_the_code_of_the_page_on_optimizers_runs(capsys: pytest.CaptureFixture[s
     assert "GridOptimizer crystallize-opt True None None" in capsys.readouterr().out
 
 
+def test_the_code_of_the_page_on_fidelity_prints_what_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names: dict[str, object] = {}
+    for block in python_of("fidelity.md"):
+        exec(block, names)  # noqa: S102
+
+    printed = capsys.readouterr().out.splitlines()[-1]
+    text = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    assert f"This prints `{printed}`" in text
+
+
 def test_the_code_of_the_page_on_stored_runs_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

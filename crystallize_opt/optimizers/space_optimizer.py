@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -43,7 +43,7 @@ Handle = TypeVar("Handle")
 _FOR_ADAPTERS = (
     *("abandonment", "adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion"),
     *("is_abandoned", "is_seed_drawn"),
-    *("ledger", "libraries", "may_use_global_random_state", "measured", "report"),
+    *("ledger", "libraries", "may_use_global_random_state", "measured", "racing", "report"),
     *("required_metrics", "restore_state", "saved_state", "searched", "settings"),
 )
 """What adapters and the loop of a search use. Tab completion does not list these names."""
@@ -252,6 +252,16 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             metrics: The replicate's metrics.
         """
         return False
+
+    def racing(self) -> Collection[str] | None:
+        """Return the trials whose configuration may be suggested again with a higher fidelity.
+
+        Their checkpoints are kept. By default none is suggested again.
+
+        Returns:
+            The names of completed trials; None if this optimizer never suggests one again.
+        """
+        return None
 
     # What users call ---------------------------------------------------------------------------
 

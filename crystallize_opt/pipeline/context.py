@@ -6,12 +6,18 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import ContextMutationError, UnknownMetricError
 from crystallize_opt.runtime.shown import listed
 from crystallize_opt.trials.objective import metric_name
 from crystallize_opt.trials.treatment import Treatment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from crystallize_opt.pipeline.checkpoint import Checkpoint
+    from crystallize_opt.trials.placed import TrialFolders
 
 logger = logging.getLogger("crystallize_opt")
 
@@ -85,6 +91,7 @@ class FrozenContext:
         asked_for: Every key that was asked for so far, whether it was set or not.
         metrics: Where steps record metrics: `ctx.metrics.add("loss", 0.3)`.
         logger: The package's logger.
+        folders: Where the checkpoints of the trial are; None: `checkpoint` is a temporary folder.
 
     Example:
         >>> ctx = FrozenContext({"learning_rate": 0.1})
@@ -96,13 +103,15 @@ class FrozenContext:
         crystallize_opt.errors.ContextMutationError: Cannot mutate existing key: 'learning_rate'...
     """
 
-    __slots__ = ("_data", "_treated", "asked_for", "metrics")
+    __slots__ = ("_checkpoint", "_data", "_treated", "asked_for", "folders", "metrics")
 
     def __init__(self, initial: Mapping[str, Any] | None = None) -> None:
         self._data = copy.deepcopy(dict(initial or {}))
         self._treated = slice(0)  # The keys that a treatment set, in the order of the keys.
         self.asked_for: set[str] = set()
         self.metrics = Metrics()
+        self.folders: TrialFolders | None = None
+        self._checkpoint: Checkpoint | None = None
 
     def child(self, **extra: Any) -> FrozenContext:
         """Return a new context with the same keys, `extra` added, and no metrics yet."""
@@ -112,6 +121,8 @@ class FrozenContext:
         context._treated = self._treated  # noqa: SLF001
         context.asked_for = set()
         context.metrics = Metrics()
+        context.folders = None
+        context._checkpoint = None  # noqa: SLF001
         return context
 
     @property
@@ -132,6 +143,34 @@ class FrozenContext:
         self._data[key] = value
 
     __setitem__ = add
+
+    @property
+    def checkpoint(self) -> Path:
+        """A folder in which the next trial of the same configuration finds what this one leaves.
+
+        If the optimizer raises a fidelity (`Integer(1, 27, fidelity=True)`), a trial with 27 epochs
+        begins with the files that the trial with 9 epochs of the same parameters, and the same
+        replicate, has left here. The files of a trial count only if it completes, so a trial that
+        fails or is killed begins again with the same files as before. Without a fidelity, and in
+        `run`, `apply` and `confirm`, the folder is empty and is removed after the replicate.
+
+        Raises:
+            CheckpointError: The trial runs on a machine that does not have the folder.
+
+        Example:
+            >>> FrozenContext().checkpoint.joinpath("weights.pt").exists()
+            False
+        """
+        if self._checkpoint is None:
+            from crystallize_opt.pipeline.checkpoint import Checkpoint  # It imports pathlib.
+
+            self._checkpoint = Checkpoint(self.folders, self._data.get("replicate", 0))
+        return self._checkpoint.path()
+
+    def close(self) -> None:
+        """Remove the folder of the checkpoint if nothing continues from it."""
+        if self._checkpoint is not None:
+            self._checkpoint.close()
 
     def treat(self, treatment: Treatment) -> None:
         """Apply a treatment.
@@ -174,10 +213,12 @@ class FrozenContext:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         self.asked_for.update(self._data)  # Whoever gets the copy may read every key.
+        if self.folders is not None:
+            _ = self.checkpoint  # The copy has the same folder, which must not be made twice.
         return super().__reduce_ex__(protocol)
 
     def __dir__(self) -> list[str]:
-        return listed(self, ("asked_for", "child", "treat"))
+        return listed(self, ("asked_for", "child", "close", "folders", "treat"))
 
     def __repr__(self) -> str:
         return f"FrozenContext({self._data!r})"

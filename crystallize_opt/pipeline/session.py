@@ -21,6 +21,7 @@ from crystallize_opt.runtime.interruption import Uninterrupted
 from crystallize_opt.runtime.owner import Owner, children_forked
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve, resolve_apart
+from crystallize_opt.trials.placed import PlacedTreatment
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class Session:
         ctx = self.context.child(replicate=index, condition=condition)
         if seed is not None:
             ctx.add(SEED_KEY, seed)
+        if type(treatment) is PlacedTreatment:
+            ctx.folders = treatment.folders
         error: BaseException | None = None
         fault: Fault | None = None
         output = None
@@ -123,6 +126,8 @@ class Session:
                 raise
             exc.add_note(f"In replicate {index} of {condition!r}.")
             error, fault = exc, Fault.of(exc)  # Returned, not swallowed.
+        finally:
+            ctx.close()
         uninterrupted.check()
         return ReplicateRun(
             index,

@@ -89,6 +89,11 @@ class RecordedOptimizer:
         """Identifies the stored run, also after its file was moved; None if nothing is stored."""
         return None if self._log is None else self._log.identity
 
+    @property
+    def checkpoint_folder(self) -> str | None:
+        """The folder of the stored run's checkpoints, which may not exist; None without storage."""
+        return None if self._log is None else self._log.checkpoint_folder
+
     def describe(self, about: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Describe the run besides the optimizer; call this method before `resume`.
 

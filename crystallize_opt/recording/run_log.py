@@ -95,6 +95,11 @@ class RunLog:
         self._replicate: Replicate | None = None
 
     @property
+    def checkpoint_folder(self) -> str:
+        """The folder of the run's checkpoints, which may not exist."""
+        return self._writer.checkpoint_folder
+
+    @property
     def identity(self) -> str:
         """Identifies the run, also after its file was moved."""
         return self._writer.identity

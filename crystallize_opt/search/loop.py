@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from crystallize_opt.errors import (
     ExecutorBrokenError,
@@ -11,6 +12,7 @@ from crystallize_opt.errors import (
     printable,
 )
 from crystallize_opt.optimizers.plain import kind_of
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.replicate import ReplicateRun, run_of
@@ -31,6 +33,9 @@ from crystallize_opt.search.settings import Settings
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Trial
+
+if TYPE_CHECKING:
+    from crystallize_opt.search.checkpoints import Checkpoints
 
 _LEFT = "its caller left the loop over the search"
 _UNREAD = (
@@ -104,6 +109,7 @@ class Loop:
             self._interruption,
             self._callers_turn,
         )
+        self._checkpoints = _checkpoints_of(recorded)
         self._runner = settings.workers.runner(session, self._interruption, optimizer.space)
         resumed = await self._resume()
         best: Treatment | None = None
@@ -119,6 +125,8 @@ class Loop:
             self.reason = self.reason or f"{type(self._error).__name__}: {self._error}"
             try:
                 self._runner.close(now=self._interruption.count > 1)
+                if self._checkpoints is not None:
+                    self._checkpoints.close()
             finally:
                 reason = printable(self.reason)
                 logger.info("The search ends after %d trials: %s", self._failures.finished, reason)
@@ -129,6 +137,8 @@ class Loop:
         """Begin a new run, or continue a stored run where it ended."""
         with self._callers_turn:
             resumed = await self._recorded.resume()
+        if self._checkpoints is not None:
+            self._checkpoints.resume(resumed)
         self._count = resumed.count
         for observation in (*resumed.observations, *resumed.held):
             self._failures.add(observation)
@@ -254,6 +264,8 @@ class Loop:
         return True
 
     def _start(self, trial: Trial) -> None:
+        if self._checkpoints is not None and trial.folders is None:
+            trial.folders = self._checkpoints.place(trial.treatment)
         self._runner.start(trial)
         if self._settings.callbacks and not trial.done:
             self._followers.emit(TrialStarted(trial.treatment, trial.attempt))
@@ -291,6 +303,9 @@ class Loop:
         finally:
             self._interruption.in_optimizer = False
         new = [each for each in told if each.repeats is None]
+        if self._checkpoints is not None:
+            for each in new:
+                self._checkpoints.told(each)
         self._followers.told(new)
         if self._hand_over is not None:
             self._to_hand_over.extend(new)
@@ -365,3 +380,13 @@ class Loop:
             return await self._recorded.best()
         except Exception:  # noqa: BLE001  (whatever a foreign optimizer raises without a trial)
             return None
+
+
+def _checkpoints_of(recorded: RecordedOptimizer) -> Checkpoints | None:
+    """Return the checkpoints of a search; None if its optimizer continues no trial."""
+    optimizer = recorded.optimizer
+    if not isinstance(optimizer, SpaceOptimizer) or optimizer.racing() is None:
+        return None
+    from crystallize_opt.search.checkpoints import Checkpoints  # It imports pathlib.
+
+    return Checkpoints(optimizer, recorded.checkpoint_folder)

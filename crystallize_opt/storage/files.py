@@ -46,6 +46,26 @@ def checked_path(path: Any, *, to_write: bool) -> str:
     return real
 
 
+def checkpoint_folder(real: str, run: str) -> str:
+    """Return the path of the folder of a run's checkpoints, beside the file of the runs.
+
+    Example:
+        >>> checkpoint_folder("/home/ann/runs.db", "night / 1")
+        '/home/ann/runs.db.checkpoints/night%20%2F%201'
+    """
+    from urllib.parse import quote
+
+    name = quote(run, safe="", errors="surrogatepass")
+    if len(name) > _LONGEST or name.startswith("."):  # "." and ".." are no names of folders.
+        import hashlib
+
+        name = hashlib.sha256(run.encode("utf-8", "surrogatepass")).hexdigest()
+    return os.path.join(f"{real}.checkpoints", name)  # noqa: PTH118  (pathlib takes 5 ms to import)
+
+
+_LONGEST = 200  # Most file systems take names of 255 bytes.
+
+
 def sqlite_uri(real: str) -> str:
     r"""Return the URI by which SQLite opens a file.
 

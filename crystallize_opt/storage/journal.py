@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from crystallize_opt.errors import StorageError
 from crystallize_opt.runtime.owner import Owner
-from crystallize_opt.storage.files import checked_path, sqlite_uri
+from crystallize_opt.storage.files import checked_path, checkpoint_folder, sqlite_uri
 from crystallize_opt.storage.lock import OpenFiles, RunLock
 from crystallize_opt.storage.schema import (
     APPLICATION_ID,
@@ -95,6 +95,11 @@ class RunWriter:
         ).fetchone()
         text = f"{self.name}\n{created_at!r}"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+    @property
+    def checkpoint_folder(self) -> str:
+        """The folder of the run's checkpoints, which may not exist."""
+        return checkpoint_folder(self._real, self.name)
 
     def append(self, rows: Sequence[Row], state: str | None = None) -> None:
         """Write events, all or none of them.

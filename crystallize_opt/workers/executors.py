@@ -107,7 +107,7 @@ class OnExecutor:
     def _submit(self, trial: Trial) -> Future[Any]:
         """Hand a trial to the executor."""
         future: Future[Any] = self._executor.submit(
-            _run_here, self._session, trial.treatment, len(trial.done), trial.last
+            _run_here, self._session, trial.placed, len(trial.done), trial.last
         )
         return future
 

@@ -33,7 +33,7 @@ class InProcess:
         first = len(trial.done)
         interruption.in_trial = True
         try:
-            done = await run_replicates(self._session, trial.treatment, first, trial.last)
+            done = await run_replicates(self._session, trial.placed, first, trial.last)
         except BaseException as error:
             if not interruption.takes(error):
                 raise
@@ -92,7 +92,7 @@ class Concurrent:
 
         first = len(trial.done)
         try:
-            return await run_replicates(self._session, trial.treatment, first, trial.last)
+            return await run_replicates(self._session, trial.placed, first, trial.last)
         except asyncio.CancelledError:
             return [ended(first, Status.ABANDONED, _INTERRUPTED)]
 

@@ -70,7 +70,7 @@ class OnProcesses(OnExecutor):
         arguments = (
             self._key,
             self._source(trial),
-            pickled(trial.treatment, f"The treatment {trial.treatment.name!r}"),
+            pickled(trial.placed, f"The treatment {trial.treatment.name!r}"),
             len(trial.done),
             trial.last,
         )
@@ -157,7 +157,7 @@ class OnOwnProcesses(OnProcesses):
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="crystallize_opt")
 
     def _submit(self, trial: Trial) -> Future[Any]:
-        treatment = pickled(trial.treatment, f"The treatment {trial.treatment.name!r}")
+        treatment = pickled(trial.placed, f"The treatment {trial.treatment.name!r}")
         future: Future[Any] = self._executor.submit(
             self._run, treatment, len(trial.done), trial.last, self._seconds(trial)
         )

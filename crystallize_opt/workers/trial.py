@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.trials.observation import Replicate, Status
+from crystallize_opt.trials.placed import PlacedTreatment, TrialFolders
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 
 Done = list[tuple[ReplicateRun, Replicate]]
@@ -29,6 +30,7 @@ class Trial:
         done: The replicates that have been run so far.
         attempt: The number of this attempt: 1, or more for a retried trial.
         seconds: The duration of the earlier turns of this attempt.
+        folders: Where the checkpoints of the trial are; None if nothing continues the trial.
         is_pruned: Whether the optimizer ended the trial between two replicates.
         beaten_by: The name of the trial because of which this one gets no more replicates, or None.
     """
@@ -38,6 +40,7 @@ class Trial:
     done: Done = field(default_factory=list)
     attempt: int = 1
     seconds: float = 0.0
+    folders: TrialFolders | None = None
     is_pruned: bool = False
     beaten_by: str | None = None
 
@@ -45,6 +48,12 @@ class Trial:
     def replicates(self) -> list[Replicate]:
         """The records of the replicates that have been run so far."""
         return [replicate for _, replicate in self.done]
+
+    @property
+    def placed(self) -> Treatment:
+        """The treatment as it is sent to a worker."""
+        folders = self.folders
+        return self.treatment if folders is None else PlacedTreatment(self.treatment, folders)
 
 
 class Began(NamedTuple):

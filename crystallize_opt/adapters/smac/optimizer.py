@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +153,11 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             from crystallize_opt.adapters.smac.facade import build_facade
             from crystallize_opt.adapters.smac.run import Run
             from crystallize_opt.adapters.smac.space import SearchedSpace
-            from crystallize_opt.adapters.smac.warm_start import budgets_of, has_a_model
+            from crystallize_opt.adapters.smac.warm_start import (
+                budgets_of,
+                configurations_in_brackets,
+                has_a_model,
+            )
 
         others = {name: each for name, each in self.searched.items() if name != fidelity}
         # ConfigSpace draws points until one is allowed: of a narrow region it would find none.
@@ -196,6 +200,9 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         self._given: dict[Any, dict[str, Any]] = {}
         # Values of the fidelity, such as whole numbers, to SMAC's budgets.
         self._budgets: dict[float, float] = {}
+        # Completed trials whose configuration competes for a higher budget, by name.
+        self._racing: dict[str, Any] = {}
+        self._competing = configurations_in_brackets
         if budget is not None:
             self._budgets = {_value_of(each, budget): each for each in budgets_of(self._run.facade)}
 
@@ -244,7 +251,18 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
     # Tell --------------------------------------------------------------------------------------
 
+    def racing(self) -> Collection[str] | None:
+        """Return the completed trials whose configuration SMAC may run with a higher budget."""
+        if self._budget is None:
+            return None
+        competing = self._competing(self._run.facade)
+        if competing is not None:
+            self._racing = {n: each for n, each in self._racing.items() if each in competing}
+        return self._racing.keys()
+
     def _learn(self, handle: Trial, observation: Observation) -> None:
+        if self._budget is not None:
+            self._racing[observation.treatment.name] = handle.info.config
         if observation.status is Status.COMPLETED:
             self._without.pop(handle, None)
             costs = list(map(_bounded, self.criterion.costs(observation)))

@@ -88,6 +88,19 @@ class Brackets(SuccessiveHalving):
         yield from super().__iter__()
 
 
+def configurations_in_brackets(facade: AbstractFacade) -> set[Configuration] | None:
+    """Return the configurations that compete for a higher budget; None if that is not known.
+
+    SMAC takes those out that are not promoted when it compares a stage, in the `ask` after the last
+    trial of the stage was told; those of a bracket's last stage in the next `ask`.
+    """
+    intensifier: Any = facade.intensifier
+    if not isinstance(intensifier, SuccessiveHalving):
+        return None
+    stages: Any = intensifier._tracker  # noqa: SLF001
+    return {each for batches in stages.values() for _, batch in batches for each in batch}
+
+
 def budgets_of(facade: AbstractFacade) -> list[float]:
     """Return the budgets that a multi-fidelity facade gives to trials."""
     intensifier: Any = facade.intensifier

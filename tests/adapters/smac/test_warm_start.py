@@ -206,9 +206,10 @@ def stored(path: Path, trials: int, *, fidelity: bool) -> list[Any]:
     """A stored search with linear constraints, which starts from attached trials."""
     space = SearchSpace(FIDELITY if fidelity else SQUARE, ["x + 2*y <= 2", "x <= 0.9"])
     quick = {"acquisition_maximizer": {"challengers": 50, "local_search_iterations": 1}}
-    optimizer = SMACOptimizer(space, LOSS, seed=0, n_init=8, facade_options=quick)
     if fidelity:
         optimizer = hyperband(space)
+    else:
+        optimizer = SMACOptimizer(space, LOSS, seed=0, n_init=8, facade_options=quick)
     optimizer.attach(known(6, space, **({"epochs": 1} if fidelity else {})))
     experiment_of(_loss, seed=0).optimize(optimizer, trials, storage=path, progress=False)
     return exactly(each.treatment.params for each in optimizer.observations)
