@@ -24,6 +24,11 @@ class Inbox:
             with suppress(RuntimeError):  # The reader's event loop is closed.
                 waiting[0].call_soon_threadsafe(waiting[1].set)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether `get` would wait."""
+        return self._items.empty()
+
     async def get(self) -> list[Any]:
         """Wait for at least one item, and return all items in the queue."""
         if is_loopless():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.stepwise import HandOver
+from crystallize_opt.search.ahead import Ahead
 from crystallize_opt.search.baseline import completed_baseline, run_baseline
 from crystallize_opt.search.callbacks import BaselineCompleted, RunStopped, TrialStarted
 from crystallize_opt.search.callers_state import CallersTurn
@@ -61,6 +63,8 @@ class Loop:
         self._interruption = interruption
         self._asked: deque[Trial] = deque()
         self._running: dict[Trial, None] = {}
+        self._ahead = Ahead(settings.workers)
+        self._no_more: str | None = None  # Why the optimizer has no further suggestion.
         self._count = 0  # How many trials the optimizer has been asked for.
         self._error: BaseException | None = None
         self._hand_over: HandOver[Observation] | None = None
@@ -178,13 +182,13 @@ class Loop:
         runner, interruption = self._runner, self._interruption
         await self._run_baseline()
         while True:
-            if self.reason is None:
-                await self._fill()
+            await self._fill()
             if not self._running:
                 break
             finished = await runner.wait()
             if interruption.count:
-                await self._interrupted(len(self._running) - len(finished))
+                queued_or_done = len(self._ahead.trials) + len(finished)
+                await self._interrupted(len(self._running) - queued_or_done)
             for trial, done in finished:
                 if trial in self._running:
                     await self._take(trial, done)
@@ -194,7 +198,9 @@ class Loop:
                 await self._hand_over_told()
         if self._asked:
             await self._settle()
-        self.reason = self.reason or f"{self._failures.finished} trials have been run"
+        self.reason = (
+            self.reason or self._no_more or f"{self._failures.finished} trials have been run"
+        )
 
     async def _run_baseline(self) -> None:
         """Run the baseline if there is to be one, unless the stored run has it."""
@@ -219,28 +225,48 @@ class Loop:
         self._followers.emit(BaselineCompleted(observation))
 
     async def _fill(self) -> None:
-        """Ask for trials and start them while workers are free."""
-        settings, running = self._settings, self._running
-        count, batch = settings.workers.count, settings.workers.batch
-        while self.reason is None and len(running) < count:
-            if not self._asked:
-                if self._count >= settings.num_trials:
-                    return
-                if running and (batch or self._recorded.asks_when_all_is_told):
-                    return
-                if self._interruption.count:
-                    await self._interrupted()
-                    return
-                if reason := self._followers.reason_to_stop():
-                    self.reason = reason
-                    return
-                if not await self._ask():
-                    return
-                if not self._asked:
-                    continue  # The outcome of every suggestion is known.
-            trial = self._asked.popleft()
-            running[trial] = None
-            self._start(trial)
+        """Ask for trials and start them; if the search is to end, withdraw those ahead."""
+        ahead = self._ahead.trials
+        if ahead and self.reason is None:
+            self._stops()
+        await self._start_trials()
+        if ahead and self.reason is not None:
+            self._runner.cancel_queued(ahead)
+
+    async def _start_trials(self) -> None:
+        """Ask for trials and start them while workers are free, and ahead of that if wanted."""
+        count = self._settings.workers.count
+        while self.reason is None and len(self._running) < self._ahead.most:
+            is_ahead = len(self._running) >= count
+            if is_ahead and self._runner.has_finished():
+                return  # Tell the optimizer first.
+            if not self._asked and not await self._may_ask():
+                return
+            if not self._asked and not await self._ask():
+                return
+            if self._asked:  # Otherwise, the outcome of every suggestion is known.
+                trial = self._asked.popleft()
+                self._running[trial] = None
+                self._start(trial, is_ahead=is_ahead)
+
+    async def _may_ask(self) -> bool:
+        """Whether there is to be another trial, and the optimizer may be asked for it now."""
+        settings = self._settings
+        if self._count >= settings.num_trials or self._no_more is not None:
+            return False
+        if self._running and (settings.workers.batch or self._recorded.asks_when_all_is_told):
+            return False
+        if self._interruption.count:
+            await self._interrupted()
+            return False
+        return not self._stops()
+
+    def _stops(self) -> bool:
+        """Whether a stop condition ends the search now."""
+        reason = self._followers.reason_to_stop()
+        if reason is not None:
+            self.reason = reason
+        return reason is not None
 
     async def _ask(self) -> bool:
         settings, interruption = self._settings, self._interruption
@@ -248,30 +274,52 @@ class Loop:
         if settings.workers.batch:
             number = min(settings.workers.count, settings.num_trials - self._count)
         interruption.in_optimizer = True
+        began = time.monotonic()
         try:
             with self._callers_turn:
                 treatments = await self._recorded.ask(number)
         except SpaceExhausted as end:
             if not self._count:
                 raise
-            self.reason = f"the search space is exhausted: {end}"
+            self._no_more = f"the search space is exhausted: {end}"
             return False
         finally:
             interruption.in_optimizer = False
+        self._ahead.asked(time.monotonic() - began)
         self._asked.extend([self._course.begin(treatment) for treatment in treatments])
         self._count += len(treatments)
         self._followers.asked(treatments)
         return True
 
-    def _start(self, trial: Trial) -> None:
+    def _start(self, trial: Trial, *, is_ahead: bool = False) -> None:
         if self._checkpoints is not None and trial.folders is None:
             trial.folders = self._checkpoints.place(trial.treatment)
         self._runner.start(trial)
+        if is_ahead:
+            self._ahead.trials.append(trial)
+        else:
+            self._announce(trial)
+
+    def _announce(self, trial: Trial) -> None:
         if self._settings.callbacks and not trial.done:
             self._followers.emit(TrialStarted(trial.treatment, trial.attempt))
 
+    def _begin_ahead(self) -> None:
+        """Note that free workers have taken trials that were started ahead."""
+        ahead, running = self._ahead.trials, self._running
+        while ahead and self.reason is None:
+            if len(running) - len(ahead) >= self._settings.workers.count:
+                return
+            self._announce(ahead.popleft())
+
     async def _take(self, trial: Trial, done: Done) -> None:
         """Take the replicates that a worker returned: finish the trial, or let it run again."""
+        if trial in self._ahead.trials:
+            self._ahead.trials.remove(trial)
+            if done[-1][1].status is Status.ABANDONED and self.reason is not None:
+                await self._withdraw(trial, done)
+                return
+            self._announce(trial)
         if self._course.take(trial, done):
             self._start(trial)
             return
@@ -280,12 +328,28 @@ class Loop:
         for run, _ in trial.done:
             results.add(name, run)
         observation = self._course.outcome(trial)
+        self._ahead.ran(observation.duration)
         await self._finish(observation, trial.done[-1][0].fault)
+        self._begin_ahead()
         self._end_if_hopeless(observation, [run for run, _ in trial.done])
 
-    async def _finish(self, observation: Observation, fault: Fault | None = None) -> None:
-        """Store the outcome of a trial, then report it to the optimizer."""
-        given_up = observation.status is Status.ABANDONED
+    async def _withdraw(self, trial: Trial, done: Done) -> None:
+        """Report a trial that was asked for ahead, and that no worker had begun at the end.
+
+        After a stop condition it will never run; after an interruption, when the run is resumed.
+        """
+        self._course.add(trial, done)
+        del self._running[trial]
+        await self._finish(self._course.outcome(trial), for_good=not self._interruption.count)
+
+    async def _finish(
+        self, observation: Observation, fault: Fault | None = None, *, for_good: bool = False
+    ) -> None:
+        """Store the outcome of a trial, then report it to the optimizer.
+
+        An abandoned trial stays pending in the stored run, unless it is abandoned `for_good`.
+        """
+        given_up = observation.status is Status.ABANDONED and not for_good
         stored = False
         if self._settings.storage is not None and not given_up:
             stored = self._recorded.write(observation)
@@ -346,6 +410,7 @@ class Loop:
         """Stop every trial that is queued or running, and report it to the optimizer."""
         for trial, done in await self._runner.abandon():
             self._course.add(trial, done)
+        self._ahead.trials.clear()
         self._running.update(dict.fromkeys(self._asked))
         self._asked.clear()
         for trial in list(self._running):

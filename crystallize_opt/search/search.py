@@ -16,6 +16,7 @@ from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.runtime.tracebacks import short_traceback, shortened
 from crystallize_opt.search.settings import SearchSettings, checked_settings, takes_settings
 from crystallize_opt.trials.best import BestSoFar
+from crystallize_opt.trials.calls import Attached, Told
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
 
@@ -108,10 +109,11 @@ class Search:
         """The best observation so far; None if no trial has completed."""
         if self._best is None:
             self._best = BestSoFar(self._optimizer.criterion)
-        observations = self._optimizer.observations
-        for observation in observations[self._seen :]:
-            self._best.add(observation)
-        self._seen = len(observations)
+        calls = self._optimizer.calls
+        for event in calls[self._seen :]:
+            if isinstance(event, (Told, Attached)):
+                self._best.add(event.observation)
+        self._seen = len(calls)
         return self._best.best
 
     @property

@@ -160,6 +160,11 @@ def checked_settings(
     _check_parameters(recipe, optimizer)
     workers, storage = Workers.of(given["workers"]), given["storage"]
     workers.check(recipe)
+    if workers.ask_ahead and getattr(optimizer, "asks_when_all_is_told", False):
+        raise UsageError(
+            "Workers: ask_ahead=True asks while trials run, but this optimizer is a plain one, "
+            "which is asked only when all of its suggestions have been told. Leave ask_ahead out."
+        )
     replicates, adaptive = replicates_of(replicates_per_trial)
     failures = Failures.of(given["failures"])
     _check_pruning(optimizer, replicates, failures)

@@ -6,7 +6,7 @@ Executors report a dead worker in different ways; `recovery.py` explains the rea
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import BrokenExecutor, Future
 from typing import Any
 
@@ -55,6 +55,7 @@ class OnExecutor:
         interruption.wake = lambda: self._inbox.put(None)
         self._running: dict[Trial, Future[Any]] = {}
         self._recovery = Recovery()
+        self._withdrawn: set[Trial] = set()  # Queued trials that this search has cancelled.
         self._abandoned = False
 
     def start(self, trial: Trial) -> None:
@@ -79,11 +80,15 @@ class OnExecutor:
                 break
         return finished
 
-    def cancel_queued(self) -> None:
-        for trial in self._recovery.withdraw():
+    def has_finished(self) -> bool:
+        return not self._inbox.is_empty
+
+    def cancel_queued(self, trials: Collection[Trial] | None = None) -> None:
+        for trial in self._recovery.withdraw(trials):
             self._give_back(trial)
-        for future in list(self._running.values()):
-            future.cancel()
+        for trial, future in list(self._running.items()):
+            if (trials is None or trial in trials) and future.cancel():
+                self._withdrawn.add(trial)
 
     async def abandon(self) -> list[tuple[Trial, Done]]:
         self._abandoned = True
@@ -158,7 +163,8 @@ class OnExecutor:
         # Dask has a `CancelledError` of its own. If this search did not cancel the trial, Dask
         # did, because it lost a worker.
         cancelled = future.cancelled() or type(error).__name__ == "CancelledError"
-        lost = isinstance(error, _killed_worker()) or (cancelled and not self._is_ending())
+        by_others = cancelled and not self._is_ending() and trial not in self._withdrawn
+        lost = isinstance(error, _killed_worker()) or by_others
         broken = isinstance(error, BrokenExecutor)
         if broken or (lost and not self._recovery.is_alone(trial)):
             self._recovery.lost(trial, broken=broken)
@@ -198,6 +204,7 @@ class OnExecutor:
         """Let `wait` return a trial that was never sent."""
         future: Future[Any] = Future()
         self._running[trial] = future
+        self._withdrawn.add(trial)
         future.cancel()
         self._inbox.put((trial, future))
 

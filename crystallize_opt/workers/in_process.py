@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from crystallize_opt.pipeline.session import Session
@@ -42,7 +43,10 @@ class InProcess:
             interruption.in_trial = False
         return [(trial, done)]
 
-    def cancel_queued(self) -> None:
+    def has_finished(self) -> bool:
+        return False
+
+    def cancel_queued(self, trials: Collection[Trial] | None = None) -> None:
         """Do nothing: no trial is queued."""
 
     async def abandon(self) -> list[tuple[Trial, Done]]:
@@ -96,7 +100,10 @@ class Concurrent:
         except asyncio.CancelledError:
             return [ended(first, Status.ABANDONED, _INTERRUPTED)]
 
-    def cancel_queued(self) -> None:
+    def has_finished(self) -> bool:
+        return any(task.done() for task in self._tasks)
+
+    def cancel_queued(self, trials: Collection[Trial] | None = None) -> None:
         """Do nothing: every trial is already running."""
 
     async def abandon(self) -> list[tuple[Trial, Done]]:

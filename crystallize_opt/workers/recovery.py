@@ -16,6 +16,7 @@ culprit is over.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers.trial import Done, Trial, ended
@@ -104,12 +105,16 @@ class Recovery:
         self._held.clear()
         return trials
 
-    def withdraw(self) -> list[Trial]:
-        """Return the waiting trials, and forget them."""
-        trials = [*self._held, *self._suspects]
-        self._held.clear()
-        self._suspects.clear()
-        return trials
+    def withdraw(self, trials: Collection[Trial] | None = None) -> list[Trial]:
+        """Return the waiting trials, or those of them that are in `trials`, and forget them."""
+        waiting = [*self._held, *self._suspects]
+        if trials is not None:
+            waiting = [trial for trial in waiting if trial in trials]
+        for queue in (self._held, self._suspects):
+            kept = [trial for trial in queue if trial not in waiting]
+            queue.clear()
+            queue.extend(kept)
+        return waiting
 
     def clear(self) -> None:
         """Forget every trial."""

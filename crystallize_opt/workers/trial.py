@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -92,8 +93,15 @@ class Runner(Protocol):
             The trials and their new replicates; an empty list if a signal came first.
         """
 
-    def cancel_queued(self) -> None:
-        """Give up the trials that no worker has taken yet; `wait` returns them."""
+    def has_finished(self) -> bool:
+        """Whether `wait` has something to return, or a signal to react to."""
+
+    def cancel_queued(self, trials: Collection[Trial] | None = None) -> None:
+        """Give up trials that no worker has taken yet; `wait` returns them.
+
+        Args:
+            trials: The trials to give up if they are still queued; None for all.
+        """
 
     async def abandon(self) -> list[tuple[Trial, Done]]:
         """Give up every running trial, and kill it if possible.

@@ -35,6 +35,8 @@ class Workers:
             known. More than one in this process needs asynchronous steps.
         batch: Whether to ask for `count` trials jointly, and again only when all have been told.
         limits: Time and memory limits of each trial; they need worker processes.
+        ask_ahead: Whether to ask for at most one more trial per worker while all workers are busy,
+            so that none waits for the optimizer. The optimizer then knows less when it is asked.
 
     Raises:
         UsageError: An argument is out of range, or cannot be combined with another one.
@@ -50,6 +52,7 @@ class Workers:
     count: int
     batch: bool
     limits: TrialLimits
+    ask_ahead: bool
     _made: list[Any] = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -59,11 +62,15 @@ class Workers:
         *,
         batch: bool = False,
         limits: TrialLimits | None = None,
+        ask_ahead: bool = False,
     ) -> None:
         _check_kind(kind)
         count = whole_number("Workers: count", _default_count(kind) if count is None else count)
-        if not isinstance(batch, bool):
-            raise UsageError(f"Workers: batch is True or False, not {batch!r}.")
+        for name, given in (("batch", batch), ("ask_ahead", ask_ahead)):
+            if not isinstance(given, bool):
+                raise UsageError(f"Workers: {name} is True or False, not {given!r}.")
+        if ask_ahead:
+            _refuse_to_ask_ahead(kind, count, batch=batch)
         limits = TrialLimits() if limits is None else limits
         if not isinstance(limits, TrialLimits):
             raise UsageError(
@@ -71,8 +78,8 @@ class Workers:
                 f"memory='2GB'), not {limits!r}."
             )
         # Set the fields through `__dict__`, because a frozen dataclass refuses assignments.
-        fields = {"kind": kind, "count": count, "batch": batch, "limits": limits, "_made": []}
-        self.__dict__.update(fields)
+        fields = {"kind": kind, "count": count, "batch": batch, "limits": limits}
+        self.__dict__.update(fields, ask_ahead=ask_ahead, _made=[])
         if kind is None or kind == "threads" or _is_thread_pool(kind):
             self._refuse_limits()
 
@@ -214,6 +221,20 @@ def _check_kind(kind: Any) -> None:
         raise UsageError(
             f"Workers: kind is None, {_KINDS}, not {kind!r}. For four processes, write "
             "Workers('processes', 4)."
+        )
+
+
+def _refuse_to_ask_ahead(kind: Any, count: int, *, batch: bool) -> None:
+    if kind is None:
+        raise UsageError(
+            "Workers: ask_ahead=True asks the optimizer while workers run trials; but with None "
+            "the trials run in this process, which does one thing at a time. Leave ask_ahead out, "
+            f"or use Workers('processes', {count}, ask_ahead=True)."
+        )
+    if batch:
+        raise UsageError(
+            "Workers: batch=True asks only when all trials have been told, and ask_ahead=True "
+            "before that. Give one of them."
         )
 
 

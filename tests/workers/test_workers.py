@@ -107,7 +107,7 @@ def test_workers_are_compared_and_shown_by_what_was_given() -> None:
     assert Workers("threads", 2) == Workers("threads", 2) != Workers("threads", 3)
     assert repr(Workers("threads", 2)) == (
         "Workers(kind='threads', count=2, batch=False, "
-        "limits=TrialLimits(seconds=None, memory=None))"
+        "limits=TrialLimits(seconds=None, memory=None), ask_ahead=False)"
     )
     with pytest.raises(AttributeError):
         Workers("threads", 2).count = 3  # type: ignore[misc]
