@@ -309,6 +309,8 @@ class BestSoFar:
     @property
     def front_costs(self) -> list[Costs]:
         """With several objectives: the costs of the trials on the Pareto front."""
+        if self._counts is not None:
+            return self._counts.best.front_costs
         return [costs for costs, _ in self._front]
 
     @property

@@ -283,6 +283,9 @@ def test_the_best_so_far_is_the_best_of_every_prefix(
         assert so_far.best is best
         if len(criterion.objectives) > 1:
             now = names(criterion.front(prefix))
+            assert names(so_far.front) == now
+            costs = [criterion.costs(each) for each in criterion.front(prefix)]
+            assert so_far.front_costs == costs
         else:
             now = [] if best is None else names([best])
         # Names, because observations with equal metrics are equal.
