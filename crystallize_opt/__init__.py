@@ -7,7 +7,7 @@ method, and change that one line to compare libraries.
 import logging
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.errors import CrystallizeOptError, ReplayDiverged, SpaceExhausted
+from crystallize_opt.errors import CrystallizeOptError, Pruned, ReplayDiverged, SpaceExhausted
 from crystallize_opt.experiment import Experiment
 from crystallize_opt.history.history import History
 from crystallize_opt.optimizers.base import BaseOptimizer
@@ -100,6 +100,7 @@ __all__ = [
     "Ordinal",
     "Pipeline",
     "PipelineStep",
+    "Pruned",
     "ReplayDiverged",
     "Replicate",
     "Result",

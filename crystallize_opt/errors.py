@@ -94,6 +94,14 @@ class TrialsFailedError(CrystallizeOptError, RuntimeError):
         super().__init__(printable(message, keep="\n"))
 
 
+class Pruned(CrystallizeOptError):  # noqa: N818  (a normal end of a replicate, not a fault)
+    """Raise this in a step to end the replicate early; its status is then `Status.PRUNED`.
+
+    For example where `ctx.report` says that the optimizer would end the trial, or where a rule of
+    your own does: `raise Pruned("the loss diverges")`. The text becomes the replicate's `error`.
+    """
+
+
 class SpaceExhausted(CrystallizeOptError):  # noqa: N818  (a normal end of a search, not a fault)
     """Every point of a finite search space has been asked for."""
 

@@ -52,6 +52,15 @@ def test_the_code_of_the_page_on_stored_runs_runs(
         assert len(connection.execute(query).fetchall()) == 5
 
 
+def test_the_code_of_the_page_on_learning_curves_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "\n".join(python_of("learning_curves.md"))
+    names: dict[str, object] = {}
+    exec(code, names)  # noqa: S102
+
+    assert " of 600 epochs" in capsys.readouterr().out
+    assert "prun" in repr(names["optimizer"].observations[30:])  # type: ignore[attr-defined]
+
+
 def test_the_code_of_the_page_on_confirmations_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = python_of("confirm.md")
     exec(block, {})  # noqa: S102

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from crystallize_opt.errors import InvalidParametersError, TellError, UnknownMetricError
+from crystallize_opt.optimizers.reports import Heard
 from crystallize_opt.space.parameter import canonical_value, refuse_unknown
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import BestSoFar, Criterion
@@ -17,13 +18,13 @@ from crystallize_opt.trials.calls import (
     Attached,
     Enqueued,
     Event,
-    Reported,
     Told,
     replaced_by,
 )
+from crystallize_opt.trials.curves import HEARD_REPLICATE, last_value
 from crystallize_opt.trials.noise import SharedSeeds
 from crystallize_opt.trials.objective import Constraint, metric_name
-from crystallize_opt.trials.observation import Observation, Status, as_number
+from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 
 ABANDONED_BY_HAND = "It was abandoned."
@@ -65,7 +66,7 @@ class Ledger:
         self._criterion = criterion
         self._count = 0
         self._names: set[str] = set()  # Of all trials: a name stands for one trial only.
-        self._replicates: dict[str, int] = {}  # Pending treatment -> number of reported replicates.
+        self._heard: dict[str, Heard] = {}  # By the names of pending treatments.
 
     def add(self, params: Mapping[str, Any], handle: Any) -> Treatment:
         """Name a suggestion, and return it as a pending treatment."""
@@ -91,27 +92,50 @@ class Ledger:
             self.enqueued.append(params)
             self.calls.append(Enqueued(params))
 
-    def reported(self, report: Reported) -> None:
-        """Record the report of one replicate of a pending treatment."""
-        self.calls.append(report)
-        self._replicates[report.name] = report.replicate + 1
+    def heard(self, treatment: Treatment) -> Heard:
+        """Return what was reported of a pending treatment so far."""
+        heard = self._heard.get(treatment.name)
+        if heard is None:
+            heard = self._heard[treatment.name] = Heard()
+        return heard
 
-    def report_rest(
-        self,
-        report: Callable[[Any, int, Mapping[str, float]], bool],
-        handle: Any,
-        observation: Observation,
-    ) -> None:
-        """Report the replicates not yet reported: the last one, or all of an attached trial.
+    def forget_heard(self, observation: Observation) -> Heard | None:
+        """Return what was reported of a trial that has ended, or None, and forget it."""
+        if not self._heard:
+            return None
+        heard = self._heard.pop(observation.treatment.name, None)
+        if heard is not None and observation.status is Status.ABANDONED:
+            # The backend forgets an abandoned trial: it hears all of a late outcome again.
+            self._heard[observation.treatment.name] = Heard(curves=heard.curves)
+        return heard
 
-        Args:
-            report: The backend's `_report`.
-            handle: The backend's handle of the trial.
-            observation: The trial's outcome.
+    def with_curves(self, observation: Observation) -> Observation:
+        """Return an observation without replicates with the points that were reported by hand.
+
+        A pruned trial without a value takes that of its highest step.
         """
-        known = self._replicates.pop(observation.treatment.name, 0)
-        for replicate in observation.replicates[known:]:
-            report(handle, replicate.index, replicate)
+        heard = self._heard.get(observation.treatment.name) if self._heard else None
+        if heard is None or not heard.curves or observation.replicates:
+            return observation
+        if observation.status is Status.ABANDONED:
+            return observation
+        curves = {metric: tuple(curve.items()) for metric, curve in heard.curves.items()}
+        metrics = dict(observation.metrics)
+        if observation.status is Status.PRUNED:
+            last = {metric: last_value(curve) for metric, curve in curves.items()}
+            metrics = {m: value for m, value in last.items() if value is not None} | metrics
+        replicate = Replicate(
+            HEARD_REPLICATE,
+            None,
+            metrics,
+            observation.status,
+            observation.error,
+            observation.traceback,
+            observation.started_at,
+            observation.duration,
+            curves,
+        )
+        return dataclasses.replace(observation, metrics=metrics, replicates=(replicate,))
 
     def canonical(self, observation: Observation) -> Observation:
         """Return the observation of a trial that was not asked for, with canonical parameters.

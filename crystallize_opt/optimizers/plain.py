@@ -275,9 +275,21 @@ def kind_of(optimizer: Driven) -> type:
 
 def hears_replicates(optimizer: Driven) -> bool:
     """Whether the optimizer uses reports of single replicates."""
-    inherited = SpaceOptimizer.report
-    own = getattr(type(optimizer), "report", inherited)
+    inherited = SpaceOptimizer.report_replicate
+    own = getattr(type(optimizer), "report_replicate", inherited)
     return optimizer.capabilities.pruning or own is not inherited
+
+
+def heard_metric(optimizer: Driven, replicates: int) -> str | None:
+    """Return the metric of whose curve an optimizer hears; None if it hears of none.
+
+    Args:
+        optimizer: The optimizer.
+        replicates: How many replicates a trial has.
+    """
+    if isinstance(optimizer, PlainDriver) or not optimizer.hears_curve(replicates):
+        return None
+    return optimizer.objectives[0].metric
 
 
 def _objectives_of(optimizer: Any) -> tuple[Objective, ...]:

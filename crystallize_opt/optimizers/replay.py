@@ -10,7 +10,15 @@ from typing import Any, Protocol, runtime_checkable
 from crystallize_opt.errors import ReplayDiverged, SpaceExhausted, StorageError, TellError
 from crystallize_opt.optimizers.ledger import Ledger
 from crystallize_opt.optimizers.unique import Backend, Proposals
-from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, SavedState, Told
+from crystallize_opt.trials.calls import (
+    Asked,
+    Attached,
+    Enqueued,
+    Event,
+    ReportedPoint,
+    SavedState,
+    Told,
+)
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
 
@@ -45,7 +53,9 @@ class Replayed(Backend, Protocol):
 
     def enqueue(self, *points: Mapping[str, Any]) -> None: ...
 
-    def report(
+    def report(self, treatment: Treatment, step: int, value: float) -> bool: ...
+
+    def report_replicate(
         self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]
     ) -> bool: ...
 
@@ -81,7 +91,11 @@ def replay(
             optimizer.tell(dataclasses.replace(event.observation, treatment=treatment))
         else:
             treatment = _pending(optimizer, event.name)
-            if optimizer.report(treatment, event.replicate, event.metrics) != event.prune:
+            if isinstance(event, ReportedPoint):
+                prune = optimizer.report(treatment, event.step, event.value)
+            else:
+                prune = optimizer.report_replicate(treatment, event.replicate, event.metrics)
+            if prune != event.prune:
                 recorded = f"prune={event.prune}"
                 raise _diverged(optimizer, event.name, recorded, "the opposite", versions)
 

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -22,13 +23,14 @@ from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsupported
 from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND, Ledger, Measured
 from crystallize_opt.optimizers.replay import replay
+from crystallize_opt.optimizers.reports import Heard
 from crystallize_opt.optimizers.unique import Dropped, Proposals, Repeats
 from crystallize_opt.runtime.checks import checked_seed, drawn_seed, whole_number
 from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.runtime.shown import html_table, listed, number
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
-from crystallize_opt.trials.calls import Event, Reported, SavedState
+from crystallize_opt.trials.calls import Event, Reported, ReportedPoint, SavedState
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
@@ -42,8 +44,8 @@ Handle = TypeVar("Handle")
 
 _FOR_ADAPTERS = (
     *("abandonment", "adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion"),
-    *("is_abandoned", "is_seed_drawn"),
-    *("ledger", "libraries", "may_use_global_random_state", "measured", "racing", "report"),
+    *("hears_curve", "is_abandoned", "is_seed_drawn", "pairs_replicates", "report_replicate"),
+    *("ledger", "libraries", "may_use_global_random_state", "measured", "racing"),
     *("required_metrics", "restore_state", "saved_state", "searched", "settings"),
 )
 """What adapters and the loop of a search use. Tab completion does not list these names."""
@@ -114,6 +116,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     asks_in_a_row: int | None = 20
     """After how many suggestions in a row that were discarded, or of which a search knew the
     outcome, a random point takes their place; None: any number, until the backend has no more."""
+
+    pairs_replicates: bool = False
+    """Whether the backend prunes by comparing replicates of the same seed, not running means."""
 
     duplicates: bool = False
     """Whether a search runs a point again whose outcome it knows, instead of reporting that."""
@@ -241,15 +246,18 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         By default nothing happens: the backend has no random choices of its own.
         """
 
-    def _report(self, handle: Handle, replicate: int, metrics: Mapping[str, float]) -> bool:
-        """Report one finished replicate to the backend; return whether it would prune the trial.
+    def _report(self, handle: Handle, step: int, value: float) -> bool:
+        """Report an intermediate value to the backend; return whether it would end the trial here.
 
-        Called only if `capabilities.pruning` is true.
+        Called only if `capabilities.pruning` is true, and once for each step of a trial. The values
+        are the trial's learning curve or, if it reports none, running means over its replicates:
+        see `optimizers/reports.py`. Do not draw from global random generators here: a trial is
+        running.
 
         Args:
             handle: The handle from `_suggest` or `_insert`.
-            replicate: The replicate's index, from 0, in order.
-            metrics: The replicate's metrics.
+            step: The step, at least 0.
+            value: The value of the only objective; it may be nan or infinite.
         """
         return False
 
@@ -313,7 +321,56 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         """
         self.ledger.enqueue(points)
 
-    def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
+    def report(self, treatment: Treatment, step: int, value: float | Mapping[str, float]) -> bool:
+        """Report an intermediate value of a pending treatment, so that the backend can prune it.
+
+        For a loop by hand; in a search, steps call `ctx.report`. The points are in
+        `observation.replicates[0].curves` of the trial after it was told. A step that was reported
+        before changes nothing, and gets the answer that it got: so a trial can begin again.
+
+        Args:
+            treatment: A pending treatment. Of an abandoned one, the backend hears nothing before
+                its outcome is told.
+            step: For example the epoch: a whole number, at least 0.
+            value: The value of the objective; or a mapping of metrics to values.
+
+        Returns:
+            Whether the backend would end the trial here. If so, tell it with the status `PRUNED`:
+            its value is the one at the highest step.
+
+        Raises:
+            TellError: The treatment is not pending.
+            UsageError: The step is not a whole number, or a value is not a number.
+
+        Example:
+            >>> from crystallize_opt.adapters import RandomOptimizer
+            >>> optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"))
+            >>> (treatment,) = optimizer.ask()
+            >>> for epoch in range(3):
+            ...     if optimizer.report(treatment, epoch, 1 / (1 + epoch)):
+            ...         optimizer.tell(Observation(treatment, status=Status.PRUNED))
+            ...         break
+            ... else:
+            ...     optimizer.tell({"loss": 0.25})
+            >>> optimizer.observations[0].replicates[0].curves
+            {'loss': ((0, 1.0), (1, 0.5), (2, 0.3333333333333333))}
+        """
+        handle = self.ledger.find(treatment).handle
+        metric = self.objectives[0].metric
+        heard = self.ledger.heard(treatment)
+        step, points = heard.add(step, value, metric)
+        hears = self.capabilities.pruning and treatment.name not in self.ledger.abandoned
+        if metric not in points or not hears:
+            return False
+        known = len(heard.answers)
+        prune = heard.point(step, points[metric], partial(self._report, handle))
+        if len(heard.answers) > known:
+            self.calls.append(ReportedPoint(treatment.name, step, points[metric], prune))
+        return prune
+
+    def report_replicate(
+        self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]
+    ) -> bool:
         """Report one finished replicate of a pending treatment, so that the backend can prune it.
 
         Args:
@@ -333,9 +390,24 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         handle = self.ledger.find(treatment).handle
         if treatment.name in self.ledger.abandoned:
             return False
-        prune = self._report(handle, replicate, metrics)
-        self.ledger.reported(Reported(treatment.name, replicate, dict(metrics), prune))
+        report, heard = partial(self._report, handle), self.ledger.heard(treatment)
+        value = metrics.get(self.objectives[0].metric, math.nan)
+        prune = heard.replicate(replicate, value, report, paired=self.pairs_replicates)
+        self.calls.append(Reported(treatment.name, replicate, dict(metrics), prune))
         return prune
+
+    def hears_curve(self, replicates: int) -> bool:
+        """Whether the backend hears of the learning curves of trials with so many replicates."""
+        return self.capabilities.pruning and not (self.pairs_replicates and replicates > 1)
+
+    def _report_rest(self, handle: Handle, observation: Observation) -> None:
+        """Report what the backend has not heard of a trial that has ended, or is attached."""
+        if not self.capabilities.pruning:
+            self.ledger.forget_heard(observation)
+        else:
+            heard = self.ledger.forget_heard(observation) or Heard()
+            metric, report = self.objectives[0].metric, partial(self._report, handle)
+            heard.rest(observation, metric, report, paired=self.pairs_replicates)
 
     def tell(self, objective_values: Mapping[str, float]) -> None:
         """Learn the outcome of a pending treatment, or the late outcome of an abandoned one.
@@ -360,8 +432,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             if observation.status is Status.ABANDONED:
                 self.ledger.refuse_abandoned(asked)
             handle = self._proposals.reopen(self, handle, asked.params)
-        if self.capabilities.pruning:
-            self.ledger.report_rest(self._report, handle, observation)
+        observation = self.ledger.with_curves(observation)
+        self._report_rest(handle, observation)
         self.measured.teach(self._learn, handle, observation)
         if observation.repeats is not None:
             self._proposals.known.known += 1
@@ -459,8 +531,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         for observation in map(self.ledger.renamed, inside):
             params = observation.treatment.params
             handle = self._proposals.insert(self, params)
-            if self.capabilities.pruning:
-                self.ledger.report_rest(self._report, handle, observation)
+            self._report_rest(handle, observation)
             self.measured.teach(self._learn, handle, observation)
             self._proposals.add(params)
             self.ledger.attached(observation)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import ContextMutationError, UnknownMetricError
 from crystallize_opt.runtime.shown import listed
+from crystallize_opt.trials.curves import Curves, Listener, checked_step, refuse_repeated_step
 from crystallize_opt.trials.objective import metric_name
+from crystallize_opt.trials.observation import checked_value
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class FrozenContext:
         metrics: Where steps record metrics: `ctx.metrics.add("loss", 0.3)`.
         logger: The package's logger.
         folders: Where the checkpoints of the trial are; None: `checkpoint` is a temporary folder.
+        listener: Hears the points that `report` records; None if nobody does.
 
     Example:
         >>> ctx = FrozenContext({"learning_rate": 0.1})
@@ -103,7 +106,10 @@ class FrozenContext:
         crystallize_opt.errors.ContextMutationError: Cannot mutate existing key: 'learning_rate'...
     """
 
-    __slots__ = ("_checkpoint", "_data", "_treated", "asked_for", "folders", "metrics")
+    __slots__ = (
+        *("_checkpoint", "_curves", "_data", "_treated"),
+        *("asked_for", "folders", "listener", "metrics"),
+    )
 
     def __init__(self, initial: Mapping[str, Any] | None = None) -> None:
         self._data = copy.deepcopy(dict(initial or {}))
@@ -112,6 +118,8 @@ class FrozenContext:
         self.metrics = Metrics()
         self.folders: TrialFolders | None = None
         self._checkpoint: Checkpoint | None = None
+        self._curves: dict[str, dict[int, float]] = {}
+        self.listener: Listener | None = None
 
     def child(self, **extra: Any) -> FrozenContext:
         """Return a new context with the same keys, `extra` added, and no metrics yet."""
@@ -123,6 +131,8 @@ class FrozenContext:
         context.metrics = Metrics()
         context.folders = None
         context._checkpoint = None  # noqa: SLF001
+        context._curves = {}  # noqa: SLF001
+        context.listener = None
         return context
 
     @property
@@ -172,6 +182,56 @@ class FrozenContext:
         if self._checkpoint is not None:
             self._checkpoint.close()
 
+    def report(self, metric: str, value: Any, step: int) -> bool:
+        """Record an intermediate value of a metric: a point of the replicate's learning curve.
+
+        The curves of a replicate are in `replicate.curves`, in the stored run and in
+        `history.curves()`. They are no results: record the final value with `ctx.metrics.add`.
+
+        An optimizer that ends hopeless trials early (`OptunaOptimizer(pruner=...)`,
+        `AxOptimizer(early_stopping=...)`) hears of the objective's curve in the first replicate of
+        a trial. Whether the trial ends is up to the step.
+
+        Args:
+            metric: The metric's name.
+            value: A number. nan and infinite values are recorded, too.
+            step: For example the epoch: a whole number, at least 0. Report each step once.
+
+        Returns:
+            Whether the optimizer would end the trial here. If so, `raise Pruned`.
+
+        Raises:
+            UsageError: The step is not a whole number, or was reported before; or the value is not
+                a number.
+
+        Example:
+            >>> ctx = FrozenContext()
+            >>> for epoch, loss in enumerate([0.9, 0.5]):
+            ...     if ctx.report("loss", loss, step=epoch):
+            ...         raise Pruned
+            >>> ctx.curves
+            {'loss': ((0, 0.9), (1, 0.5))}
+        """
+        if type(metric) is not str:
+            metric = metric_name(metric)
+        step = checked_step(metric, step)
+        number = value if type(value) is float else checked_value(metric, value)
+        curve = self._curves.get(metric)
+        if curve is None:
+            curve = self._curves.setdefault(metric, {})
+        if step in curve:
+            raise refuse_repeated_step(metric, step)
+        curve[step] = number
+        listener = self.listener
+        if listener is None or listener.metric != metric:
+            return False
+        return listener.report(step, number)
+
+    @property
+    def curves(self) -> Curves:
+        """The points recorded so far by `report`: metric to its steps and values."""
+        return {metric: tuple(curve.items()) for metric, curve in self._curves.items()}
+
     def treat(self, treatment: Treatment) -> None:
         """Apply a treatment.
 
@@ -215,10 +275,13 @@ class FrozenContext:
         self.asked_for.update(self._data)  # Whoever gets the copy may read every key.
         if self.folders is not None:
             _ = self.checkpoint  # The copy has the same folder, which must not be made twice.
-        return super().__reduce_ex__(protocol)
+        reduced: Any = super().__reduce_ex__(protocol)
+        # A copy reports to nobody: it may be in another process, or live longer than the trial.
+        reduced[2][1]["listener"] = None
+        return reduced
 
     def __dir__(self) -> list[str]:
-        return listed(self, ("asked_for", "child", "close", "folders", "treat"))
+        return listed(self, ("asked_for", "child", "close", "folders", "listener", "treat"))
 
     def __repr__(self) -> str:
         return f"FrozenContext({self._data!r})"

@@ -6,11 +6,12 @@ import dataclasses
 import math
 import traceback
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from crystallize_opt.errors import ObjectiveError
+from crystallize_opt.errors import ObjectiveError, Pruned
 from crystallize_opt.pipeline.fault import Fault
+from crystallize_opt.trials.curves import Curves, last_value
 from crystallize_opt.trials.objective import Reduction
 from crystallize_opt.trials.observation import (
     Replicate,
@@ -38,6 +39,7 @@ class ReplicateRun:
         asked_for: The context keys that the steps asked for; None if unknown, for example because a
             child was forked meanwhile, in which the steps may have asked for more.
         fault: What is known of `error`, as plain data.
+        curves: The learning curves, by metric.
     """
 
     index: int
@@ -50,6 +52,7 @@ class ReplicateRun:
     returned: float | str | None = None
     asked_for: Collection[str] | None = None
     fault: Fault | None = None
+    curves: Curves = field(default_factory=dict)
 
     def drop_data(self) -> None:
         """Forget the data, and note whether it was a number or a mapping."""
@@ -71,13 +74,27 @@ class ReplicateRun:
             if len(numbers) == len(values):
                 metrics[name] = numbers[0] if len(numbers) == 1 else mean_of(numbers)
         status, message, trace = Status.COMPLETED, None, None
-        if self.error is not None:
+        if isinstance(self.error, Pruned):
+            status, message = Status.PRUNED, str(self.error) or None
+            for name, curve in self.curves.items():
+                metrics.pop(name, None)
+                if (value := last_value(curve)) is not None:
+                    metrics[name] = value
+        elif self.error is not None:
             memory = isinstance(self.error, MemoryError)
             status = Status.OUT_OF_MEMORY if memory else Status.FAILED
             message = "".join(traceback.format_exception_only(self.error)).strip()
             trace = "".join(traceback.format_exception(self.error))
         return Replicate(
-            self.index, self.seed, metrics, status, message, trace, self.started_at, self.duration
+            self.index,
+            self.seed,
+            metrics,
+            status,
+            message,
+            trace,
+            self.started_at,
+            self.duration,
+            self.curves,
         )
 
 
@@ -92,6 +109,11 @@ def recorded_instead(runs: Sequence[ReplicateRun], metric: str) -> str:
         for value in run.metrics.get(metric, ()):
             if as_number(value) is None:
                 return f"Recorded as {metric!r}: {value_and_type(value)}. Record one number."
+        if metric in run.curves and metric not in run.metrics:
+            return (
+                f"Its intermediate values were reported: record the final value as well, with "
+                f"ctx.metrics.add({metric!r}, value)."
+            )
     returned = next((run.returned for run in runs if run.returned is not None), None)
     if returned is None:
         return ""
@@ -162,4 +184,5 @@ def run_of(replicate: Replicate) -> ReplicateRun:
         error,
         replicate.started_at or 0.0,
         replicate.duration or 0.0,
+        curves=replicate.curves,
     )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.errors import TeardownError
+from crystallize_opt.errors import Pruned, TeardownError
 from crystallize_opt.pipeline.context import FrozenContext, logger
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
@@ -21,6 +21,7 @@ from crystallize_opt.runtime.interruption import Uninterrupted
 from crystallize_opt.runtime.owner import Owner, children_forked
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve, resolve_apart
+from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.placed import PlacedTreatment
 from crystallize_opt.trials.treatment import Treatment
 
@@ -77,6 +78,7 @@ class Session:
         condition: str = BASELINE,
         data: Any = FETCH,
         seed: int | None = None,
+        listener: Listener | None = None,
     ) -> ReplicateRun:
         """Run data source and pipeline once, with hooks, a seed and private global generators.
 
@@ -91,6 +93,7 @@ class Session:
             condition: The treatment's name, or "baseline"; the steps read `ctx["condition"]`.
             data: The pipeline's input, instead of the data source's data.
             seed: The replicate's seed, instead of the seed from the `SeedPlugin`.
+            listener: Hears the points of the trial's learning curve.
         """
         experiment = self.experiment
         ctx = self.context.child(replicate=index, condition=condition)
@@ -98,6 +101,8 @@ class Session:
             ctx.add(SEED_KEY, seed)
         if type(treatment) is PlacedTreatment:
             ctx.folders = treatment.folders
+        if listener is not None and listener.replicate == index:
+            ctx.listener = listener
         error: BaseException | None = None
         fault: Fault | None = None
         output = None
@@ -124,8 +129,10 @@ class Session:
         except BaseException as exc:
             if not (isinstance(exc, (Exception, SystemExit)) or uninterrupted.owns(exc)):
                 raise
-            exc.add_note(f"In replicate {index} of {condition!r}.")
-            error, fault = exc, Fault.of(exc)  # Returned, not swallowed.
+            error = exc  # Returned, not swallowed.
+            if not isinstance(exc, Pruned):
+                exc.add_note(f"In replicate {index} of {condition!r}.")
+                fault = Fault.of(exc)
         finally:
             ctx.close()
         uninterrupted.check()
@@ -140,6 +147,7 @@ class Session:
             # What a forked child asks for stays in the child.
             asked_for=ctx.asked_for if children_forked() == children else None,
             fault=fault,
+            curves=ctx.curves,
         )
 
     def teardown_failed(self, error: BaseException) -> None:

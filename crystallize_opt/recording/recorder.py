@@ -7,11 +7,14 @@ from another process after a crash.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import UsageError
-from crystallize_opt.optimizers.plain import Driven, driven, hears_replicates
+from crystallize_opt.optimizers.plain import Driven, driven, heard_metric, hears_replicates
+from crystallize_opt.optimizers.reports import heard_curve
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.recording.known import KnownOutcomes
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.storage.settings import Storage
@@ -38,7 +41,8 @@ class RecordedOptimizer:
         optimizer: The optimizer, or a `PlainDriver` around it if it is not a `SpaceOptimizer`.
         criterion: What makes a trial the best.
         required_metrics: The metrics a completed trial has.
-        hears_replicates: Whether the optimizer uses reports of single replicates.
+        hears_replicates: Whether the optimizer uses reports of single replicates. The threads of
+            trials may then call `report` while another thread calls other methods.
         asks_when_all_is_told: Whether the optimizer may be asked only after every earlier
             suggestion has been told.
         repeats: The observations with known outcomes that the last `ask`, or `resume`, reported:
@@ -75,6 +79,8 @@ class RecordedOptimizer:
         self._description: Mapping[str, Any] | None = None
         self._about: Callable[[], Mapping[str, Any]] = dict
         self._known: KnownOutcomes | None = None
+        # No `await` of such an optimizer waits, so that one thread takes and releases the lock.
+        self._turn: Any = RLock() if self.hears_replicates else nullcontext()
         self.repeats: list[Observation] = []
 
     @property
@@ -187,12 +193,13 @@ class RecordedOptimizer:
             TypeError: A plain optimizer returned something other than a list of treatments.
             UsageError: A trial was set aside: see `set_aside`.
         """
-        if self._log is not None:
-            self._log.before_ask()
-        asked = self.optimizer.ask(n)
-        treatments = asked if isinstance(asked, list) else await asked
-        if self._log is not None:
-            self._log.sync()
+        with self._turn:
+            if self._log is not None:
+                self._log.before_ask()
+            asked = self.optimizer.ask(n)
+            treatments = asked if isinstance(asked, list) else await asked
+            if self._log is not None:
+                self._log.sync()
         if self._known is None:
             return treatments
         if self.repeats:
@@ -216,15 +223,35 @@ class RecordedOptimizer:
             known: The outcome of the trial that tried the point first.
             reported: How many of the treatment's replicates have been reported.
         """
-        observation = known.repeated_by(treatment)
-        for replicate in known.replicates[reported:-1] if self.hears_replicates else ():
-            if self.report(treatment, replicate):
-                observation = observation.ended_after(replicate.index + 1)
-                break
+        observation = self._pruned(known.repeated_by(treatment), reported)
         self.repeats.append(observation)
         await self.tell(observation)
 
-    def report(self, treatment: Treatment, replicate: Replicate) -> bool:
+    def _pruned(self, observation: Observation, reported: int) -> Observation:
+        """Report a known outcome step by step; return it, or its part before it is pruned."""
+        treatment, replicates = observation.treatment, observation.replicates
+        metric = heard_metric(self.optimizer, len(replicates))
+        for step, value in () if metric is None else heard_curve(observation, metric):
+            if self.report(treatment, step, value):
+                return observation.ended_at(metric or "", step)
+        for replicate in replicates[reported:-1] if self.hears_replicates else ():
+            if self.report_replicate(treatment, replicate):
+                return observation.ended_after(replicate.index + 1)
+        return observation
+
+    def report(self, treatment: Treatment, step: int, value: float) -> bool:
+        """Report a point of the learning curve of a pending trial. Any thread may call this.
+
+        The point is stored with the next suggestion or outcome, not at once: a trial that this
+        process does not finish runs again when the run is resumed.
+
+        Returns:
+            Whether the optimizer would end the trial here. If so, tell it with the status `PRUNED`.
+        """
+        with self._turn:
+            return bool(self.optimizer.report(treatment, step, value))  # type: ignore[union-attr]
+
+    def report_replicate(self, treatment: Treatment, replicate: Replicate) -> bool:
         """Report one finished replicate of a pending trial that goes on, in order.
 
         It is stored, also if the optimizer does not hear of single replicates.
@@ -236,9 +263,12 @@ class RecordedOptimizer:
             if self._log is not None:
                 self._log.replicate(treatment, replicate)
             return False
-        prune = bool(self.optimizer.report(treatment, replicate.index, replicate))  # type: ignore[union-attr]
-        if self._log is not None:
-            self._log.reported(replicate)
+        with self._turn:
+            prune = bool(
+                self.optimizer.report_replicate(treatment, replicate.index, replicate)  # type: ignore[union-attr]
+            )
+            if self._log is not None:
+                self._log.reported(replicate)
         return prune
 
     def write(self, observation: Observation) -> bool:
@@ -247,9 +277,10 @@ class RecordedOptimizer:
         Returns:
             Whether the outcome is on disk.
         """
-        return self._log is not None and self._log.finished(
-            observation.checked(self.required_metrics)
-        )
+        if self._log is None:
+            return False
+        with self._turn:
+            return self._log.finished(observation.checked(self.required_metrics))
 
     async def tell(self, observation: Observation) -> list[Observation]:
         """Store the outcome of a pending trial, or a late one of an abandoned trial, and tell it.
@@ -261,12 +292,15 @@ class RecordedOptimizer:
         Raises:
             TellError: The trial is not pending.
         """
-        if self._log is not None:
-            self.write(observation)
-        told = self.optimizer.tell(observation)
-        now = [observation] if told is None else await told
-        if self._log is not None:
-            self._log.sync()
+        if isinstance(self.optimizer, SpaceOptimizer):
+            observation = self.optimizer.ledger.with_curves(observation)
+        with self._turn:
+            if self._log is not None:
+                self.write(observation)
+            told = self.optimizer.tell(observation)
+            now = [observation] if told is None else await told
+            if self._log is not None:
+                self._log.sync()
         if self._known is not None:
             self._known.add(observation.checked(self.required_metrics))
         return now

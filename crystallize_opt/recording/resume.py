@@ -16,7 +16,15 @@ from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.storage.fitting import Goals
 from crystallize_opt.storage.reading import Segment
 from crystallize_opt.storage.records import to_text, write_observation
-from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
+from crystallize_opt.trials.calls import (
+    Asked,
+    Attached,
+    Enqueued,
+    Event,
+    Reported,
+    ReportedPoint,
+    Told,
+)
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 
@@ -150,6 +158,8 @@ def _same(log: RunLog, optimizer: Driven, one: Event, other: Event) -> bool:
         return pairs[0] == pairs[1]
     if isinstance(one, Reported) and isinstance(other, Reported):
         return (one.name, one.replicate, one.prune) == (other.name, other.replicate, other.prune)
+    if isinstance(one, ReportedPoint) and isinstance(other, ReportedPoint):
+        return repr(one) == repr(other)  # nan equals nan
     if isinstance(one, (Told, Attached)) and type(one) is type(other):
         texts = []
         for each in (one.observation, other.observation):

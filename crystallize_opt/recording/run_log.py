@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from crystallize_opt.errors import RunChanged, StorageError, UsageError
@@ -15,7 +16,13 @@ from crystallize_opt.recording.own_changes import not_by_searches
 from crystallize_opt.storage.description import changes
 from crystallize_opt.storage.journal import Row, RunWriter
 from crystallize_opt.storage.reading import StoredRun
-from crystallize_opt.storage.records import TrialFormat, to_text, write_observation, write_replicate
+from crystallize_opt.storage.records import (
+    TrialFormat,
+    to_text,
+    write_curve,
+    write_observation,
+    write_replicate,
+)
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.calls import (
     Asked,
@@ -23,6 +30,7 @@ from crystallize_opt.trials.calls import (
     Enqueued,
     Event,
     Reported,
+    ReportedPoint,
     SavedState,
     Told,
 )
@@ -274,7 +282,9 @@ class RunLog:
             Whether the outcome is on disk.
         """
         if self.seen < len(self._optimizer.calls):
-            self.sync()  # Others have called the optimizer, perhaps to abandon this trial.
+            # Others have called the optimizer, perhaps to abandon this trial; or learning curves
+            # have been reported, whose points come before the outcome.
+            self.sync()
         treatment = observation.treatment
         key = self._key(treatment)
         found = self._numbers.get(key)
@@ -287,7 +297,7 @@ class RunLog:
             return False  # The optimizer will refuse a treatment with other parameters.
         if key in self._set_aside:
             return False
-        self._writer.append([self._row_of(observation)])
+        self._append([self._row_of(observation)])
         self._written.append(key)
         return True
 
@@ -298,9 +308,12 @@ class RunLog:
 
     def sync(self) -> None:
         """Write the optimizer's calls since the last call of this method."""
+        self._write(self._new_events())
+
+    def _new_events(self) -> Sequence[Event]:
         events = self._optimizer.calls[self.seen :]
         self.seen += len(events)
-        self._write(events)
+        return events
 
     def close(self) -> None:
         """Write down the optimizer's last calls, and let others write the run."""
@@ -315,28 +328,44 @@ class RunLog:
         return to_text(self._format.write_treatment(treatment))
 
     def _write(self, events: Sequence[Event]) -> None:
-        rows: list[Row] = []
-        for event in events:
-            if isinstance(event, Asked):
-                rows += self._rows_of_ask(event.treatments)
-                self.asks += 1
-            elif isinstance(event, Reported):
-                rows.append(self._row_of_report(event))
-            elif isinstance(event, Attached):
-                rows.append(self._row_of_attached(event.observation))
-            elif isinstance(event, Enqueued):
-                rows.append(("enqueue", None, self.text_of_params(event.params)))
-            else:
-                key = self._key(event.observation.treatment)
-                if key in self._written:
-                    self._written.remove(key)
-                elif key in self._set_aside:
-                    self._set_aside.remove(key)
-                else:
-                    rows.append(self._row_of(event.observation))
+        rows = self._rows_of(events)
         if rows:
-            self._writer.append(rows, self._state)
+            self._append(rows)
         self._state = None
+
+    def _append(self, rows: Sequence[Row]) -> None:
+        self._writer.append(rows, self._state)
+        self._state = None
+
+    def _rows_of(self, events: Sequence[Event]) -> list[Row]:
+        rows: list[Row] = []
+        for name, some in groupby(events, _name_of_point):
+            if name is not None:
+                points = [each for each in some if isinstance(each, ReportedPoint)]
+                rows.append(self._row_of_points(points))
+                continue
+            for event in some:
+                rows += self._rows_of_event(event)
+        return rows
+
+    def _rows_of_event(self, event: Event) -> list[Row]:
+        if isinstance(event, Asked):
+            self.asks += 1
+            return self._rows_of_ask(event.treatments)
+        if isinstance(event, Reported):
+            return [self._row_of_report(event)]
+        if isinstance(event, Attached):
+            return [self._row_of_attached(event.observation)]
+        if isinstance(event, Enqueued):
+            return [("enqueue", None, self.text_of_params(event.params))]
+        if isinstance(event, Told):
+            key = self._key(event.observation.treatment)
+            for written in (self._written, self._set_aside):
+                if key in written:
+                    written.remove(key)
+                    return []
+            return [self._row_of(event.observation)]
+        return [self._row_of_points([event])]
 
     def text_of_params(self, params: Mapping[str, Any]) -> str:
         """Return the text of an enqueued point or part of a point."""
@@ -375,6 +404,17 @@ class RunLog:
         self._next += 1
         return ("attach", self._next - 1, to_text(data))
 
+    def _row_of_points(self, points: Sequence[ReportedPoint]) -> Row:
+        """Return the row of consecutive points of one trial."""
+        name = points[0].name
+        data: dict[str, Any] = {
+            "name": name,
+            "points": write_curve([(each.step, each.value) for each in points]),
+        }
+        if prune := [number for number, each in enumerate(points) if each.prune]:
+            data["prune"] = prune
+        return ("curve", self._numbers[name][0][0], to_text(data))
+
     def _row_of_report(self, event: Reported) -> Row:
         replicate = self._replicate
         if replicate is None or replicate.index != event.replicate:
@@ -385,3 +425,8 @@ class RunLog:
             "replicate": write_replicate(replicate, {"status": "completed"}),
         }
         return ("report", self._numbers[event.name][0][0], to_text(data))
+
+
+def _name_of_point(event: Event) -> str | None:
+    """Return the name of the trial of which a point is reported; None for any other event."""
+    return event.name if isinstance(event, ReportedPoint) else None

@@ -12,10 +12,12 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from crystallize_opt.runtime.signals import SignalHandlers
 from crystallize_opt.runtime.sync import SIGNAL_SECONDS, is_loopless
+
+T = TypeVar("T")
 
 _strikes = 0
 """How often a signal has interrupted a trial in the main thread."""
@@ -79,6 +81,26 @@ class Interruption:
     def _cancel_trial(self) -> None:
         if self.in_trial:
             self._task.cancel()
+
+    def after(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Call a function of the optimizer from within a trial.
+
+        A first signal that comes meanwhile interrupts the trial after the function, not within it.
+        """
+        global _strikes
+        in_main_thread = threading.get_ident() == threading.main_thread().ident
+        if not (self.in_trial and in_main_thread):
+            return work(*arguments)
+        before = self.count
+        self.in_optimizer, self.in_trial = True, False
+        try:
+            result = work(*arguments)
+        finally:
+            self.in_trial, self.in_optimizer = True, False
+        if self.count > before and self._task is None:
+            _strikes += 1
+            raise KeyboardInterrupt
+        return result
 
     def takes(self, error: BaseException) -> bool:
         """Whether an exception that a trial raised is the interruption of this search."""

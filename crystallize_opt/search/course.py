@@ -14,6 +14,7 @@ from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.search.adaptive import Adaptive
 from crystallize_opt.search.callers_state import CallersTurn
 from crystallize_opt.search.failures import FailureCount
+from crystallize_opt.search.hearing import Hearing
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.racing import Race
 from crystallize_opt.trials.treatment import Treatment
@@ -33,6 +34,9 @@ class Course:
         failures: Says whether a failed trial is retried, and how many replicates may fail.
         interruption: Tells whether Ctrl-C or SIGTERM has interrupted the search.
         turn: Surrounds code outside of trials.
+
+    Attributes:
+        hearing: Passes the learning curves of running trials on to the optimizer.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Course:
         self._failures = failures
         self._interruption = interruption
         self._turn = turn
+        self.hearing = Hearing(recorded, replicates, interruption)
         self._reductions = recorded.criterion.reductions
         self._race: Race | None = None
         first, one_by_one = replicates, False
@@ -66,9 +71,10 @@ class Course:
 
     def begin(self, treatment: Treatment, done: Done | None = None) -> Trial:
         """Return a new trial, or one whose first replicates are known from a stored run."""
+        listener = self.hearing.listener(treatment)
         if not done:
-            return Trial(treatment, self._first_turn)
-        trial = Trial(treatment, 0, done)
+            return Trial(treatment, self._first_turn, listener=listener)
+        trial = Trial(treatment, 0, done, listener=listener)
         trial.last = self._end_of_turn(trial)
         return trial
 
@@ -79,6 +85,7 @@ class Course:
             Whether the trial runs again: its next replicate, or from its first one. If not, it has
             finished.
         """
+        self.hearing.check()
         self.add(trial, done)
         last = trial.done[-1][1]
         if last.status is not Status.COMPLETED:
@@ -97,7 +104,7 @@ class Course:
         if self._one_by_one:
             with self._turn:
                 for _, replicate in trial.done[-len(done) :]:
-                    trial.is_pruned = self._recorded.report(trial.treatment, replicate)
+                    trial.is_pruned = self._recorded.report_replicate(trial.treatment, replicate)
             if trial.is_pruned:
                 return False
         if self._interruption.count:

@@ -324,6 +324,7 @@ class Loop:
             self._start(trial)
             return
         del self._running[trial]
+        self._course.hearing.warn(trial, is_heard=self._runner.is_heard)
         results, name = self._session.results, trial.treatment.name
         for run, _ in trial.done:
             results.add(name, run)
@@ -408,6 +409,7 @@ class Loop:
 
     async def _settle(self) -> None:
         """Stop every trial that is queued or running, and report it to the optimizer."""
+        self._course.hearing.end()
         for trial, done in await self._runner.abandon():
             self._course.add(trial, done)
         self._ahead.trials.clear()

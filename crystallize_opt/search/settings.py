@@ -167,7 +167,7 @@ def checked_settings(
         )
     replicates, adaptive = replicates_of(replicates_per_trial)
     failures = Failures.of(given["failures"])
-    _check_pruning(optimizer, replicates, failures)
+    _check_pruning(optimizer, failures)
     shown = progress_shown(given["progress"])
     return Settings(
         num_trials=whole_number("num_trials", num_trials),
@@ -204,20 +204,8 @@ def _check_parameters(recipe: Recipe, optimizer: Driven) -> None:
         )
 
 
-def _check_pruning(optimizer: Driven, replicates: int, failures: Failures) -> None:
-    """Refuse an optimizer with a pruner that would never be asked, or asked about failures.
-
-    Only this function decides it. A pruner is asked after each replicate but the last one, since
-    trials have no other values on the way.
-    """
-    if optimizer.capabilities.pruning and replicates == 1:
-        raise UsageError(
-            f"{type(optimizer).__name__} has a pruner, which ends a trial between its replicates; "
-            "but each trial has one replicate, so it would never be asked. Give "
-            "replicates_per_trial= of 2 or more, or build the optimizer without a pruner. (Values "
-            "that a step records several times, for example in each epoch, are not seen by a "
-            "pruner.)"
-        )
+def _check_pruning(optimizer: Driven, failures: Failures) -> None:
+    """Refuse an optimizer with a pruner that would be asked about failures."""
     if optimizer.capabilities.pruning and failures.min_share < 1:
         raise UsageError(
             f"{type(optimizer).__name__} has a pruner, which compares trials replicate by "

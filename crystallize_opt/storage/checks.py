@@ -27,8 +27,11 @@ _DEEPEST = 320  # Levels of JSON: `encode` takes three for each of at most 100 l
 _WORDS = {"nan", "inf", "-inf"}
 _NUMBERS = (int, float)
 _OPTIONAL_TEXTS, _OPTIONAL_NUMBERS = ("error", "traceback"), ("started_at", "duration")
-_OF_REPLICATE = {"index", "seed", "metrics", "status", *_OPTIONAL_TEXTS, *_OPTIONAL_NUMBERS}
-_OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed"}) | {
+_OF_REPLICATE = {
+    *("index", "seed", "metrics", "status", "curves"),
+    *(*_OPTIONAL_TEXTS, *_OPTIONAL_NUMBERS),
+}
+_OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed", "curves"}) | {
     *("name", "sem", "replicates", "repeats", "shared_noise", "beaten_by")
 }
 _FIELDS = {
@@ -40,6 +43,7 @@ _FIELDS = {
     "enqueue": {"params"},
     "report": {"name", "prune", "replicate"},
     "replicate": {"name", "replicate"},
+    "curve": {"name", "points", "prune"},
     "observation": _OF_OBSERVATION,
     "baseline": _OF_OBSERVATION | {"params", "function"},
 }
@@ -132,7 +136,7 @@ class _Check:
         # Ordered by how often a kind occurs: this runs for each of perhaps 200,000 events.
         if self._objectives is None and kind != "begin":
             raise _Damage(f"it has an event of the kind {kind!r} before it begins")
-        if kind in ("observation", "report", "replicate"):
+        if kind in ("observation", "report", "replicate", "curve"):
             if trial not in self._pending or data["name"] != self._names[trial]:
                 self._check_late(kind, trial, data)
             if kind == "observation":
@@ -140,6 +144,11 @@ class _Check:
                 self._pending.discard(trial)
                 if data["status"] == "abandoned":
                     self._abandoned.add(trial)
+            elif kind == "curve":
+                _check_curve(data["points"])
+                count, prune = len(data["points"][0]), data.get("prune", [])
+                _expect(type(prune) is list, "prune", prune)
+                _expect(all(type(n) is int and 0 <= n < count for n in prune), "prune", prune)
             else:
                 _check_replicate(data["replicate"])
                 _expect(kind == "replicate" or type(data["prune"]) is bool, "report", data)
@@ -241,7 +250,19 @@ def _check_replicate(data: Mapping[str, Any]) -> None:
         _check_numbers(data["metrics"])
     if "status" in data:
         STATUSES[data["status"]]
+    if "curves" in data:
+        for curve in data["curves"].values():
+            _check_curve(curve)
     _check_circumstances(data)
+
+
+def _check_curve(data: Any) -> None:
+    steps, values = data
+    if type(steps) is not list or type(values) is not list or len(steps) != len(values):
+        raise _Damage(f"a curve is {data!r:.200}")
+    if len(set(steps)) < len(steps) or any(type(s) is not int or s < 0 for s in steps):
+        raise _Damage(f"a curve has the steps {steps!r:.200}")
+    _check_numbers(dict(enumerate(values)))
 
 
 def _check_circumstances(data: Mapping[str, Any]) -> None:
@@ -254,7 +275,7 @@ def _check_circumstances(data: Mapping[str, Any]) -> None:
             raise _Damage(f"its {name} is {data[name]!r:.200}")
 
 
-def _check_numbers(numbers: Mapping[str, Any]) -> None:
+def _check_numbers(numbers: Mapping[Any, Any]) -> None:
     for value in numbers.values():
         if type(value) in _NUMBERS:
             if math.isfinite(value):

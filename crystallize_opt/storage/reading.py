@@ -22,8 +22,21 @@ from crystallize_opt.storage.description import (
 )
 from crystallize_opt.storage.fitting import Goals, fitted
 from crystallize_opt.storage.journal import Row, read_run
-from crystallize_opt.storage.records import TrialFormat, read_observation, read_replicate
-from crystallize_opt.trials.calls import Asked, Attached, Enqueued, Event, Reported, Told
+from crystallize_opt.storage.records import (
+    TrialFormat,
+    read_curve,
+    read_observation,
+    read_replicate,
+)
+from crystallize_opt.trials.calls import (
+    Asked,
+    Attached,
+    Enqueued,
+    Event,
+    Reported,
+    ReportedPoint,
+    Told,
+)
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Replicate
 from crystallize_opt.trials.treatment import Treatment
@@ -117,6 +130,12 @@ class StoredRun:
             self.segments.append(Segment(described, versions, before, trial_format.space))
         elif kind in ("report", "replicate"):
             self._add_replicate(kind, trial, data)
+        elif kind == "curve":
+            prune = set(data.get("prune", ()))
+            self.segments[-1].events += [
+                ReportedPoint(data["name"], step, value, number in prune)
+                for number, (step, value) in enumerate(read_curve(data["points"]))
+            ]
         elif kind == "enqueue":
             params = trial_format.read_treatment({"name": "", **data}).params
             self.segments[-1].events.append(Enqueued(dict(params)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from crystallize_opt.errors import InvalidParametersError, StorageError
@@ -18,6 +18,7 @@ from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.numbers import Float
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.curves import Curve
 from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 
@@ -207,6 +208,8 @@ _OF_REPLICATE = ("status", "error", "traceback", "started_at", "duration")
 def write_replicate(replicate: Replicate, trial: Mapping[str, Any]) -> dict[str, Any]:
     """Return a replicate as plain data, without the fields that equal its trial's."""
     data: dict[str, Any] = {"index": replicate.index, "seed": replicate.seed}
+    if replicate.curves:
+        data["curves"] = {name: write_curve(each) for name, each in replicate.curves.items()}
     written = _write_numbers(replicate.metrics)
     if repr(written) != repr(trial.get("metrics")):
         data["metrics"] = written
@@ -244,7 +247,24 @@ def read_replicate(
         traceback,
         started_at,
         duration,
+        {name: read_curve(each) for name, each in data.get("curves", {}).items()},
     )
+
+
+def write_curve(curve: Iterable[tuple[int, float]]) -> list[list[Any]]:
+    """Return the points of a curve as plain data: the steps, and the values."""
+    points = list(curve)
+    return [[step for step, _ in points], [_write_number(value) for _, value in points]]
+
+
+def read_curve(data: Sequence[Sequence[Any]]) -> Curve:
+    """Return the points that `write_curve` wrote."""
+    steps, values = data
+    return tuple(zip(steps, map(float, values), strict=True))
+
+
+def _write_number(value: float) -> float | str:
+    return value if math.isfinite(value) else repr(value)
 
 
 def _write_numbers(numbers: Mapping[str, float | None]) -> dict[str, Any]:
@@ -255,7 +275,7 @@ def _write_numbers(numbers: Mapping[str, float | None]) -> dict[str, Any]:
             if number is None:
                 raise StorageError(f"The metric {name!r} is {value!r}, not a number.")
             value = int(value) if type(value) is int else number
-        written[name] = value if value is None or math.isfinite(value) else repr(value)
+        written[name] = value if value is None else _write_number(value)
     return written
 
 

@@ -231,7 +231,7 @@ class Failures(ContractPart):
         for _ in range(3):
             treatment = ask_one(optimizer)
             before = state_of(optimizer)
-            prunes = [optimizer.report(treatment, r, {"loss": 0.5 + r}) for r in range(3)]
+            prunes = [optimizer.report_replicate(treatment, r, {"loss": 0.5 + r}) for r in range(3)]
             assert all(type(prune) is bool for prune in prunes), (
                 f"{who(optimizer)}: report() must return True or False, not {prunes}."
             )

@@ -30,6 +30,15 @@ class Reported(NamedTuple):
     prune: bool
 
 
+class ReportedPoint(NamedTuple):
+    """One point of a trial's curve of which the backend heard, and whether it would prune there."""
+
+    name: str
+    step: int
+    value: float
+    prune: bool
+
+
 class Told(NamedTuple):
     """One call of `tell`."""
 
@@ -54,7 +63,7 @@ class SavedState(NamedTuple):
     data: str
 
 
-Event = Asked | Enqueued | Reported | Told | Attached
+Event = Asked | Enqueued | Reported | ReportedPoint | Told | Attached
 
 
 def replaced_by(late: Observation, observations: Iterable[Observation]) -> list[Observation]:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from crystallize_opt.errors import printable
+from crystallize_opt.errors import UsageError, printable
 from crystallize_opt.runtime.shown import cut, html_table, listed, number
+from crystallize_opt.trials.curves import Curves, last_value, until
 from crystallize_opt.trials.objective import metric_name
 from crystallize_opt.trials.treatment import Params, Treatment
 
@@ -92,6 +93,8 @@ class Replicate(_Metrics):
         traceback: The text of the traceback, or None.
         started_at: When the replicate began, in seconds since the epoch.
         duration: How long it took, in seconds.
+        curves: The learning curves that `ctx.report` recorded: metric to its points, each a step
+            and a value, in the order in which they were reported.
     """
 
     index: int
@@ -102,6 +105,7 @@ class Replicate(_Metrics):
     traceback: str | None = None
     started_at: float | None = None
     duration: float | None = None
+    curves: Curves = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<{self._shown(str(self.index), self.status, self.error, {})}>"
@@ -292,6 +296,25 @@ class Observation(_Metrics):
             status=Status.PRUNED,
         )
 
+    def ended_at(self, metric: str, step: int) -> Self:
+        """Return this observation as `PRUNED` where its first replicate reported a step."""
+        first = self.replicates[0]
+        curves = until(first.curves, metric, step)
+        metrics = {name: last_value(curve) for name, curve in curves.items()}
+        replicate = dataclasses.replace(
+            first,
+            metrics={name: value for name, value in metrics.items() if value is not None},
+            status=Status.PRUNED,
+            curves=curves,
+        )
+        return dataclasses.replace(
+            self,
+            metrics=replicate.metrics,
+            sem=dict.fromkeys(replicate.metrics),
+            replicates=(replicate,),
+            status=Status.PRUNED,
+        )
+
     def ended_early(self) -> Self:
         """Return this observation, as `PRUNED` if it completed: the backend ended the trial."""
         if self.status is not Status.COMPLETED:
@@ -397,6 +420,18 @@ def as_number(value: Any) -> float | None:
         return float(value)
     except Exception:  # noqa: BLE001  (foreign code: torch raises RuntimeError, for example)
         return None
+
+
+def checked_value(metric: str, value: Any) -> float:
+    """Return an intermediate value as a plain float.
+
+    Raises:
+        UsageError: It is not a number.
+    """
+    number = as_number(value)
+    if number is None:
+        raise UsageError(f"A value of {metric!r} is a number, not {value_and_type(value)}.")
+    return number
 
 
 def _means(

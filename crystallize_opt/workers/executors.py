@@ -15,6 +15,7 @@ from crystallize_opt.pipeline.session import Session
 from crystallize_opt.runtime.inbox import Inbox
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.recovery import DIED, Recovery
@@ -38,6 +39,8 @@ class OnExecutor:
     Attributes:
         failure: The error after which no trial can run, or None.
     """
+
+    is_heard = True
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class OnExecutor:
     def _submit(self, trial: Trial) -> Future[Any]:
         """Hand a trial to the executor."""
         future: Future[Any] = self._executor.submit(
-            _run_here, self._session, trial.placed, len(trial.done), trial.last
+            _run_here, self._session, trial.placed, len(trial.done), trial.last, trial.listener
         )
         return future
 
@@ -214,9 +217,11 @@ class OnExecutor:
             self._executor = self._make()
 
 
-def _run_here(session: Session, treatment: Treatment, first: int, last: int) -> Done:
+def _run_here(
+    session: Session, treatment: Treatment, first: int, last: int, listener: Listener | None
+) -> Done:
     try:
-        return run_sync(run_replicates(session, treatment, first, last))
+        return run_sync(run_replicates(session, treatment, first, last, listener))
     except BaseException as error:  # noqa: BLE001  (a step may raise KeyboardInterrupt)
         return [ended(first, Status.FAILED, error)]
 

@@ -175,11 +175,18 @@ def _work(pipe: Any, control: Any, kept: KeptOpen | None) -> None:
 
 
 def _serve(pipe: Any) -> None:
-    owner, lock = Owner(), threading.Lock()
+    owner, lock, asking, process = Owner(), threading.Lock(), threading.Lock(), os.getpid()
 
     def send(message: Any) -> None:
         with lock:
             _send(pipe, message)
+
+    def report(step: int, value: float) -> bool:
+        if os.getpid() != process:  # A child that a step has forked shares the pipe: not its turn.
+            return False
+        with asking:
+            send(worker.Point(step, value))
+            return bool(pipe.recv())
 
     while True:
         try:
@@ -190,7 +197,7 @@ def _serve(pipe: Any) -> None:
         try:
             with owner:
                 if function is worker.run_loaded:
-                    arguments = (*arguments, send)
+                    arguments = (*arguments, send, report)
                 answer = function(*arguments)
         except BaseException as error:  # noqa: BLE001
             answer = worker.ended_by(first, error, began)

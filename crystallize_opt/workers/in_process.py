@@ -17,6 +17,7 @@ _INTERRUPTED = "The search was interrupted."
 class InProcess:
     """Runs one trial at a time in the search's thread; `wait` runs the trial."""
 
+    is_heard = True
     failure: Exception | None = None
 
     def __init__(self, session: Session, interruption: Interruption) -> None:
@@ -34,7 +35,9 @@ class InProcess:
         first = len(trial.done)
         interruption.in_trial = True
         try:
-            done = await run_replicates(self._session, trial.placed, first, trial.last)
+            done = await run_replicates(
+                self._session, trial.placed, first, trial.last, trial.listener
+            )
         except BaseException as error:
             if not interruption.takes(error):
                 raise
@@ -60,6 +63,7 @@ class InProcess:
 class Concurrent:
     """Runs asynchronous trials side by side in the search's own event loop."""
 
+    is_heard = True
     failure: Exception | None = None
 
     def __init__(self, session: Session, interruption: Interruption) -> None:
@@ -96,7 +100,9 @@ class Concurrent:
 
         first = len(trial.done)
         try:
-            return await run_replicates(self._session, trial.placed, first, trial.last)
+            return await run_replicates(
+                self._session, trial.placed, first, trial.last, trial.listener
+            )
         except asyncio.CancelledError:
             return [ended(first, Status.ABANDONED, _INTERRUPTED)]
 

@@ -15,6 +15,7 @@ from crystallize_opt.errors import UsageError
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import logs, worker
 from crystallize_opt.workers.executors import OnExecutor, shut_down
@@ -40,6 +41,8 @@ class OnProcesses(OnExecutor):
         UsageError: A part of the experiment cannot be sent to another process.
         MissingExtraError: A library is not installed.
     """
+
+    is_heard = False  # An executor has no way back from a running trial.
 
     def __init__(
         self,
@@ -142,6 +145,8 @@ class OnOwnProcesses(OnProcesses):
         MissingExtraError: A library is not installed.
     """
 
+    is_heard = True
+
     def __init__(
         self,
         session: Session,
@@ -159,11 +164,18 @@ class OnOwnProcesses(OnProcesses):
     def _submit(self, trial: Trial) -> Future[Any]:
         treatment = pickled(trial.placed, f"The treatment {trial.treatment.name!r}")
         future: Future[Any] = self._executor.submit(
-            self._run, treatment, len(trial.done), trial.last, self._seconds(trial)
+            self._run, treatment, len(trial.done), trial.last, self._seconds(trial), trial.listener
         )
         return future
 
-    def _run(self, treatment: bytes, first: int, last: int, seconds: float | None) -> Any:
+    def _run(
+        self,
+        treatment: bytes,
+        first: int,
+        last: int,
+        seconds: float | None,
+        listener: Listener | None,
+    ) -> Any:
         """Have this thread's worker process run a trial, and wait for it."""
         if not hasattr(self._of_thread, "process"):
             self._of_thread.process = WorkerProcess()
@@ -172,7 +184,7 @@ class OnOwnProcesses(OnProcesses):
             self._of_thread.process.give_up()
         process: WorkerProcess = self._of_thread.process
         memory = self._limits.memory_bytes
-        return process.run(self._key, self._blob, treatment, first, last, seconds, memory)
+        return process.run(self._key, self._blob, treatment, first, last, seconds, memory, listener)
 
     def _end_running(self) -> None:
         for process in list(self._processes):

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import Session
+from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.placed import PlacedTreatment, TrialFolders
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
@@ -32,6 +33,7 @@ class Trial:
         attempt: The number of this attempt: 1, or more for a retried trial.
         seconds: The duration of the earlier turns of this attempt.
         folders: Where the checkpoints of the trial are; None if nothing continues the trial.
+        listener: Hears of the trial's learning curve; None if nobody does.
         is_pruned: Whether the optimizer ended the trial between two replicates.
         beaten_by: The name of the trial because of which this one gets no more replicates, or None.
     """
@@ -42,6 +44,7 @@ class Trial:
     attempt: int = 1
     seconds: float = 0.0
     folders: TrialFolders | None = None
+    listener: Listener | None = None
     is_pruned: bool = False
     beaten_by: str | None = None
 
@@ -79,8 +82,10 @@ class Runner(Protocol):
 
     Attributes:
         failure: The error after which no trial can run, or None.
+        is_heard: Whether the points of a learning curve reach the listener while a trial runs.
     """
 
+    is_heard: bool
     failure: Exception | None
 
     def start(self, trial: Trial) -> None:
@@ -114,7 +119,13 @@ class Runner(Protocol):
         """Free the workers; with `now`, do not wait for a trial that cannot be ended."""
 
 
-async def run_replicates(session: Session, treatment: Treatment, first: int, last: int) -> Done:
+async def run_replicates(
+    session: Session,
+    treatment: Treatment,
+    first: int,
+    last: int,
+    listener: Listener | None = None,
+) -> Done:
     """Run the replicates from `first` to before `last`; stop at one that does not complete."""
     done: Done = []
     for index in range(first, last):
@@ -123,7 +134,9 @@ async def run_replicates(session: Session, treatment: Treatment, first: int, las
                 treatment, treatment.replicate, condition=treatment.condition, seed=treatment.seed
             )
         else:
-            run = await session.run_replicate(treatment, index, condition=treatment.name)
+            run = await session.run_replicate(
+                treatment, index, condition=treatment.name, listener=listener
+            )
         replicate = run.summary()
         run.drop_data()
         if run.error is not None and not session.keeps_tracebacks:

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from crystallize_opt.pipeline.session import open_session
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.signals import FROM_TERMINAL, SignalHandlers, ignore
 from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.family import end_descendants
@@ -34,7 +35,7 @@ from crystallize_opt.workers.trial import Began, Done, ended, run_replicates
 
 Row = tuple[Any, ...]
 """A replicate as plain data: the fields of `Replicate`, the metrics with all their values, the keys
-that were asked for, and the fault."""
+that were asked for, the fault, and the curves."""
 
 Source = bytes | str
 """A pickled experiment, or the path of a file that holds it."""
@@ -56,6 +57,13 @@ class Answer(NamedTuple):
     records: Sequence[Record] = ()
     lacks_experiment: bool = False
     refusal: str | None = None
+
+
+class Point(NamedTuple):
+    """A point of a running trial's curve; the worker waits for the answer, True or False."""
+
+    step: int
+    value: float
 
 
 _LOOK_SECONDS = 1.0
@@ -135,13 +143,30 @@ def load(key: str, source: Source) -> Answer | None:
     return None
 
 
-def run_loaded(treatment: bytes, first: int, last: int, send: Send) -> Answer:
-    """Run some replicates with the experiment that was loaded, and send log records at once."""
+def run_loaded(
+    treatment: bytes,
+    first: int,
+    last: int,
+    heard: tuple[str, int] | None,
+    send: Send,
+    report: Callable[[int, float], bool],
+) -> Answer:
+    """Run some replicates with the experiment that was loaded, and send log records at once.
+
+    Args:
+        treatment: The treatment, pickled.
+        first: The first replicate.
+        last: The replicate before which to stop.
+        heard: The metric and the replicate whose curve the search hears; None for no curve.
+        send: Sends a log record.
+        report: Sends a point of the curve, and waits for the answer.
+    """
+    listener = None if heard is None else Listener(heard[0], report, heard[1])
     if _loaded is None:
         raise RuntimeError("No experiment is loaded.")
     package = _loaded[1]
     with forwarded(package.levels, send):
-        return _run_package(package, treatment, first, last)
+        return _run_package(package, treatment, first, last, listener)
 
 
 def _package(key: str, source: Source) -> Package | None:
@@ -163,13 +188,17 @@ def _package(key: str, source: Source) -> Package | None:
         return package
 
 
-def _run_package(package: Package, treatment: bytes, first: int, last: int) -> Answer:
-    return run_sync(_run(package.recipe, unpickled(treatment), first, last))
+def _run_package(
+    package: Package, treatment: bytes, first: int, last: int, listener: Listener | None = None
+) -> Answer:
+    return run_sync(_run(package.recipe, unpickled(treatment), first, last, listener))
 
 
-async def _run(experiment: Recipe, treatment: Treatment, first: int, last: int) -> Answer:
+async def _run(
+    experiment: Recipe, treatment: Treatment, first: int, last: int, listener: Listener | None
+) -> Answer:
     async with open_session(experiment) as session:
-        done = await run_replicates(session, treatment, first, last)
+        done = await run_replicates(session, treatment, first, last, listener)
     errors = [
         (
             "".join(traceback.format_exception_only(error)).strip(),
@@ -211,6 +240,7 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
         if run.asked_for is None
         else sorted(key for key in run.asked_for if isinstance(key, str)),
         run.fault and tuple(run.fault),
+        run.curves,
     )
 
 
@@ -218,10 +248,10 @@ def from_rows(rows: list[Row]) -> Done:
     """Return the replicates that a worker sent as plain data."""
     done: Done = []
     for index, seed, values, metrics, status, error, trace, *rest in rows:
-        started_at, duration, returned, asked_for, fault = rest
+        started_at, duration, returned, asked_for, fault, curves = rest
         exception = None if error is None else worker_error(error, trace)
         replicate = Replicate(
-            index, seed, metrics, Status(status), error, trace, started_at, duration
+            index, seed, metrics, Status(status), error, trace, started_at, duration, curves
         )
         run = ReplicateRun(
             index,
@@ -234,6 +264,7 @@ def from_rows(rows: list[Row]) -> Done:
             returned,
             asked_for,
             fault and Fault(*fault),
+            curves,
         )
         done.append((run, replicate))
     return done

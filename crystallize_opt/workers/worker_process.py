@@ -18,6 +18,7 @@ from typing import Any
 
 from crystallize_opt.runtime.kept_open import KeptOpen
 from crystallize_opt.runtime.signals import blocked_signals
+from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import logs, worker
 from crystallize_opt.workers.family import end_family, end_session
@@ -106,8 +107,10 @@ class WorkerProcess:
         last: int,
         seconds: float | None = None,
         memory: int | None = None,
+        listener: Listener | None = None,
     ) -> worker.Answer:
         """Run replicates of a treatment. The result says whether the process died or was killed."""
+        heard = None if listener is None else (listener.metric, listener.replicate)
         began = Began.now()
         while True:
             try:
@@ -119,8 +122,8 @@ class WorkerProcess:
                     if answer is not None:
                         return answer  # It cannot be read or unpickled there.
                     self._key = key
-                call = (worker.run_loaded, (treatment, first, last), first)
-                return self._call(call, (seconds, memory)) or worker.Answer([])
+                call = (worker.run_loaded, (treatment, first, last, heard), first)
+                return self._call(call, (seconds, memory), listener) or worker.Answer([])
             except _NotTakenError:
                 self._throw_away()  # It died between two trials; the next worker gets this one.
             except _Ended as end:
@@ -157,7 +160,10 @@ class WorkerProcess:
         self._process = process
 
     def _call(
-        self, call: Any, limits: tuple[float | None, int | None] = (None, None)
+        self,
+        call: Any,
+        limits: tuple[float | None, int | None] = (None, None),
+        listener: Listener | None = None,
     ) -> worker.Answer | None:
         """Have the worker call a function.
 
@@ -180,19 +186,22 @@ class WorkerProcess:
                 raise self._death() from None
             raise _NotTakenError from None
         try:
-            answer = self._await_answer()
+            answer = self._await_answer(listener)
         except (EOFError, OSError):
             raise self._death() from None
         if limited:
             self._end_limits()
         return answer
 
-    def _await_answer(self) -> worker.Answer | None:
+    def _await_answer(self, listener: Listener | None) -> worker.Answer | None:
         while self._pipe in connection.wait([self._pipe, self._control]):
             message = self._pipe.recv()
-            if not isinstance(message, dict):
+            if isinstance(message, dict):
+                self.on_record(message)
+            elif isinstance(message, worker.Point) and listener is not None:
+                self._pipe.send(listener.report(*message))
+            else:
                 return message  # type: ignore[no-any-return]
-            self.on_record(message)
         raise self._death()
 
     def _end_limits(self) -> None:

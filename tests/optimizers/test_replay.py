@@ -120,7 +120,7 @@ def prune_some(optimizer: Optimizer) -> None:
         means = []
         for replicate in range(4):
             means.append(loss_of(treatment) + replicate * number / 10)
-            if optimizer.report(treatment, replicate, {"loss": means[-1]}):
+            if optimizer.report_replicate(treatment, replicate, {"loss": means[-1]}):
                 optimizer.tell(Observation(treatment, {"loss": means[-1]}, Status.PRUNED))
                 break
         else:

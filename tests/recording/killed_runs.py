@@ -25,6 +25,7 @@ from crystallize_opt import (
     History,
     Objective,
     Observation,
+    Pruned,
     SearchSpace,
     Storage,
     Workers,
@@ -65,6 +66,10 @@ def make(kind: str, space: SearchSpace = SPACE) -> Any:
         return SMACOptimizer(space, LOSS, seed=1, n_init=3)
     from optuna import pruners, samplers
 
+    if kind == "curves":
+        halving = pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2)
+        tpe = samplers.TPESampler(seed=1, n_startup_trials=4)
+        return OptunaOptimizer(space, LOSS, seed=1, sampler=tpe, pruner=halving)
     if kind == "pruned":
         sampler: Any = samplers.TPESampler(seed=1, n_startup_trials=4)
         pruner = pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=0)
@@ -91,6 +96,22 @@ def measure(data: Any, ctx: FrozenContext, *, x: float, rate: float, n: int, log
     return data, {"loss": x * x + rate * (ctx["seed_used"] % 7) if n != 5 else math.nan}
 
 
+def train(data: Any, ctx: FrozenContext, *, x: float, rate: float, n: int, log: str) -> Any:
+    """Report a learning curve, and die between two of its points; fail sometimes."""
+    ctx.as_dict()
+    with Path(log).open("a", encoding="utf-8") as file:
+        file.write(f"{ctx['condition']} {ctx['replicate']}\n")
+    loss = 0.0
+    for epoch in range(6):
+        _die_in_trial()
+        loss = x * x + rate * (ctx["seed_used"] % 7) + (n % 4) / (epoch + 1)
+        if n == 3 and epoch == 2:
+            raise ValueError("three")
+        if ctx.report("loss", loss, epoch):
+            raise Pruned
+    return data, {"loss": loss}
+
+
 def search(path: Path, kind: str, trials: int, workers: int = 1, replicates: int = 1) -> Any:
     """Run or take up a search; return its optimizer.
 
@@ -101,7 +122,8 @@ def search(path: Path, kind: str, trials: int, workers: int = 1, replicates: int
     options: dict[str, Any] = {}
     if workers > 1:
         options = {"workers": Workers("threads", workers)}
-    experiment_of(measure, seed=3, initial_ctx={"log": "log"}).optimize(
+    step = train if kind == "curves" else measure
+    experiment_of(step, seed=3, initial_ctx={"log": "log"}).optimize(
         optimizer,
         trials,
         Adaptive(2, replicates, alpha=0.3) if is_adaptive else replicates,
@@ -182,7 +204,8 @@ def exactly(observation: Observation) -> list[str]:
     """Return all of an observation that is not a time, so that equal means bit for bit."""
     treatment = observation.treatment
     replicates = [
-        (r.index, r.seed, dict(r.metrics), str(r.status), r.error) for r in observation.replicates
+        (r.index, r.seed, dict(r.metrics), str(r.status), r.error, r.curves)
+        for r in observation.replicates
     ]
     told = (
         str(observation.status),
@@ -191,7 +214,8 @@ def exactly(observation: Observation) -> list[str]:
         observation.beaten_by,
         replicates,
     )
-    return [treatment.name, repr(dict(treatment.params)), repr(told)]
+    status = str(observation.status)
+    return [treatment.name, repr(dict(treatment.params)), status, repr(told)]
 
 
 def ran() -> list[str]:
@@ -249,6 +273,7 @@ def main() -> None:
         once = sorted(names) == sorted(f"trial_{i}" for i in range(len(names)))
         if not once or len(names) < int(trials):
             result["names"].append([round_, names])
+        result["ended"] = sorted({status for _, _, status, _ in found["observations"]})
         if workers == "1" and found["observations"] != whole:
             result["differ"].append([round_, moments, found["observations"], whole])
     print(json.dumps(result))

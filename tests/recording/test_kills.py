@@ -72,6 +72,13 @@ def test_a_killed_search_goes_on_within_an_adaptive_trial(tmp_path: Path) -> Non
     assert_nothing_happened(found, 8)
 
 
+def test_a_killed_search_that_prunes_goes_on_within_a_learning_curve(tmp_path: Path) -> None:
+    found = killed(tmp_path, "curves", trials=15, deaths=10)
+
+    assert_nothing_happened(found, 10)
+    assert found["ended"] == ["completed", "failed", "pruned"]
+
+
 @pytest.mark.parametrize("kind", ["random", "tpe"])
 def test_with_four_workers_nothing_is_lost_or_repeated(kind: str, tmp_path: Path) -> None:
     found = killed(tmp_path, kind, trials=20, deaths=8, workers=4)

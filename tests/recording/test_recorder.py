@@ -210,8 +210,8 @@ def test_reports_are_resumed(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     driver = Driver(make(), path)
     first, second = driver.ask(2)
-    assert driver.recorded.report(first, Replicate(0, 7, {"loss": 0.25})) is False
-    assert driver.recorded.report(second, Replicate(0, 7, {"loss": 0.75})) is True
+    assert driver.recorded.report_replicate(first, Replicate(0, 7, {"loss": 0.25})) is False
+    assert driver.recorded.report_replicate(second, Replicate(0, 7, {"loss": 0.75})) is True
     driver.close()
 
     driver = Driver(make(), path)

@@ -125,7 +125,9 @@ def test_every_treatment_of_one_ask_is_a_trial_of_its_own() -> None:
 class Pruning(GridOptimizer):
     """Ends every trial whose first replicate has a positive sum."""
 
-    def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
+    def report_replicate(
+        self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]
+    ) -> bool:
         self.reported = [*getattr(self, "reported", []), (treatment.name, replicate, dict(metrics))]
         return metrics["sum"] > 0.0
 

@@ -19,6 +19,9 @@ numbers = st.floats() | st.sampled_from([math.nan, -0.0, 5e-324, 1.7976931348623
 names = st.text(st.characters(codec=None, exclude_categories=()), min_size=1)  # surrogates, too
 metrics = st.dictionaries(names, numbers, max_size=4)
 texts = st.none() | st.text()
+curves = st.dictionaries(
+    names, st.dictionaries(st.integers(0, 9), numbers).map(lambda each: tuple(each.items()))
+)
 times = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -29,7 +32,7 @@ def observations(draw: st.DrawFn) -> Observation:
     several: list[Replicate] = []
     for index in range(draw(st.integers(0, 3))):
         seed = draw(st.none() | st.integers(0, 2**32 - 1))
-        several.append(Replicate(index, seed, draw(metrics), draw(statuses)))
+        several.append(Replicate(index, seed, draw(metrics), draw(statuses), curves=draw(curves)))
     averaged: bool = draw(st.booleans())
     if several and averaged:
         return Observation.of_replicates(treatment, several)

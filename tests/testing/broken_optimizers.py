@@ -404,12 +404,16 @@ class CutsBatches(Sound):
 
 
 class PrunesWithoutSayingSo(Sound):
-    def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
+    def report_replicate(
+        self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]
+    ) -> bool:
         return replicate == 1
 
 
 class LearnsFromReports(Sound):
-    def report(self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]) -> bool:
+    def report_replicate(
+        self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]
+    ) -> bool:
         self.ledger.calls.append(Reported(treatment.name, replicate, metrics, False))
         return False
 

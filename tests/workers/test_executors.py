@@ -138,7 +138,7 @@ def test_a_plain_optimizer_is_asked_again_when_it_has_been_told() -> None:
 class Pruning(GridOptimizer):
     """Ends every trial whose first replicate has a loss above 0."""
 
-    def report(self, treatment: Treatment, replicate: int, metrics: Any) -> bool:
+    def report_replicate(self, treatment: Treatment, replicate: int, metrics: Any) -> bool:
         return bool(metrics["loss"] > 0.0)
 
 

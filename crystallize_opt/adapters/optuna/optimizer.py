@@ -21,7 +21,6 @@ space's order. The differences from a loop written by hand are:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +44,7 @@ from crystallize_opt.adapters.optuna.studies import STUDY_NAME
 from crystallize_opt.adapters.optuna.warm_start import start_from_attached
 from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.reports import heard_curve
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped, Repeats
 from crystallize_opt.pipeline.context import logger
@@ -67,8 +67,11 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             to draw one.
         sampler: A fresh Optuna sampler. Default: `TPESampler(seed=seed)`, with the defaults of
             Optuna 5 pinned (multivariate for one objective, constant liar).
-        pruner: An Optuna pruner, which can end a trial between its replicates. It sees the running
-            mean of the objective; `WilcoxonPruner` sees each replicate's value.
+        pruner: An Optuna pruner, which can end a trial early. It sees what the steps report of the
+            objective by `ctx.report` in the first replicate. If they report nothing, it sees the
+            running mean of the objective after each replicate, and `WilcoxonPruner` each
+            replicate's value. `WilcoxonPruner` compares runs of the same seed: with several
+            replicates it always sees these.
         fill_inactive: Whether parameters with conditions are in each trial of the study, also where
             they are inactive, and have no effect. Some samplers model only parameters that each
             trial has, and draw the others at random: GP finds much better points with this.
@@ -150,6 +153,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         if self.searched is not self.space:
             self._optuna_space = OptunaSpace(self.searched)
         self.duplicates = bool(duplicates)
+        self.pairs_replicates = isinstance(pruner, WilcoxonPruner)
         samplers.use(sampler)
         self._reseed()
         self._errors_of_model = samplers.errors_of_model(sampler)
@@ -327,29 +331,13 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         values = [observation.metrics[each.metric] for each in self.objectives]
         self.study.tell(trial, values, state=TrialState.COMPLETE)
 
-    def _report(self, handle: Trial, replicate: int, metrics: Mapping[str, float]) -> bool:
-        value = metrics.get(self.objectives[0].metric, math.nan)
-        if not math.isfinite(value):
-            return False
-        reported = self._reported(handle)
-        if replicate in reported:  # By an earlier attempt: Optuna would warn, and keep the first.
-            return bool(handle.should_prune())
-        if not self._pairs_replicates:
-            # Pruners compare trials at the same step: report the mean up to this replicate.
-            means = list(reported.values())
-            value = means[-1] + (value - means[-1]) / (len(means) + 1) if means else value
-        handle.report(value, step=replicate)
-        return bool(handle.should_prune())
-
-    @property
-    def _pairs_replicates(self) -> bool:
-        return isinstance(self.study.pruner, WilcoxonPruner)
-
-    def _reported(self, trial: Trial) -> dict[int, float]:
-        return self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    def _report(self, handle: Trial, step: int, value: float) -> bool:
+        handle.report(value, step)
+        return bool(handle.should_prune())  # Some pruners return a numpy bool.
 
     def _finish_pruned(self, trial: Trial, observation: Observation) -> None:
-        if self._pairs_replicates:
+        metric = self.objectives[0].metric
+        if self.pairs_replicates and not heard_curve(observation, metric):
             # Follow Optuna's tutorial on WilcoxonPruner: PRUNED would store a single replicate.
             trial.set_user_attr("status", observation.status.value)
             self._tell_values(trial, observation)

@@ -124,13 +124,13 @@ def test_a_pruned_trial_is_the_same_told_and_attached(sampler: str, pruner: str)
         for loss in (0.1, 9.0):
             (treatment,) = optimizer.ask()
             for index in range(2):
-                optimizer.report(treatment, index, {"loss": loss})
+                optimizer.report_replicate(treatment, index, {"loss": loss})
             optimizer.tell(Observation(treatment, {"loss": loss}))
         if not attached:
             optimizer.study.enqueue_trial({"x": 0.25, "y": 0.5})
             (treatment,) = optimizer.ask()
             for replicate in replicates:
-                optimizer.report(treatment, replicate.index, replicate.metrics)
+                optimizer.report_replicate(treatment, replicate.index, replicate.metrics)
             optimizer.tell(
                 Observation(treatment, {"loss": 0.45}, Status.PRUNED, replicates=replicates)
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import optuna
 import pytest
 
@@ -11,13 +9,11 @@ from crystallize_opt import (
     Experiment,
     FrozenContext,
     Pipeline,
-    Search,
     Status,
     data_source,
     pipeline_step,
 )
 from crystallize_opt.adapters import OptunaOptimizer
-from crystallize_opt.errors import UsageError
 from tests.adapters.optuna.native import LOSS
 
 # Optuna marks whole samplers and pruners as experimental; that is no fault of a test.
@@ -69,19 +65,18 @@ def test_without_a_pruner_every_replicate_runs() -> None:
     assert all(not trial.intermediate_values for trial in optimizer.study.trials)
 
 
-def test_a_pruner_that_would_never_be_asked_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_a_pruner_that_is_never_asked_is_said_once(
+    replicates: int, caplog: pytest.LogCaptureFixture
+) -> None:
     experiment = Experiment(nothing(), Pipeline([noisy()]), seed=0)
     pruner = optuna.pruners.MedianPruner()
     optimizer = OptunaOptimizer({"x": (-5.0, 5.0)}, LOSS, seed=0, pruner=pruner)
-    refusal = r"OptunaOptimizer has a pruner.*replicates_per_trial="
+    experiment.optimize(optimizer, 5, replicates)
 
-    with pytest.raises(UsageError, match=refusal):
-        Search(experiment, optimizer, 5)
-    with pytest.raises(UsageError, match=refusal):
-        experiment.optimize(optimizer, 5, storage=tmp_path / "runs.db")
-    assert optimizer.events == []
-    assert not list(tmp_path.iterdir())
-    experiment.optimize(optimizer, 2, 2)
+    said = [each for each in caplog.messages if "reported no intermediate value" in each]
+    assert len(said) == (replicates == 1)
+    assert all("ctx.report('loss', value, step)" in each for each in said)
 
 
 def test_a_pruner_that_never_prunes_is_none() -> None:
