@@ -137,21 +137,7 @@ class _Check:
         if self._objectives is None and kind != "begin":
             raise _Damage(f"it has an event of the kind {kind!r} before it begins")
         if kind in ("observation", "report", "replicate", "curve"):
-            if trial not in self._pending or data["name"] != self._names[trial]:
-                self._check_late(kind, trial, data)
-            if kind == "observation":
-                self._check_observation(data)
-                self._pending.discard(trial)
-                if data["status"] == "abandoned":
-                    self._abandoned.add(trial)
-            elif kind == "curve":
-                _check_curve(data["points"])
-                count, prune = len(data["points"][0]), data.get("prune", [])
-                _expect(type(prune) is list, "prune", prune)
-                _expect(all(type(n) is int and 0 <= n < count for n in prune), "prune", prune)
-            else:
-                _check_replicate(data["replicate"])
-                _expect(kind == "replicate" or type(data["prune"]) is bool, "report", data)
+            self._continue_trial(kind, trial, data)
         elif kind in ("ask", "batch", "attach"):
             self._add_trial(kind, trial, data)
         elif kind == "begin":
@@ -166,6 +152,20 @@ class _Check:
         else:
             self.trial_format.check_params(data["params"], whole=False)
         self._last = kind
+
+    def _continue_trial(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
+        if trial not in self._pending or data["name"] != self._names[trial]:
+            self._check_late(kind, trial, data)
+        if kind == "observation":
+            self._check_observation(data)
+            self._pending.discard(trial)
+            if data["status"] == "abandoned":
+                self._abandoned.add(trial)
+        elif kind == "curve":
+            _check_points(data["points"], data.get("prune", []))
+        else:
+            _check_replicate(data["replicate"])
+            _expect(kind == "replicate" or type(data["prune"]) is bool, "report", data)
 
     def _check_late(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
         """Check an event of a trial that is not pending: the late outcome of an abandoned one."""
@@ -254,6 +254,12 @@ def _check_replicate(data: Mapping[str, Any]) -> None:
         for curve in data["curves"].values():
             _check_curve(curve)
     _check_circumstances(data)
+
+
+def _check_points(points: Any, prune: Any) -> None:
+    _check_curve(points)
+    _expect(type(prune) is list, "prune", prune)
+    _expect(all(type(n) is int and 0 <= n < len(points[0]) for n in prune), "prune", prune)
 
 
 def _check_curve(data: Any) -> None:
