@@ -129,10 +129,7 @@ class Session:
         except BaseException as exc:
             if not (isinstance(exc, (Exception, SystemExit)) or uninterrupted.owns(exc)):
                 raise
-            error = exc  # Returned, not swallowed.
-            if not isinstance(exc, Pruned):
-                exc.add_note(f"In replicate {index} of {condition!r}.")
-                fault = Fault.of(exc)
+            error, fault = exc, _fault_of(exc, index, condition)  # Returned, not swallowed.
         finally:
             ctx.close()
         uninterrupted.check()
@@ -170,6 +167,14 @@ class Session:
                 after_step(self.experiment, step, data, ctx)
 
         return call
+
+
+def _fault_of(error: BaseException, index: int, condition: str) -> Fault | None:
+    """Add a note to an exception that ended a replicate, and describe it; a step meant `Pruned`."""
+    if isinstance(error, Pruned):
+        return None
+    error.add_note(f"In replicate {index} of {condition!r}.")
+    return Fault.of(error)
 
 
 @asynccontextmanager
