@@ -173,7 +173,6 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             repeats,
             asks_in_a_row=self.asks_in_a_row,
             gives_up=gives_up,
-            apart_from=self.space.fidelity,
             positions=found,
         )
 
@@ -307,7 +306,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         Args:
             *points: Mappings of parameter names to values, for a whole point or for some of its
                 parameters (a parameter with a condition needs its parents). The backend chooses the
-                other parameters if it can; otherwise they are drawn at random.
+                other parameters if it can; otherwise they are drawn at random. A fidelity that is
+                left out is the highest.
 
         Raises:
             InvalidParametersError: A name or a value is not in the space; no point is enqueued.

@@ -82,7 +82,6 @@ class Proposals:
         asks_in_a_row: How many suggestions are discarded, or have a known outcome, before a random
             point takes their place; None: any number, until the backend raises `SpaceExhausted`.
         gives_up: If given, the search ends with this message instead of trying a random point.
-        apart_from: The name of a parameter to ignore when points are counted as suggested.
         positions: The positions that the backend searches instead of a narrow region, or None.
 
     Attributes:
@@ -100,7 +99,6 @@ class Proposals:
         *,
         asks_in_a_row: int | None,
         gives_up: str | None,
-        apart_from: str | None,
         positions: Positions | None,
     ) -> None:
         self.repeats = repeats
@@ -112,10 +110,13 @@ class Proposals:
         self._asks_in_a_row = asks_in_a_row
         self._gives_up = gives_up
         self._positions = positions
-        self._apart_from = apart_from
+        # Where nothing else chooses the fidelity of a point, it is the highest.
+        name = space.fidelity
+        highest = None if name is None else getattr(space[name], "high", None)
+        self._highest = {} if name is None else {name: highest}
         self._unseen: UnseenPoints | None = None
         if repeats != "allowed":
-            unseen = UnseenPoints(space, rng, apart_from)
+            unseen = UnseenPoints(space, rng)
             if repeats == "never" or unseen.is_finite:
                 self._unseen = unseen
 
@@ -213,7 +214,7 @@ class Proposals:
     def _next_unseen(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
         """Return a random point that has not been suggested."""
         if self._unseen is None and self._space.size < math.inf:
-            self._unseen = UnseenPoints(self._space, self._rng, self._apart_from)
+            self._unseen = UnseenPoints(self._space, self._rng)
             for event in self._ledger.calls:
                 if isinstance(event, Asked):
                     for treatment in event.treatments:
@@ -229,10 +230,12 @@ class Proposals:
         self.has_drawn = True
         unseen = self._unseen
         point = self._space.sample(self._rng) if unseen is None else unseen.draw()
+        if self._highest:
+            point = self._space.validate(point | self._highest)
         return self._complete(backend, point)
 
     def _next_enqueued(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
-        given = self._ledger.enqueued[0]
+        given = self._highest | self._ledger.enqueued[0]
         handle, params = self._complete(backend, given)
         if not self._space.satisfies_constraints(params):
             backend._drop(handle, Dropped.INFEASIBLE)  # noqa: SLF001

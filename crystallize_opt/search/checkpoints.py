@@ -115,9 +115,10 @@ class Checkpoints:
                 self._remove(name)
 
     def _identity(self, treatment: Treatment) -> tuple[Any, float]:
-        fidelity = self._optimizer.space.fidelity
-        others = {name: value for name, value in treatment.params.items() if name != fidelity}
-        return self._optimizer.space.key(others), float(treatment.params[fidelity or ""])
+        space = self._optimizer.space
+        others = dict(treatment.params)
+        level = float(others.pop(space.fidelity or ""))
+        return space.key(others), level
 
     def _remove(self, name: str) -> None:
         shutil.rmtree(self._run / name, ignore_errors=True)

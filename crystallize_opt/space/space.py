@@ -123,13 +123,19 @@ class SearchSpace(Mapping[str, Parameter]):
     __hash__ = None  # type: ignore[assignment]  # choices may be unhashable
 
     def __dir__(self) -> list[str]:
-        return listed(self, ("draw", "key", "region"))
+        return listed(self, ("draw", "key", "region", "without_fidelity"))
 
     def __repr__(self) -> str:
         return as_text(self, self.constraints)
 
     def _repr_html_(self) -> str:
         return as_html(self, self.constraints)
+
+    @cached_property
+    def without_fidelity(self) -> SearchSpace:
+        """The space of all parameters but the fidelity, with all constraints."""
+        others = {name: each for name, each in self._parameters.items() if name != self.fidelity}
+        return SearchSpace(others, self.constraints)
 
     @property
     def is_conditional(self) -> bool:

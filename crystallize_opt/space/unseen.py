@@ -25,9 +25,8 @@ class UnseenPoints:
     """Records which points of a space have been seen, so that none is lost or repeated.
 
     Args:
-        space: The search space.
+        space: The search space. Its fidelity does not distinguish points.
         rng: Chooses among the points that are left.
-        apart_from: The name of a parameter that does not distinguish points, or None.
 
     Attributes:
         is_finite: Whether the space has a finite number of points.
@@ -42,13 +41,10 @@ class UnseenPoints:
         crystallize_opt.errors.SpaceExhausted: All 2 points of the search space ...
     """
 
-    def __init__(
-        self, space: SearchSpace, rng: random.Random, apart_from: str | None = None
-    ) -> None:
-        self._apart_from = apart_from
-        if apart_from is not None:
-            others = {name: each for name, each in space.items() if name != apart_from}
-            space = SearchSpace(others, space.constraints)
+    def __init__(self, space: SearchSpace, rng: random.Random) -> None:
+        self._fidelity = space.fidelity
+        if space.fidelity is not None:
+            space = space.without_fidelity
         self._space = space
         self._rng = rng
         self._seen: set[Any] = set()
@@ -60,8 +56,8 @@ class UnseenPoints:
 
     def add(self, params: Mapping[str, Any]) -> bool:
         """Mark a point, in canonical form, as seen; return whether it was not seen before."""
-        if self._apart_from is not None:
-            params = {name: value for name, value in params.items() if name != self._apart_from}
+        if self._fidelity is not None:
+            params = {name: value for name, value in params.items() if name != self._fidelity}
         key = self._space.key(params)
         if key in self._seen:
             return False

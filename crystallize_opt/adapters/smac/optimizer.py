@@ -159,10 +159,9 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
                 has_a_model,
             )
 
-        others = {name: each for name, each in self.searched.items() if name != fidelity}
+        searched = self.searched.without_fidelity
         # ConfigSpace draws points until one is allowed: of a narrow region it would find none.
-        allowed = () if self.space.region else self.searched.constraints
-        self._searched = SearchedSpace(SearchSpace(others, allowed))
+        self._searched = SearchedSpace(SearchSpace(searched) if self.space.region else searched)
         budget = self._budget
         options = dict(facade_options or {})
 

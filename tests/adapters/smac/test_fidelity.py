@@ -139,6 +139,12 @@ def test_a_discarded_suggestion_is_not_promoted() -> None:
     assert discarded["x"] not in [params["x"] for params in promoted]
 
 
+def test_an_enqueued_point_has_the_highest_fidelity_unless_it_says_another_one() -> None:
+    optimizer = SMACOptimizer(SPACE, LOSS, seed=0, facade=HyperbandFacade)
+    optimizer.enqueue({"x": 0.5}, {"x": 0.25, "y": 0.5}, {"t": 2})
+    assert [each.params["t"] for each in optimizer.ask(4)] == [9, 9, 2, 1]
+
+
 def test_a_choice_of_incumbents_that_smac_cannot_make_is_refused() -> None:
     for selection in ("any_budget", "highest_observed_budget"):
         with pytest.raises(UsageError, match=selection):
