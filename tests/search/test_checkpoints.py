@@ -50,8 +50,8 @@ def test_27_epochs_after_9_cost_18(
     """Real searches with SMAC's Hyperband, wherever the trials run."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if workers == "spawn":
-        workers = request.getfixturevalue("executor_named")("spawn")
-    step = train_asynchronously if isinstance(workers, Workers) else train
+        workers = Workers(request.getfixturevalue("executor_named")("spawn"), 2)
+    step = train_asynchronously if workers == Workers(None, 3) else train
     optimizer = hyperband()
     experiment_of(step, seed=0).optimize(optimizer, 75, workers=workers, progress=False)
 

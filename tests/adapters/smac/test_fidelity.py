@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from smac import HyperbandFacade, MultiFidelityFacade, Scenario
 from smac.initial_design import RandomInitialDesign
@@ -137,6 +139,25 @@ def test_a_discarded_suggestion_is_not_promoted() -> None:
 
     assert [params["t"] for params in promoted] == [3, 3, 3]
     assert discarded["x"] not in [params["x"] for params in promoted]
+
+
+def test_a_table_of_trials_has_the_fidelity_and_can_be_attached(tmp_path: Path) -> None:
+    optimizer = SMACOptimizer(SPACE, LOSS, seed=0, facade=HyperbandFacade)
+    for _ in range(15):
+        (treatment,) = optimizer.ask()
+        optimizer.tell({"loss": treatment.params["x"] + 1 / treatment.params["t"]})
+    history = optimizer.history
+    history.to_csv(tmp_path / "trials.csv")
+    again = SMACOptimizer(SPACE, LOSS, seed=1, facade=HyperbandFacade)
+    again.attach(tmp_path / "trials.csv")
+
+    assert list(history.to_frame()["params.t"]) == [1] * 9 + [3] * 3 + [9] + [3] * 2
+    assert again.history.best_params == history.best_params
+    assert [o.params for o in again.observations] == [o.params for o in history]
+    # The nine trials with the lowest fidelity have competed, so SMAC begins with other points.
+    (treatment,) = again.ask()
+    assert treatment.params["t"] == 1
+    assert treatment.params["x"] not in [o.params["x"] for o in history]
 
 
 def test_an_enqueued_point_has_the_highest_fidelity_unless_it_says_another_one() -> None:
