@@ -297,11 +297,29 @@ class History(Sequence[Observation]):
 
         return frame_of(self, self.space)
 
+    def curves(self) -> pd.DataFrame:
+        """Return the learning curves that steps recorded by `ctx.report` (extra `analysis`).
+
+        The table has one row for each point, and the columns `trial`, `replicate`, `metric`, `step`
+        and `value`. The points are in the order in which they were reported.
+
+        Example:
+            >>> from crystallize_opt import Replicate
+            >>> replicate = Replicate(0, 7, {"loss": 0.5}, curves={"loss": ((0, 0.9), (1, 0.5))})
+            >>> trial = Observation.of_replicates(Treatment("t", {"x": 1}), [replicate])
+            >>> History([trial]).curves().groupby("trial")["step"].max()["t"].item()
+            1
+        """
+        from crystallize_opt.history.curves import frame_of_curves
+
+        return frame_of_curves(self)
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a CSV file with the columns of `to_frame`, which `attach` reads back.
 
         Choices that have the same text, such as `1` and `"1"`, stay distinct. A text that a
         spreadsheet would run as a formula has an apostrophe before it, which `attach` removes.
+        Learning curves are not in this file: write them with `history.curves().to_csv(...)`.
 
         Args:
             path: The file; an existing file is replaced.

@@ -34,7 +34,7 @@ def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.Da
     """Return a table with one row per trial: see `History.to_frame`."""
     names, metrics, sems = _columns_of(history, space)
     columns: dict[str, Any] = {"trial": [o.treatment.name for o in history]}
-    library = _pandas()
+    library = import_pandas()
     for name in names:
         values = [o.treatment.params.get(name) for o in history]
         exact = space is None or hasattr(space[name], "choices") or _would_be_rounded(values)
@@ -388,7 +388,8 @@ def _number(cell: Any) -> float | None:
     return None if cell is None else as_number(cell)
 
 
-def _pandas() -> Any:
+def import_pandas() -> Any:
+    """Return the module `pandas`, or say how to install it."""
     with needs("Tables need", "pandas", extra="analysis"):
         import pandas as pd
     return pd

@@ -21,6 +21,7 @@ from crystallize_opt.search.callbacks import (
     TrialStarted,
 )
 from crystallize_opt.trials.best import BestSoFar
+from crystallize_opt.trials.curves import Curve
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 
@@ -36,6 +37,7 @@ with needs("MLflowCallback needs", "mlflow", extra="mlflow"):
         PREFIX,
         as_params,
         as_tags,
+        curve_names,
         original_names,
         plain_text,
         safe_name,
@@ -185,16 +187,31 @@ class MLflowCallback:
         tags: Mapping[str, str] | None = None,
         *,
         step: int = 0,
+        curves: Mapping[str, Curve] | None = None,
     ) -> None:
-        """Log to a run, in as few calls as MLflow allows. What MLflow refuses is left out."""
+        """Log to a run, in as few calls as MLflow allows. What MLflow refuses is left out.
+
+        The value of a metric with a curve gets the curve's highest step, at a later time: MLflow
+        shows the value at the highest step, and of several there the latest.
+        """
         logged, more = as_params(params or {})
         now = int(1000 * time.time())
-        values = [Metric(safe_name(name), v, now, step) for name, v in (metrics or {}).items()]
+        curves = curves or {}
+        last = {name: max(step for step, _ in curve) for name, curve in curves.items()}
+        values = [
+            Metric(safe_name(name), value, now - 1, point)
+            for name, curve in curves.items()
+            for point, value in curve
+        ]
+        values += [
+            Metric(safe_name(name), value, now, last.get(name, step))
+            for name, value in (metrics or {}).items()
+        ]
         for some in _chunks(values, MAX_METRICS_PER_BATCH):
             self._log_batch(run, metrics=some)
         for some in _chunks([Param(*pair) for pair in logged.items()], MAX_PARAMS_TAGS_PER_BATCH):
             self._log_batch(run, params=some)
-        texts = {**(tags or {}), **more, **original_names(metrics or {})}
+        texts = {**(tags or {}), **more, **original_names([*(metrics or {}), *curves])}
         for some in _chunks([RunTag(*pair) for pair in texts.items()], MAX_PARAMS_TAGS_PER_BATCH):
             self._log_batch(run, tags=some)
 
@@ -374,7 +391,7 @@ class MLflowCallback:
         tags = as_tags("status", status.value)
         if observation.error is not None:
             tags |= as_tags("error", observation.error)
-        self._log(run, _metrics_of(observation), tags=tags)
+        self._log(run, _metrics_of(observation), tags=tags, curves=curve_names(observation))
         ended_at = None
         if started_at is not None and duration is not None:
             ended_at = int(1000 * (started_at + duration))

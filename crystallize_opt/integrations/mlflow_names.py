@@ -10,6 +10,9 @@ from collections.abc import Container, Iterable, Mapping
 
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 
+from crystallize_opt.trials.curves import Curve
+from crystallize_opt.trials.observation import Observation
+
 PREFIX = "crystallize_opt."
 """Begins the names of the tags that only this package reads or explains."""
 
@@ -49,6 +52,21 @@ def sem_name(metric: str, metrics: Container[str]) -> str:
     while name in metrics:
         name += ".sem"
     return name
+
+
+def curve_names(observation: Observation) -> dict[str, Curve]:
+    """Return the learning curves of a trial by the names they have in MLflow.
+
+    With one replicate, that is the metric's name; with several, each replicate has its own name.
+    """
+    found: dict[str, Curve] = {}
+    for replicate in observation.replicates:
+        for metric, curve in replicate.curves.items():
+            name = metric
+            while len(observation.replicates) > 1 and (name in observation or name == metric):
+                name += f".replicate_{replicate.index}"
+            found[name] = curve
+    return found
 
 
 def as_params(values: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:

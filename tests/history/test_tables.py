@@ -20,6 +20,7 @@ from crystallize_opt import (
     Integer,
     Objective,
     Observation,
+    Replicate,
     SearchSpace,
     Status,
     Treatment,
@@ -213,3 +214,35 @@ def test_nan_is_never_a_completed_value(tmp_path: Path) -> None:
     # In a DataFrame nan is an empty cell.
     with pytest.raises(UnknownMetricError, match="'row_0': It has no metric 'loss'"):
         params_of(frame.assign(loss=[math.nan, 1.0]), space)
+
+
+def test_curves_have_a_row_for_each_point() -> None:
+    def replicates(shift: float) -> list[Replicate]:
+        return [
+            Replicate(
+                index,
+                None,
+                {"loss": 0.5},
+                curves={"loss": ((2, shift), (0, math.nan)), "accuracy": ((1, index),)},
+            )
+            for index in range(2)
+        ]
+
+    trials = [
+        Observation.of_replicates(Treatment("a", {"x": 1}), replicates(0.25)),
+        Observation(Treatment("none", {"x": 2}), {"loss": 1.0}),
+        Observation.of_replicates(Treatment("b", {"x": 3}), replicates(-0.25)),
+    ]
+    frame = History(trials).curves()
+
+    assert list(frame.columns) == ["trial", "replicate", "metric", "step", "value"]
+    assert [str(kind) for kind in frame.dtypes] == ["object", "int64", "object", "int64", "float64"]
+    assert repr(frame.iloc[:3].values.tolist()) == repr(
+        [["a", 0, "loss", 2, 0.25], ["a", 0, "loss", 0, math.nan], ["a", 0, "accuracy", 1, 0.0]]
+    )
+    assert len(frame) == 12
+    assert frame.query("trial == 'b' and metric == 'loss' and step == 2").value.tolist() == [
+        *(-0.25, -0.25)
+    ]
+    empty = History(trials[1:2]).curves()
+    assert (len(empty), list(empty.dtypes)) == (0, list(frame.dtypes))

@@ -449,3 +449,37 @@ def test_mlflow_that_is_missing_is_named_with_what_installs_it(
 
     with pytest.raises(MissingExtraError, match=re.escape('pip install "crystallize-opt[mlflow]"')):
         importlib.import_module("crystallize_opt.integrations.mlflow")
+
+
+def test_learning_curves_are_metrics_with_steps(uri: str) -> None:
+    def train(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        for epoch in range(3):
+            ctx.report("loss", x - epoch, step=10 * epoch)
+            ctx.report("val@1", x + epoch, step=epoch)
+        return data, {"loss": 7.0 + x}
+
+    from mlflow import MlflowClient
+
+    for replicates in (1, 2):
+        name = f"curves {replicates}"
+        optimizer = GridOptimizer({"x": Categorical([1.0, 2.0])}, LOSS)
+        experiment_of(train).optimize(optimizer, 2, replicates, callbacks=[callback(name, uri)])
+        _, trials = runs_of(name, uri)
+        run = trials["trial_1"]
+        client: Any = MlflowClient(tracking_uri=uri)
+
+        def points(metric: str, run: Any = run, client: Any = client) -> list[tuple[int, float]]:
+            history = client.get_metric_history(run.info.run_id, metric)
+            return [(each.step, each.value) for each in history]
+
+        curve = [(0, 2.0), (10, 1.0), (20, 0.0)]
+        if replicates == 1:
+            assert points("loss") == [*curve, (20, 9.0)]
+        else:
+            assert points("loss") == [(0, 9.0)]
+            assert points("loss.replicate_0") == points("loss.replicate_1") == curve
+        assert run.data.metrics["loss"] == 9.0  # the trial's own value is the one shown
+        original = [key for key, value in run.data.tags.items() if value.startswith("val@1")]
+        assert len(original) == replicates
+        shown = original[0].removeprefix("crystallize_opt.name.")
+        assert points(shown) == [(0, 2.0), (1, 3.0), (2, 4.0)]

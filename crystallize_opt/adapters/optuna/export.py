@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crystallize_opt.adapters.optuna.studies import KEY, different, import_optuna
 from crystallize_opt.errors import UsageError
 from crystallize_opt.history.history import History
+from crystallize_opt.optimizers.reports import heard_curve
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
@@ -36,8 +37,9 @@ def study_of(
 
     Failed trials have the state FAIL, pending ones RUNNING. Constraints, and the fidelity, are
     Optuna's constraints, so that the study's best trials are the history's. Status, error, standard
-    errors and further metrics are user attributes. With a single objective, the replicates' values
-    are intermediate values. Each trial also has a record, from which `history_from_optuna` restores
+    errors and further metrics are user attributes. With a single objective, its learning curve in
+    the first replicate is the trial's intermediate values; without a curve, the replicates' values
+    are. Each trial also has a record, from which `history_from_optuna` restores
     it exactly. The study's user attribute `notes` says what Optuna shows in another form: choices
     that it cannot store as text, integers beyond 2**53 as floats.
 
@@ -144,7 +146,9 @@ class _Export:
         completed = observation.status is Status.COMPLETED
         values = [observation[name] for name in names] if completed else None
         intermediate = {}
-        if len(names) == 1 and len(observation.replicates) > 1:
+        if curve := heard_curve(observation, names[0]) if len(names) == 1 else ():
+            intermediate = dict(curve)
+        elif len(names) == 1 and len(observation.replicates) > 1:
             known = [r for r in observation.replicates if names[0] in r]
             intermediate = {r.index: r[names[0]] for r in known}
         state = states.COMPLETE if completed else states.FAIL

@@ -23,8 +23,9 @@ from crystallize_opt.storage.description import (
     space_of,
 )
 from crystallize_opt.storage.records import TrialFormat, read_observation
+from crystallize_opt.trials.curves import last_value
 from crystallize_opt.trials.objective import Constraint, Direction, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def history_from_optuna(
 
     A study that `study_of` wrote gives the history that was written. In any other study, a
     constraint becomes a metric, `"constraint <name>"`, that is feasible at 0 or below; a user
-    attribute that is a number becomes a metric; and a pruned trial gets its last intermediate
-    value. Enqueued and running trials are pending. `notes` lists what the history leaves out.
+    attribute that is a number becomes a metric; intermediate values become the learning curve of
+    the objective; and a pruned trial gets its last intermediate value. Enqueued and running trials
+    are pending. `notes` lists what the history leaves out.
 
     Args:
         study: The study, or the URL of its storage, such as `"sqlite:///studies.db"`, which is
@@ -185,8 +187,9 @@ class _Reader:
             return read_observation(record["outcome"], treatment)
         status = _STATUSES[trial.state.name]
         values = trial.values
-        if status is Status.PRUNED and values is None and trial.last_step is not None:
-            values = [trial.intermediate_values[trial.last_step]]
+        curve = tuple(sorted(trial.intermediate_values.items()))
+        if status is Status.PRUNED and values is None:
+            values = None if (last := last_value(curve)) is None else [last]
         # OptunaOptimizer reports a failed trial in the form the sampler learns from, and stores the
         # true status as a user attribute.
         noted = trial.user_attrs.get("status")
@@ -195,13 +198,25 @@ class _Reader:
         started, ended = trial.datetime_start, trial.datetime_complete
         error = trial.user_attrs.get("error", trial.system_attrs.get("fail_reason"))
         metrics = dict(zip(self._objectives, values, strict=True)) if values else {}
+        metrics = {**self._attributes(trial), **self._violations(trial, status), **metrics}
+        text = None if error is None else str(error)
+        began = started.timestamp() if started else None
+        duration = (ended - started).total_seconds() if started and ended else None
+        replicates: tuple[Replicate, ...] = ()
+        if curve:
+            curves = {self._objectives[0]: curve}
+            # Nobody knows the seed, nor whether there were other replicates.
+            once = Replicate(0, None, metrics, status, text, None, began, duration, curves)
+            replicates = (once,)
         observation = Observation(
             treatment,
-            {**self._attributes(trial), **self._violations(trial, status), **metrics},
+            metrics,
             status,
-            error=None if error is None else str(error),
-            started_at=started.timestamp() if started else None,
-            duration=(ended - started).total_seconds() if started and ended else None,
+            dict.fromkeys(metrics) if replicates else {},
+            replicates,
+            error=text,
+            started_at=began,
+            duration=duration,
         ).checked(self._required)
         if observation.status is not status:
             self._notes.add(
@@ -228,8 +243,6 @@ class _Reader:
                 numbers[key] = float(value)
             elif key not in ("status", "error"):
                 self._notes.add(f"The user attribute {key!r} of trials is left out: no number.")
-        if trial.intermediate_values:
-            self._notes.add("The intermediate values of trials are left out.")
         return numbers
 
 

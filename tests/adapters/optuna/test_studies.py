@@ -321,3 +321,64 @@ def test_the_study_of_an_optimizer_has_the_trials_of_its_search() -> None:
     assert history.best is not None
     assert history.best.treatment.params == optimizer.get_best_treatment().params
     assert "study of an OptunaOptimizer" in history.notes[0]
+
+
+# Learning curves --------------------------------------------------------------------------------
+
+
+def test_an_exported_study_has_the_curves_as_intermediate_values(tmp_path: Path) -> None:
+    curve = ((0, 0.9), (3, math.nan), (2, 0.5))
+    first = Replicate(0, 1, {"loss": 0.5}, curves={"loss": curve, "accuracy": ((0, 0.1),)})
+    second = Replicate(1, 2, {"loss": 3.0})
+    pruned = Replicate(0, 1, {"loss": 0.9}, Status.PRUNED, curves={"loss": ((0, 0.9),)})
+    told = [
+        Observation.of_replicates(Treatment("t_0", {"x": 0.1}), [first, second]),
+        Observation.of_replicates(Treatment("t_1", {"x": 0.2}), [pruned]),
+    ]
+    history = History(told, [LOSS], space=SearchSpace({"x": (0.0, 1.0)}))
+
+    study = study_of(history, storage=f"sqlite:///{tmp_path}/study.db", study_name="s")
+
+    shown = [trial.intermediate_values for trial in study.trials]
+    assert repr(shown) in (repr([dict(curve), {0: 0.9}]), repr([dict(sorted(curve)), {0: 0.9}]))
+    assert [(t.state, t.value) for t in study.trials] == [
+        (TrialState.COMPLETE, 1.75),
+        (TrialState.PRUNED, 0.9),
+    ]
+    back = history_from_optuna(study)
+    assert repr(back[0].replicates[0].curves) == repr(first.curves)
+    assert as_data(back) == as_data(history)
+
+
+def test_intermediate_values_of_any_study_are_curves() -> None:
+    study = optuna.create_study(
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=optuna.pruners.ThresholdPruner(upper=0.9),
+    )
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        for step in range(0, 6, 2):
+            trial.report(math.nan if x > 0.95 else x + step / 10, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return x
+
+    study.optimize(objective, n_trials=40)
+    history = history_from_optuna(study, metrics=["loss"])
+
+    assert {each.status for each in history} == {Status.COMPLETED, Status.PRUNED}
+    for observation, trial in zip(history, study.trials, strict=True):
+        (replicate,) = observation.replicates
+        assert repr(dict(replicate.curves["loss"])) == repr(trial.intermediate_values)
+        assert observation.metrics.get("loss") == trial.value
+        assert replicate.seed is None
+    assert history.notes == []
+    # Another pruner sees the values of the study.
+    optimizer = OptunaOptimizer(
+        {"x": (0.0, 1.0)}, LOSS, seed=0, pruner=optuna.pruners.ThresholdPruner(upper=0.9)
+    )
+    optimizer.attach(history)
+    assert repr([t.intermediate_values for t in optimizer.study.trials]) == repr(
+        [t.intermediate_values for t in study.trials]
+    )
