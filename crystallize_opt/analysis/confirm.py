@@ -404,6 +404,8 @@ def _judged(question: Question, plan: Plan) -> Confirmation:
         if p_value <= question.alpha:
             verdict = "better" if signs[effect.metric] * effect.effect < 0 else "worse"
         effects.append(dataclasses.replace(effect, verdict=verdict, p_value=p_value))
+    if baseline.status is Status.COMPLETED:
+        question.criterion.set_baseline(baseline)
     pairs = len(baseline.replicates)
     return Confirmation(
         baseline,

@@ -139,11 +139,10 @@ class Confirmation:
     def violations(self, candidate: str) -> dict[str, float]:
         """Return the constraints that a candidate's means violate, and by how much."""
         (found,) = [each for each in self.candidates if each.treatment.name == candidate]
-        return {
-            each.text: each.violation(found[each.metric])
-            for each in self.criterion.constraints
-            if found.status is Status.COMPLETED and each.violation(found[each.metric]) > 0
-        }
+        if found.status is not Status.COMPLETED or self.criterion.lacks_baseline:
+            return {}  # There is nothing to check, or the baseline failed.
+        violations = self.criterion.violations(found)
+        return {text: value for text, value in violations.items() if value > 0}
 
     # Shown ----------------------------------------------------------------------------------------
 

@@ -86,6 +86,8 @@ class History(Sequence[Observation]):
         self.notes = list(notes)
         self.left_out = list(left_out)
         self.baseline = baseline
+        if baseline is not None:
+            self.criterion.set_baseline(baseline)
 
     @overload
     def __getitem__(self, index: int | str) -> Observation: ...

@@ -13,6 +13,7 @@ from crystallize_opt.errors import UsageError, printable
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.search.callbacks import (
+    BaselineCompleted,
     Event,
     RunStarted,
     RunStopped,
@@ -120,6 +121,8 @@ class MLflowCallback:
             self._note_best()
         elif self._is_off:
             return
+        elif isinstance(event, BaselineCompleted):
+            self._to_do.append(partial(self._log_baseline, event.observation))
         elif isinstance(event, TrialStarted):
             self._to_do.append(partial(self._start_trial, event.treatment, time.time()))
         elif isinstance(event, (TrialCompleted, TrialFailed)):
@@ -231,7 +234,14 @@ class MLflowCallback:
             "num_trials": event.num_trials,
             "replicates_per_trial": event.replicates_per_trial,
             **{f"objective.{each.metric}": each.direction for each in event.objectives},
+            **{
+                f"threshold.{each.metric}": each.threshold
+                for each in event.objectives
+                if each.threshold is not None
+            },
         }
+        if constraints := event.criterion.constraints:
+            settings["constraints"] = "; ".join(each.text for each in constraints)
         if not self._parent:
             outer = self._active_run()
             self._experiment_id = self._experiment_for(outer)
@@ -242,6 +252,9 @@ class MLflowCallback:
                 self._continue(found, settings)
                 return
         self._log(self._parent, params=settings)
+
+    def _log_baseline(self, baseline: Observation) -> None:
+        self._log(self._parent, {f"baseline.{name}": value for name, value in baseline.items()})
 
     def _create_parent(self, event: RunStarted, outer: Any) -> str:
         tags = {} if outer is None else {MLFLOW_PARENT_RUN_ID: outer.info.run_id}

@@ -16,6 +16,7 @@ from crystallize_opt.trials.best import BestSoFar, Criterion
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,
+    BaselineSet,
     Enqueued,
     Event,
     Told,
@@ -190,6 +191,10 @@ class Ledger:
         self.observations.append(observation)
         self.best.add(observation)
 
+    def baseline_set(self, observation: Observation, point: Mapping[str, Any] | None) -> None:
+        """Record the outcome of the baseline."""
+        self.calls.append(BaselineSet(observation, point))
+
     def leave_out(self, observations: Sequence[Observation]) -> None:
         """Keep trials of a run that do not fit. No other trial of the run gets their names."""
         self.left_out += observations
@@ -319,10 +324,9 @@ class Measured:
         self._waiting: list[Observation] = []
         # The metric and sign of each objective, looked up once instead of for every trial.
         self._objectives = [(each.metric, each.sign) for each in criterion.objectives]
-        self._constraints: dict[str, list[Constraint]] = {}
-        for constraint in criterion.constraints:
-            self._constraints.setdefault(constraint.metric, []).append(constraint)
-        self._violations = dict.fromkeys(self._constraints, -math.inf)
+        self._criterion = criterion
+        self._constraints: dict[str, list[Constraint]] | None = None  # With absolute bounds.
+        self._violations: dict[str, float] = {}
         self._corrections: list[Callable[[], None]] = []
         self._seeds = SharedSeeds()
 
@@ -340,7 +344,7 @@ class Measured:
         """
         changed = False
         if len(observation.replicates) > 1 or observation.shared_noise:
-            observation = self._seeds.told(observation)
+            observation = self.as_told(observation)
         if observation.status is Status.COMPLETED:
             if self._corrections:
                 changed = self._add(observation)
@@ -349,6 +353,10 @@ class Measured:
         learn(handle, observation)
         for correct in self._corrections if changed else ():
             correct()
+
+    def as_told(self, observation: Observation) -> Observation:
+        """Return a trial as a backend learns it, without standard errors of shared noise."""
+        return self._seeds.told(observation)
 
     def when_changed(self, correct: Callable[[], None]) -> None:
         """Call `correct` after each change of an extreme, to report failed trials again."""
@@ -381,6 +389,11 @@ class Measured:
     def _add(self, observation: Observation) -> bool:
         """Add a trial if it completed; return whether an extreme has changed."""
         changed = False
+        if self._constraints is None:  # The bounds may be known only after the baseline.
+            self._constraints = {}
+            for limit in self._criterion.limits.values():
+                self._constraints.setdefault(limit.metric, []).append(limit)
+            self._violations = dict.fromkeys(self._constraints, -math.inf)
         if not self._costs:
             self._costs = [(math.inf, -math.inf)] * len(self._objectives)
         for position, (metric, sign) in enumerate(self._objectives):

@@ -24,7 +24,7 @@ from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import KnownInARow
 from crystallize_opt.runtime.sync import resolve
 from crystallize_opt.trials.best import Criterion
-from crystallize_opt.trials.calls import Asked, Event, SavedState, Told
+from crystallize_opt.trials.calls import Asked, BaselineSet, Event, SavedState, Told
 from crystallize_opt.trials.objective import Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
@@ -185,6 +185,11 @@ class PlainDriver:
         """Always false: a plain optimizer is told once, and takes no late outcome."""
         return False
 
+    def set_baseline(self, baseline: Observation, point: Mapping[str, Any] | None = None) -> None:
+        """Keep the outcome of the baseline; a plain optimizer does not learn it."""
+        self.baseline = baseline
+        self.calls.append(BaselineSet(baseline, point))
+
     async def get_best_treatment(self) -> Treatment:
         """Return the optimizer's best treatment.
 
@@ -233,6 +238,8 @@ class PlainDriver:
             elif isinstance(event, Told):
                 treatment = now[id(event.observation.treatment)]
                 await self.tell(dataclasses.replace(event.observation, treatment=treatment))
+            elif isinstance(event, BaselineSet):
+                self.set_baseline(event.observation, event.point)
 
     def _in_plain_words(self, observation: Observation) -> Observation:
         """Return an observation with the objectives' metrics only.

@@ -13,8 +13,10 @@ from crystallize_opt.optimizers.unique import Backend, Proposals
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,
+    BaselineSet,
     Enqueued,
     Event,
+    Reported,
     ReportedPoint,
     SavedState,
     Told,
@@ -63,6 +65,10 @@ class Replayed(Backend, Protocol):
 
     def attach(self, observations: Observation) -> int: ...
 
+    def set_baseline(
+        self, baseline: Mapping[str, float], point: Mapping[str, Any] | None = None
+    ) -> None: ...
+
 
 def replay(
     optimizer: Replayed,
@@ -82,22 +88,34 @@ def replay(
             if state is not None and asks == state.asks + 1 and isinstance(optimizer, SavesState):
                 _restore(optimizer, state.data)
             _ask_again(optimizer, event, versions)
-        elif isinstance(event, Enqueued):
-            optimizer.enqueue(event.params)
-        elif isinstance(event, Attached):
-            optimizer.attach(event.observation)
-        elif isinstance(event, Told):
-            treatment = _pending(optimizer, event.observation.treatment.name)
-            optimizer.tell(dataclasses.replace(event.observation, treatment=treatment))
         else:
-            treatment = _pending(optimizer, event.name)
-            if isinstance(event, ReportedPoint):
-                prune = optimizer.report(treatment, event.step, event.value)
-            else:
-                prune = optimizer.report_replicate(treatment, event.replicate, event.metrics)
-            if prune != event.prune:
-                recorded = f"prune={event.prune}"
-                raise _diverged(optimizer, event.name, recorded, "the opposite", versions)
+            _call_again(optimizer, event, versions)
+
+
+def _call_again(
+    optimizer: Replayed,
+    event: Enqueued | Attached | BaselineSet | Told | Reported | ReportedPoint,
+    versions: Mapping[str, str] | None,
+) -> None:
+    """Repeat a call other than an ask."""
+    if isinstance(event, Enqueued):
+        optimizer.enqueue(event.params)
+    elif isinstance(event, Attached):
+        optimizer.attach(event.observation)
+    elif isinstance(event, BaselineSet):
+        optimizer.set_baseline(event.observation, event.point)
+    elif isinstance(event, Told):
+        treatment = _pending(optimizer, event.observation.treatment.name)
+        optimizer.tell(dataclasses.replace(event.observation, treatment=treatment))
+    else:
+        treatment = _pending(optimizer, event.name)
+        if isinstance(event, ReportedPoint):
+            prune = optimizer.report(treatment, event.step, event.value)
+        else:
+            prune = optimizer.report_replicate(treatment, event.replicate, event.metrics)
+        if prune != event.prune:
+            recorded = f"prune={event.prune}"
+            raise _diverged(optimizer, event.name, recorded, "the opposite", versions)
 
 
 def _restore(optimizer: SavesState, state: str) -> None:

@@ -20,6 +20,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.history.history import Front, History
 from crystallize_opt.optimizers.base import BaseOptimizer
+from crystallize_opt.optimizers.baseline import checked_baseline, point_of
 from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsupported
 from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND, Ledger, Measured
 from crystallize_opt.optimizers.replay import replay
@@ -99,7 +100,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     """The distributions that the backend needs; their versions are in `.versions`."""
 
     baseline: Observation | None = None
-    """The baseline of the last search that ran one; `history.baseline`."""
+    """The outcome of the baseline, which `set_baseline` was given; `history.baseline`."""
 
     capabilities: Capabilities = Capabilities()
     """What this optimizer can do. An instance's capabilities may differ from those of its class."""
@@ -160,6 +161,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self.calls = self.ledger.calls
         self.measured = Measured(self.criterion)
         self._rng = Random(self.seed)
+        self._baseline_point: Mapping[str, Any] | None = None
         found = None
         if positions and self.space.region is not None:
             from crystallize_opt.space.positions import positions_in  # It needs numpy.
@@ -245,6 +247,15 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         By default nothing happens: the backend has no random choices of its own.
         """
 
+    def _learn_baseline(self, observation: Observation, point: Mapping[str, Any] | None) -> None:
+        """Learn the outcome of the baseline. By default nothing happens.
+
+        Args:
+            observation: The outcome, completed, with all required metrics.
+            point: Its active parameters in canonical form and in the space's order; None if the
+                baseline is no point of the space.
+        """
+
     def _report(self, handle: Handle, step: int, value: float) -> bool:
         """Report an intermediate value to the backend; return whether it would end the trial here.
 
@@ -280,7 +291,10 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
         Raises:
             SpaceExhausted: No point is left to suggest.
+            UsageError: A constraint is relative to the baseline, and `set_baseline` was not called.
         """
+        if self.criterion.lacks_baseline:
+            _ = self.criterion.limits  # This raises the error that says what to do.
         n = 1 if n == 1 else whole_number("The number of treatments to ask for", n)
         treatments: list[Treatment] = []
         self._proposals.begin()
@@ -476,6 +490,53 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         """Whether a treatment was abandoned, and had no outcome since."""
         return treatment.name in self.ledger.abandoned
 
+    def set_baseline(
+        self, baseline: Mapping[str, float], point: Mapping[str, Any] | None = None
+    ) -> None:
+        """Learn the outcome of the baseline, to which constraints may be relative.
+
+        A search with `baseline=` does this. By hand, call it before the first `ask` or `attach`.
+        The baseline is none of the observations. Ax gets it as its status quo.
+
+        Args:
+            baseline: An `Observation`, or a mapping of metric to mean.
+            point: The parameters of the baseline. None: those of the observation's treatment, if
+                they are a point of the space.
+
+        Raises:
+            UsageError: The baseline did not complete, or lacks a metric of an objective or
+                constraint; or trials were judged by another one.
+            ObjectiveError: A constraint is relative to a mean of 0.
+
+        Example:
+            >>> from crystallize_opt.adapters import RandomOptimizer
+            >>> limit = Constraint("seconds", "<=", 5, relative_to_baseline=True)
+            >>> optimizer = RandomOptimizer(
+            ...     {"x": (0, 9)}, Objective("loss", "minimize"), constraints=[limit], seed=0
+            ... )
+            >>> optimizer.set_baseline({"loss": 1.0, "seconds": 20.0})
+            >>> for _ in range(2):
+            ...     (treatment,) = optimizer.ask()
+            ...     optimizer.tell({"loss": 0.5, "seconds": 22.0})
+            >>> optimizer.get_best_treatment()
+            Traceback (most recent call last):
+            ...
+            crystallize_opt.errors.NoCompletedTrialError: There is no best treatment: no ...
+        """
+        observation = checked_baseline(baseline, self.required_metrics)
+        point = point_of(observation, point, self.space)
+        if (
+            self.baseline is not None
+            and dict(self.baseline) == dict(observation)
+            and self._baseline_point == point
+        ):
+            return
+        self.criterion.set_baseline(observation)
+        stored = None if point is None else self._proposals.encoded(point)
+        self._learn_baseline(self.measured.as_told(observation), stored)
+        self.baseline, self._baseline_point = observation, point
+        self.ledger.baseline_set(observation, point)
+
     def attach(
         self,
         observations: Observation | Iterable[Observation] | pd.DataFrame | str | PathLike[str],
@@ -500,7 +561,10 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             InvalidParametersError: A trial is not a point of the space; no trial was attached.
             UnknownMetricError: A completed trial lacks the metric of an objective or constraint; no
                 trial was attached.
+            UsageError: A constraint is relative to the baseline, and `set_baseline` was not called.
         """
+        if self.criterion.lacks_baseline:
+            _ = self.criterion.limits
         if (
             isinstance(observations, str)
             or hasattr(observations, "__fspath__")

@@ -139,9 +139,11 @@ class Proposals:
 
     def insert(self, backend: Backend, params: Mapping[str, Any]) -> Any:
         """Give a backend a point that it did not suggest; return its handle."""
-        if self._positions is not None:
-            params = self._positions.encode(params)
-        return backend._insert(params)  # noqa: SLF001
+        return backend._insert(self.encoded(params))  # noqa: SLF001
+
+    def encoded(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a point in the form that the backend searches."""
+        return params if self._positions is None else self._positions.encode(params)
 
     def reopen(self, backend: Backend, handle: Any, params: Mapping[str, Any]) -> Any:
         """Tell a backend that an abandoned trial has an outcome after all; return its handle."""

@@ -12,6 +12,7 @@ from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.steps import FunctionStep, PipelineStep
 from crystallize_opt.runtime.sync import resolve_apart, run_sync
 from crystallize_opt.space.choices import Categorical
+from crystallize_opt.space.parameter import same_value
 from crystallize_opt.space.space import SearchSpace
 
 
@@ -42,7 +43,7 @@ class Pipeline:
             raise UsageError("A Pipeline needs at least one step.")
         # A step that several alternatives share is set up once.
         self.parts = list({id(part): part for part in _parts(self.steps)}.values())
-        self._has_choices = any(isinstance(step, Choice) for step in self.steps)
+        self._choices = list(_choices(self.steps))
 
     def run(self, data: Any, ctx: FrozenContext) -> Any:
         """Run all steps once, without an experiment, and return the last step's data."""
@@ -60,7 +61,7 @@ class Pipeline:
 
         An exception keeps its type and gets a note that names the step.
         """
-        for step in _running(self.steps, ctx) if self._has_choices else self.steps:
+        for step in _running(self.steps, ctx) if self._choices else self.steps:
             if before_step is not None:
                 before_step(step)
             try:
@@ -83,6 +84,20 @@ class Pipeline:
             if after_step is not None:
                 after_step(step, data)
         return data
+
+    def untreated(self) -> dict[str, Any]:
+        """Return the values of parameters that nobody sets: step functions' defaults, and choices.
+
+        A parameter is left out if two functions have different defaults for it.
+        """
+        found: dict[str, Any] = {each.name: next(iter(each.alternatives)) for each in self._choices}
+        unclear: set[str] = set()
+        for step in self.parts:
+            if isinstance(step, FunctionStep):
+                for name, value in step.untreated().items():
+                    if not same_value(found.setdefault(name, value), value):
+                        unclear.add(name)
+        return {name: value for name, value in found.items() if name not in unclear}
 
     def search_space(self) -> SearchSpace:
         """Collect the search space from the steps' `Annotated[...]` parameters, in step order.
@@ -222,6 +237,15 @@ def _parts(steps: Iterable[PipelineStep]) -> Iterator[PipelineStep]:
                 yield from _parts(own)
         else:
             yield step
+
+
+def _choices(steps: Iterable[PipelineStep]) -> Iterator[Choice]:
+    """Yield the choices, also those within alternatives."""
+    for step in steps:
+        if isinstance(step, Choice):
+            yield step
+            for own in step.alternatives.values():
+                yield from _choices(own)
 
 
 def _running(steps: Iterable[PipelineStep], ctx: FrozenContext) -> Iterator[PipelineStep]:

@@ -215,6 +215,11 @@ class FunctionStep(PipelineStep):
         step.version = self.version
         return step
 
+    def untreated(self) -> dict[str, Any]:
+        """Return the function's defaults of the parameters that are not given in the step."""
+        defaults = self._parameters.defaults.items()
+        return {self.prefix + name: each for name, each in defaults if name not in self._given}
+
     def searchable(self) -> Iterator[Found]:
         """Yield the parameters that have a range and are not given in the step."""
         function = self._parameters.function

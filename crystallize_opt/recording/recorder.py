@@ -162,8 +162,6 @@ class RecordedOptimizer:
         from crystallize_opt.recording.resume import resume
 
         resumed = await resume(self._log, self.optimizer, self._description or {}, self._known)
-        if self._log.baseline is not None:
-            self.optimizer.baseline = self._log.baseline
         for treatment, known, replicates in resumed.unanswered:
             await self._answer(treatment, known, len(replicates))
         return resumed
@@ -176,11 +174,18 @@ class RecordedOptimizer:
         """
         return None if self._log is None else self._log.stored_baseline(treatment)
 
-    def set_baseline(self, observation: Observation) -> None:
-        """Store the outcome of the baseline, and keep it with the optimizer."""
+    def set_baseline(
+        self, observation: Observation, point: Mapping[str, Any] | None = None
+    ) -> None:
+        """Tell the optimizer the outcome of the baseline, and store it.
+
+        Args:
+            observation: The outcome.
+            point: The parameters of the baseline, if they are others than those of its treatment.
+        """
+        self.optimizer.set_baseline(observation, point)
         if self._log is not None:
-            self._log.write_baseline(observation)
-        self.optimizer.baseline = observation
+            self._log.sync()
 
     async def ask(self, n: int = 1) -> list[Treatment]:
         """Ask for `n` treatments; a plain optimizer decides itself how many it suggests.

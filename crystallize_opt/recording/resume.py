@@ -19,6 +19,7 @@ from crystallize_opt.storage.records import to_text, write_observation
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,
+    BaselineSet,
     Enqueued,
     Event,
     Reported,
@@ -81,8 +82,30 @@ def _attach(
         for treatment in log.stored.pending
     ]
     log.stored.segments[-1].events += map(Told, given_up)
+    if optimizer.criterion.lacks_baseline:
+        _take_over_baseline(log, optimizer, description)
     optimizer.attach(_fitting(log, optimizer, log.stored.segments))
     log.begin(description, versions, log.rows_given_up(given_up))
+
+
+def _take_over_baseline(log: RunLog, optimizer: Any, description: Mapping[str, Any]) -> None:
+    """Judge the trials of a run to attach by its own baseline, before they are attached.
+
+    Raises:
+        UsageError: The run has no baseline, or it is that of another experiment.
+    """
+    last = log.stored.segments[-1]
+    same = _experiment(last.description) == _experiment(description)
+    found = [each for each in last.events if isinstance(each, BaselineSet)]
+    if not found or not same:
+        why = "was of another experiment" if found else "is not in the run"
+        raise UsageError(
+            f"The trials of the run {log.stored.name!r} cannot be attached: a constraint is "
+            f"relative to the baseline, which {why}. Call set_baseline() and "
+            "attach(History.load(...)) of the optimizer, and give another run=; or give an "
+            "absolute bound."
+        )
+    optimizer.set_baseline(*found[-1])
 
 
 def _fitting(log: RunLog, optimizer: Driven, segments: Sequence[Segment]) -> list[Observation]:
@@ -108,7 +131,10 @@ async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -
     stored = log.stored
     last = stored.segments[-1]
     earlier = _fitting(log, optimizer, stored.segments[:-1])
-    recorded: list[Event] = [*map(Attached, earlier), *last.events]
+    events = last.events
+    # Before `_attach` attached the earlier trials, it took over the baseline, if it had to.
+    first = 1 if earlier and optimizer.criterion.is_relative else 0
+    recorded: list[Event] = [*events[:first], *map(Attached, earlier), *events[first:]]
     common, own = _common(log, optimizer, recorded)
     rest = recorded[common:]
     if rest and own:
@@ -166,6 +192,10 @@ def _same(log: RunLog, optimizer: Driven, one: Event, other: Event) -> bool:
             checked = each.checked(optimizer.required_metrics)
             texts.append(log.text_of(each.treatment) + to_text(write_observation(checked)))
         return texts[0] == texts[1]
+    if isinstance(one, BaselineSet) and isinstance(other, BaselineSet):
+        # The parameters are compared by what follows from them: the outcome.
+        both = [to_text(write_observation(each.observation)) for each in (one, other)]
+        return both[0] == both[1]
     if isinstance(one, Enqueued) and isinstance(other, Enqueued):
         return log.text_of_params(one.params) == log.text_of_params(other.params)
     return False
@@ -219,16 +249,17 @@ def _found(
 
 def _names_in(segments: Sequence[Segment], description: Mapping[str, Any]) -> set[str]:
     """Return the names of the trials of segments that ran the described experiment."""
-
-    def experiment(described: Mapping[str, Any]) -> list[Any]:
-        return [described.get("experiment"), described.get("replicates_per_trial")]
-
     return {
         treatment.name
         for segment in segments
-        if experiment(segment.description) == experiment(description)
+        if _experiment(segment.description) == _experiment(description)
         for treatment in segment.treatments
     }
+
+
+def _experiment(described: Mapping[str, Any]) -> list[Any]:
+    """Return what decides the outcome of a treatment."""
+    return [described.get("experiment"), described.get("replicates_per_trial")]
 
 
 def _asked_last(events: Sequence[Event]) -> set[str]:

@@ -27,6 +27,7 @@ from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,
+    BaselineSet,
     Enqueued,
     Event,
     Reported,
@@ -136,13 +137,20 @@ class RunLog:
             )
 
     def begin(self, description: Mapping[str, Any], versions: Any, settled: Sequence[Row]) -> None:
-        """Write the rows that settle the previous segment, and begin a new one."""
+        """Write the rows that settle the previous segment, and begin a new one.
+
+        A baseline that was taken over from the previous segment is written to the new one.
+        """
         asked = 0
         if not self.attaches:
             calls = self._optimizer.calls
             asked = sum(len(each.treatments) for each in calls if isinstance(each, Asked))
         data = {"description": description, "versions": versions, "asked_before": asked}
-        self._writer.append([*settled, ("begin", None, to_text(data))])
+        rows = [*settled, ("begin", None, to_text(data))]
+        if self.attaches:
+            calls = self._optimizer.calls
+            rows += [self._row_of_baseline(each) for each in calls if isinstance(each, BaselineSet)]
+        self._writer.append(rows)
         self._has_begun = True
         if self.attaches:
             self.seen = len(self._optimizer.calls)
@@ -201,18 +209,17 @@ class RunLog:
                 "Restore the file from a copy, or give resume='attach'."
             ) from error
 
-    @property
-    def baseline(self) -> Observation | None:
-        """The baseline of the resumed run. That of a run to attach was perhaps another one."""
-        return self.stored.segments[-1].baseline if self.resumes else None
-
     def stored_baseline(self, treatment: Treatment) -> Observation | None:
         """Return the resumed run's outcome of a baseline.
+
+        That of a run to attach was perhaps another one, unless the optimizer has taken it over.
 
         Raises:
             RunChanged: The run has another baseline.
         """
-        if (stored := self.baseline) is None:
+        if not self.stored.segments or (self.attaches and self._optimizer.baseline is None):
+            return None
+        if (stored := self.stored.segments[-1].baseline) is None:
             return None
         before, now = self.stored.segments[-1].of_baseline, self._of_baseline(treatment)
         if before != json.loads(to_text(now)):
@@ -229,10 +236,12 @@ class RunLog:
             "function": treatment.function and describe(treatment.function),
         }
 
-    def write_baseline(self, observation: Observation) -> None:
-        """Write the outcome of the baseline."""
-        data = self._of_baseline(observation.treatment) | write_observation(observation)
-        self._writer.append([("baseline", None, to_text(data))])
+    def _row_of_baseline(self, event: BaselineSet) -> Row:
+        data = self._of_baseline(event.observation.treatment)
+        data |= write_observation(event.observation)
+        if event.point is not None and self._optimizer.space is not None:
+            data["point"] = self._format.write_params(event.point)
+        return ("baseline", None, to_text(data))
 
     # Writing -------------------------------------------------------------------------------------
 
@@ -356,6 +365,8 @@ class RunLog:
             return [self._row_of_report(event)]
         if isinstance(event, Attached):
             return [self._row_of_attached(event.observation)]
+        if isinstance(event, BaselineSet):
+            return [self._row_of_baseline(event)]
         if isinstance(event, Enqueued):
             return [("enqueue", None, self.text_of_params(event.params))]
         if isinstance(event, Told):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from crystallize_opt.errors import TrialsFailedError, UsageError
+from crystallize_opt.errors import InvalidParametersError, TrialsFailedError, UsageError
+from crystallize_opt.optimizers.plain import Driven
+from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.result import BASELINE
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.search.course import Course
 from crystallize_opt.search.failures import FailureCount
+from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Runner, Trial
@@ -31,6 +34,36 @@ def as_baseline(given: Any) -> Treatment | None:
             f"Treatment('default', {{'x': 1.0}}), not {given!r}."
         )
     return given.named(BASELINE)
+
+
+def refuse_lacking_baseline(optimizer: Driven, baseline: Treatment | None) -> None:
+    """Refuse a search whose constraints are relative to a baseline that nothing will run.
+
+    Raises:
+        UsageError: The message says what to do.
+    """
+    if baseline is None and optimizer.criterion.lacks_baseline:
+        _ = optimizer.criterion.limits
+
+
+def point_of(
+    treatment: Treatment, recipe: Recipe, space: SearchSpace | None
+) -> dict[str, Any] | None:
+    """Return the parameters of a baseline, with the defaults of the step functions; else None.
+
+    None if a parameter of the space is not known: a step reads it from the context, for example.
+    """
+    if space is None or treatment.function is not None:
+        return None
+    known = {**recipe.pipeline.untreated(), **treatment.params}
+    point: dict[str, Any] = {}
+    try:
+        for name in space:
+            if space.is_active(name, point):
+                point[name] = known[name]
+    except (InvalidParametersError, KeyError):
+        return None
+    return point
 
 
 async def run_baseline(

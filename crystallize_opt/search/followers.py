@@ -36,9 +36,8 @@ class Followers:
     """
 
     def __init__(self, settings: Settings, recorded: RecordedOptimizer, turn: CallersTurn) -> None:
-        criterion = recorded.criterion
         self._settings, self._recorded, self._turn = settings, recorded, turn
-        self._state = SearchState(criterion.objectives, criterion.constraints, criterion.fidelity)
+        self._state = SearchState(recorded.criterion)
         self._began = time.monotonic()
 
     def begin(self, title: str, resumed: Resumed) -> None:

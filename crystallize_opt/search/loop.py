@@ -24,7 +24,7 @@ from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.stepwise import HandOver
 from crystallize_opt.search.ahead import Ahead
-from crystallize_opt.search.baseline import completed_baseline, run_baseline
+from crystallize_opt.search.baseline import completed_baseline, point_of, run_baseline
 from crystallize_opt.search.callbacks import BaselineCompleted, RunStopped, TrialStarted
 from crystallize_opt.search.callers_state import CallersTurn
 from crystallize_opt.search.course import Course
@@ -221,7 +221,9 @@ class Loop:
         )
         if self._settings.failures.unread == "raise":
             self._unread.check(treatment, runs)
-        self._recorded.set_baseline(observation)
+        point = point_of(treatment, self._session.experiment, self._recorded.optimizer.space)
+        with self._callers_turn:
+            self._recorded.set_baseline(observation, point)
         self._followers.emit(BaselineCompleted(observation))
 
     async def _fill(self) -> None:

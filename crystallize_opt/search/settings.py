@@ -147,7 +147,7 @@ def checked_settings(
     """
     # Not at the top: `Experiment` imports this module for its signatures, without any search.
     from crystallize_opt.search.adaptive import replicates_of
-    from crystallize_opt.search.baseline import as_baseline
+    from crystallize_opt.search.baseline import as_baseline, refuse_lacking_baseline
     from crystallize_opt.search.failures import Failures
     from crystallize_opt.search.progress import ProgressLines, progress_shown
     from crystallize_opt.search.stopping import as_conditions
@@ -169,6 +169,9 @@ def checked_settings(
     failures = Failures.of(given["failures"])
     _check_pruning(optimizer, failures)
     shown = progress_shown(given["progress"])
+    baseline = as_baseline(given["baseline"])
+    if storage is None:  # A stored run may have its baseline; else the first ask refuses.
+        refuse_lacking_baseline(optimizer, baseline)
     return Settings(
         num_trials=whole_number("num_trials", num_trials),
         replicates=replicates,
@@ -176,7 +179,7 @@ def checked_settings(
         workers=workers,
         storage=None if storage is None else Storage.of(storage),
         failures=failures,
-        baseline=as_baseline(given["baseline"]),
+        baseline=baseline,
         stop=as_conditions(given["stop"], optimizer.criterion.objectives),
         callbacks=_checked_callbacks(given["callbacks"], shown),
         progress_lines=shown if isinstance(shown, ProgressLines) else None,

@@ -17,9 +17,7 @@ class SearchState:
     """A running search, as a stop condition sees it.
 
     Args:
-        objectives: The objectives of the optimizer.
-        constraints: The outcome constraints. A trial that violates one is never the best.
-        fidelity: The name of the parameter that is the fidelity of a trial, or None.
+        criterion: What makes a trial the best: objectives, constraints, fidelity.
 
     Attributes:
         criterion: What makes a trial the best.
@@ -29,13 +27,8 @@ class SearchState:
         elapsed: Seconds since the search began.
     """
 
-    def __init__(
-        self,
-        objectives: Sequence[Objective],
-        constraints: Sequence[Constraint] = (),
-        fidelity: str | None = None,
-    ) -> None:
-        self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
+    def __init__(self, criterion: Criterion) -> None:
+        self.criterion = criterion
         self.observations: list[Observation] = []
         self.trials_since_best = 0
         self.elapsed = 0.0

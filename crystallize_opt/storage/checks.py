@@ -45,7 +45,7 @@ _FIELDS = {
     "replicate": {"name", "replicate"},
     "curve": {"name", "points", "prune"},
     "observation": _OF_OBSERVATION,
-    "baseline": _OF_OBSERVATION | {"params", "function"},
+    "baseline": _OF_OBSERVATION | {"params", "function", "point"},
 }
 
 
@@ -145,10 +145,7 @@ class _Check:
         elif kind == "resume":
             _check_versions(data["versions"])
         elif kind == "baseline":
-            _expect(trial is None and _depth(data) <= _DEEPEST, "baseline", trial)
-            _expect(data["status"] == "completed", "baseline", data["status"])
-            TrialFormat(None).check_params(data["params"], whole=True)
-            self._check_observation(data)
+            self._check_baseline(trial, data)
         else:
             self.trial_format.check_params(data["params"], whole=False)
         self._last = kind
@@ -203,6 +200,14 @@ class _Check:
             self._check_observation(data)
         else:
             self._pending.add(trial)
+
+    def _check_baseline(self, trial: int | None, data: dict[str, Any]) -> None:
+        _expect(trial is None and _depth(data) <= _DEEPEST, "baseline", trial)
+        _expect(data["status"] == "completed", "baseline", data["status"])
+        TrialFormat(None).check_params(data["params"], whole=True)
+        if "point" in data:
+            self.trial_format.check_params(data["point"], whole=True)
+        self._check_observation(data)
 
     def _check_observation(self, data: dict[str, Any]) -> None:
         metrics = data["metrics"]

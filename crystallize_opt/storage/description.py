@@ -35,7 +35,10 @@ def describe_goals(space: SearchSpace | None, criterion: Criterion) -> dict[str,
             for each in criterion.objectives
         ],
         "constraints": [
-            [each.metric, each.comparison, each.bound, *without_nones(each.reduce)]
+            [
+                *(each.metric, each.comparison, each.bound),
+                *without_nones(each.reduce, each.relative_to_baseline or None),
+            ]
             for each in criterion.constraints
         ],
     }
@@ -68,7 +71,9 @@ def objectives_of(description: Mapping[str, Any]) -> tuple[Objective, ...]:
 def constraints_of(description: Mapping[str, Any]) -> tuple[Constraint, ...]:
     """Return the outcome constraints in a description."""
     return tuple(
-        Constraint(*each[:3], reduce=(*each, None)[3]) for each in description["constraints"]
+        Constraint(metric, comparison, bound, reduce=reduce, relative_to_baseline=bool(relative))
+        for each in description["constraints"]
+        for metric, comparison, bound, reduce, relative in [(*each, None, None)[:5]]
     )
 
 

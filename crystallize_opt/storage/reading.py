@@ -31,6 +31,7 @@ from crystallize_opt.storage.records import (
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,
+    BaselineSet,
     Enqueued,
     Event,
     Reported,
@@ -143,6 +144,11 @@ class StoredRun:
             segment = self.segments[-1]
             segment.of_baseline = {key: data[key] for key in ("params", "function")}
             segment.baseline = _read_baseline(data)
+            point = None
+            if "point" in data:
+                written = {"name": "", "params": data["point"]}
+                point = trial_format.read_treatment(written).params
+            segment.events.append(BaselineSet(segment.baseline, point))
         elif kind != "resume":
             self._add_trial(event)
 

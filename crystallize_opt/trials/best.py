@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from crystallize_opt.errors import ObjectiveError
+from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.runtime.shown import number
 from crystallize_opt.trials.objective import Constraint, Objective, Reduction, reductions_of
 from crystallize_opt.trials.observation import Observation, Status
@@ -46,6 +46,9 @@ class Criterion:
         constraints: The outcome constraints.
         fidelity: The name of the parameter that is the fidelity of a trial, or None.
 
+    A constraint that is relative to the baseline can be judged only after `set_baseline`, which is
+    called once, before the first trial. All that share a criterion then know the baseline.
+
     Attributes:
         metrics: The metrics that a completed trial must have, of objectives and constraints.
         reductions: For each of these metrics, the value that counts if a replicate has several.
@@ -66,22 +69,97 @@ class Criterion:
     fidelity: str | None = None
     metrics: tuple[str, ...] = field(init=False, compare=False, repr=False)
     reductions: Mapping[str, Reduction | None] = field(init=False, compare=False, repr=False)
+    # Constraint as text -> the same with an absolute bound; None while there is no baseline.
+    _limits: Mapping[str, Constraint] | None = field(
+        init=False, compare=False, repr=False, default=None
+    )
 
     def __post_init__(self) -> None:
         metrics = [o.metric for o in self.objectives] + [c.metric for c in self.constraints]
         object.__setattr__(self, "metrics", tuple(metrics))
         reductions = reductions_of(self.objectives, self.constraints)
         object.__setattr__(self, "reductions", reductions)
+        if not self.is_relative:
+            object.__setattr__(self, "_limits", {each.text: each for each in self.constraints})
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether a constraint is relative to the baseline."""
+        return any(each.relative_to_baseline for each in self.constraints)
+
+    @property
+    def lacks_baseline(self) -> bool:
+        """Whether a constraint is relative to a baseline that is not known."""
+        return self._limits is None
+
+    @property
+    def limits(self) -> Mapping[str, Constraint]:
+        """The text of each constraint, and the constraint with an absolute bound.
+
+        Raises:
+            UsageError: A constraint is relative to a baseline that is not known.
+        """
+        if self._limits is None:
+            texts = [each.text for each in self.constraints if each.relative_to_baseline]
+            raise UsageError(
+                f"{texts[0]!r} is relative to a baseline, and none is known. Give "
+                "optimize(..., baseline=True), or baseline=Treatment('default', {...}); by hand "
+                "call optimizer.set_baseline(observation) before the first ask or attach; a "
+                "history takes History(..., baseline=observation)."
+            )
+        return self._limits
+
+    @property
+    def absolute(self) -> Criterion:
+        """This criterion with absolute bounds instead of relative ones.
+
+        Raises:
+            UsageError: A constraint is relative to a baseline that is not known.
+        """
+        if not self.is_relative:
+            return self
+        return Criterion(self.objectives, tuple(self.limits.values()), self.fidelity)
+
+    def set_baseline(self, baseline: Observation) -> None:
+        """From now on, judge constraints that are relative to the baseline by this one.
+
+        Raises:
+            ObjectiveError: The baseline's mean of a metric is 0, of which there are no percents.
+            UsageError: Another baseline is known, or this one lacks the metric of a constraint.
+        """
+        if not self.is_relative:
+            return
+        baseline = baseline.checked([c.metric for c in self.constraints if c.relative_to_baseline])
+        if baseline.status is not Status.COMPLETED:
+            raise UsageError(
+                f"The baseline is {baseline.status.value}, so that nothing can be relative to it: "
+                f"{baseline.error}"
+            )
+        limits = {
+            each.text: each.against(baseline[each.metric]) if each.relative_to_baseline else each
+            for each in self.constraints
+        }
+        if self._limits not in (None, limits):
+            raise UsageError(
+                "The trials so far were judged by another baseline: then "
+                f"{[c.text for c in (self._limits or {}).values()]!r}, now "
+                f"{[c.text for c in limits.values()]!r}. Build a fresh optimizer."
+            )
+        object.__setattr__(self, "_limits", limits)
 
     def is_candidate(self, observation: Observation) -> bool:
         """Whether a trial may be the best: it ran, completed and satisfies the constraints."""
         if not has_completed(observation) or observation.beaten_by is not None:
             return False
-        return not self.constraints or max(self.violations(observation).values()) <= 0
+        return not self.constraints or all(
+            each.violation(observation[each.metric]) <= 0 for each in self.limits.values()
+        )
 
     def violations(self, observation: Observation) -> dict[str, float]:
         """Return by how much a completed trial violates each constraint; 0 or less: it does not."""
-        return {each.text: each.violation(observation[each.metric]) for each in self.constraints}
+        return {
+            text: each.violation(observation[each.metric]) for text, each in self.limits.items()
+        }
 
     def costs(self, observation: Observation) -> Costs:
         """Return the costs of a completed trial, one for each objective."""

@@ -51,6 +51,18 @@ class Attached(NamedTuple):
     observation: Observation
 
 
+class BaselineSet(NamedTuple):
+    """One call of `set_baseline`.
+
+    Attributes:
+        observation: The outcome of the baseline.
+        point: The parameters of the baseline as a point of the search space; None if it is none.
+    """
+
+    observation: Observation
+    point: Mapping[str, Any] | None
+
+
 class SavedState(NamedTuple):
     """The state of an optimizer before an ask, as far as the events do not determine it.
 
@@ -63,7 +75,7 @@ class SavedState(NamedTuple):
     data: str
 
 
-Event = Asked | Enqueued | Reported | ReportedPoint | Told | Attached
+Event = Asked | Enqueued | Reported | ReportedPoint | Told | Attached | BaselineSet
 
 
 def replaced_by(late: Observation, observations: Iterable[Observation]) -> list[Observation]:

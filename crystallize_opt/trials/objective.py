@@ -96,6 +96,8 @@ class Constraint:
         bound: A finite number.
         reduce: Which value counts if a replicate records the metric several times; see
             `Objective`.
+        relative_to_baseline: Whether the bound is a change in percent of the baseline's mean: 5
+            means 5 % above it, -5 means 5 % below it (of its absolute value, as Ax does).
 
     Raises:
         ObjectiveError: The comparison or `reduce` is unknown, or the bound is not finite.
@@ -103,12 +105,15 @@ class Constraint:
     Example:
         >>> Constraint("latency", "<=", 10.0).violation(12.5)
         2.5
+        >>> Constraint("latency", "<=", 5, relative_to_baseline=True).against(10.0)
+        Constraint(metric='latency', comparison='<=', bound=10.5, reduce=None, ...)
     """
 
     metric: str
     comparison: Comparison
     bound: float
     reduce: Reduction | None = field(default=None, kw_only=True)
+    relative_to_baseline: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.metric, str) or not self.metric:
@@ -120,15 +125,47 @@ class Constraint:
                 "'<=', '>='."
             )
         _check_finite(f"The bound of {self.metric!r}", self.bound)
+        if not isinstance(self.relative_to_baseline, bool):
+            raise ObjectiveError(
+                f"relative_to_baseline= of {self.metric!r} is True or False, not "
+                f"{self.relative_to_baseline!r}. The baseline itself is run by optimize(..., "
+                "baseline=True)."
+            )
         _check_reduction(self.metric, self.reduce)
 
     @property
     def text(self) -> str:
         """The constraint as people write it: `"latency <= 10.0"`."""
+        if self.relative_to_baseline:
+            sign = "-" if self.bound < 0 else "+"
+            return f"{self.metric} {self.comparison} baseline {sign} {abs(self.bound)!r} %"
         return f"{self.metric} {self.comparison} {self.bound!r}"
 
+    def against(self, baseline: float) -> Constraint:
+        """Return this constraint with an absolute bound.
+
+        Args:
+            baseline: The baseline's mean of the metric.
+
+        Raises:
+            ObjectiveError: The bound is relative, and the baseline's mean is 0.
+        """
+        if not self.relative_to_baseline:
+            return self
+        if baseline == 0:
+            raise ObjectiveError(
+                f"The baseline's mean of {self.metric!r} is 0, of which {self.bound!r} % are "
+                f"nothing. Give an absolute bound: Constraint({self.metric!r}, "
+                f"{self.comparison!r}, ...)."
+            )
+        change = math.copysign(self.bound, self.bound * baseline) / 100.0
+        return Constraint(self.metric, self.comparison, (1 + change) * baseline, reduce=self.reduce)
+
     def violation(self, value: float) -> float:
-        """Return by how much a value violates the constraint; zero or less if it satisfies it."""
+        """Return by how much a value violates the constraint; zero or less if it satisfies it.
+
+        The bound must be absolute: see `against`.
+        """
         return value - self.bound if self.comparison == "<=" else self.bound - value
 
 

@@ -150,6 +150,21 @@ def test_several_objectives_count_as_several_comparisons() -> None:
         assert each.p_value in (each.raw_p_value, 2 * each.raw_p_value)
 
 
+@pytest.mark.parametrize(("percent", "feasible"), [(50, False), (150, True)])
+def test_a_relative_constraint_is_judged_by_the_fresh_baseline(
+    percent: float, feasible: bool
+) -> None:
+    limit = Constraint("size", "<=", percent, relative_to_baseline=True)
+    found = experiment().confirm(GOOD, 8, objective=LOSS, constraints=[limit])
+
+    # The baseline has the size 2, and the candidate 5.
+    assert found.baseline["size"] == 2.0
+    assert found.verdict == "better"
+    assert found.violations("good") == ({} if feasible else {limit.text: 2.0})
+    assert (found.winner is not None) is feasible
+    assert ("violates size <= baseline + 50 %, by 2." in str(found)) is not feasible
+
+
 def test_hypotheses_see_the_fresh_replicates() -> None:
     def lower(baseline: Any, treatment: Any) -> Any:
         assert len(baseline["loss"]) == len(treatment["loss"]) == 5

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from crystallize_opt import (
     Categorical,
+    Constraint,
     Float,
     FrozenContext,
     Objective,
@@ -90,9 +91,14 @@ def record(data: Any, ctx: FrozenContext, *, x: float) -> Any:
 
 
 def test_each_trial_is_a_run_nested_in_the_search(uri: str) -> None:
-    optimizer = GridOptimizer({"x": [2.0, -1.0, 1.0]}, LOSS)
+    limit = Constraint("loss", "<=", 150, relative_to_baseline=True)
+    optimizer = GridOptimizer({"x": [2.0, -1.0, 1.0]}, LOSS, constraints=[limit])
     experiment_of(record).optimize(
-        optimizer, 3, callbacks=[callback("digits", uri)], workers=Workers("threads", 2)
+        optimizer,
+        3,
+        baseline=Treatment("usual", {"x": 1.0}),
+        callbacks=[callback("digits", uri)],
+        workers=Workers("threads", 2),
     )
 
     (search,), trials = runs_of("digits", uri)
@@ -100,6 +106,8 @@ def test_each_trial_is_a_run_nested_in_the_search(uri: str) -> None:
     assert search.info.status == "FINISHED"
     assert search.data.tags["stop_reason"] == "3 trials have been run"
     assert search.data.params["objective.loss"] == "minimize"
+    assert search.data.params["constraints"] == "loss <= baseline + 150 %"
+    assert search.data.metrics == {"baseline.loss": 1.0, "loss": 1.0}
     parents = {run.data.tags["mlflow.parentRunId"] for run in trials.values()}
     assert parents == {search.info.run_id}
     assert {

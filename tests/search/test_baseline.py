@@ -6,16 +6,31 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
-from crystallize_opt import Categorical, Experiment, History, Objective, Treatment
-from crystallize_opt.adapters import GridOptimizer
+from crystallize_opt import (
+    Categorical,
+    Choice,
+    Constraint,
+    Experiment,
+    Float,
+    History,
+    Integer,
+    Objective,
+    Pipeline,
+    Storage,
+    Treatment,
+    pipeline_step,
+)
+from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import RunChanged, TrialsFailedError, UsageError
+from crystallize_opt.interchange import history_from_optuna, study_of
 from crystallize_opt.search import BaselineCompleted, RunStarted, TrialAsked
+from crystallize_opt.trials.calls import BaselineSet
 from tests.search.ways import WAYS, each_way
-from tests.toy import PlainOptimizer, exact, experiment_of
+from tests.toy import PlainOptimizer, exact, experiment_of, numbers
 
 SEEDS = [(0, 7), (1, 7 + 31337)]
 
@@ -176,3 +191,199 @@ def test_a_killed_search_repeats_only_an_unfinished_baseline(
     assert [dict(each) for each in again] == [dict(each) for each in whole]
     assert again.baseline is not None
     assert dict(again.baseline) == {"loss": 10.5}
+
+
+# Constraints relative to it ---------------------------------------------------------------------
+
+LESS = Constraint("loss", "<=", -30, relative_to_baseline=True)
+"""The untreated experiment has the losses 12 and 9: at most 0.7 * 10.5 = 7.35."""
+
+
+def judged(
+    trials: int = 3, limit: Constraint = LESS, *, seed: int = 0, **settings: Any
+) -> OptunaOptimizer:
+    optimizer = OptunaOptimizer(
+        {"x": (0.0, 3.0)}, Objective("gain", "maximize"), constraints=[limit], seed=seed
+    )
+    experiment = experiment_of(with_gain, seed=7)
+    experiment.optimize(optimizer, trials, 2, progress=False, **settings)
+    return optimizer
+
+
+def with_gain(data: Any, ctx: Any, *, x: float = 5.0) -> Any:
+    data, metrics = noisy(data, ctx, x=x)
+    return data, {**metrics, "gain": x}
+
+
+def test_a_search_judges_by_the_baseline_that_it_runs() -> None:
+    states: list[Any] = []
+    seen: list[Any] = []
+
+    def look(state: Any) -> None:
+        states.append(state.best and state.best["loss"])
+
+    optimizer = judged(12, baseline=True, stop=[look], callbacks=[seen.append])
+
+    best = optimizer.history.best
+    assert best is not None
+    feasible = [o for o in optimizer.observations if o["loss"] <= 0.7 * 10.5]
+    assert 0 < len(feasible) < 12
+    assert best["gain"] == max(o["gain"] for o in feasible)
+    assert states[-1] is None or states[-1] <= 7.35
+    (started,) = [each for each in seen if isinstance(each, RunStarted)]
+    assert started.criterion.best(optimizer.observations) is best
+
+
+def test_a_search_without_the_baseline_is_refused_before_it_begins(tmp_path: Path) -> None:
+    for settings in ({}, {"storage": tmp_path / "runs.db"}):
+        with pytest.raises(UsageError, match=r"'loss <= baseline - 30 %' is relative.*baseline="):
+            judged(**settings)  # type: ignore[arg-type]
+
+
+def test_a_stored_search_is_judged_by_its_baseline(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    judged(4, storage=path, baseline=True)
+    again = judged(8, storage=path)  # The run has its baseline.
+    whole = judged(8, baseline=True)
+
+    assert [dict(o.params) for o in again.observations] == [
+        dict(o.params) for o in whole.observations
+    ]
+    loaded = History.load(path)
+    best, expected = loaded.best, whole.history.best
+    assert best is not None
+    assert expected is not None
+    assert best.params == again.get_best_treatment().params == expected.params
+    assert loaded.constraints == (LESS,)
+    study = study_of(loaded)
+    assert [trial.number for trial in study.best_trials] == [
+        int(best.treatment.name.removeprefix("trial_"))
+    ]
+    read = history_from_optuna(study)
+    assert read.best is not None
+    assert read.best.params == best.params
+
+
+@pytest.mark.parametrize(
+    ("limit", "changed"),
+    [
+        (Constraint("loss", "<=", -30), r"constraints\[0\]: \['loss', '<=', -30, None, True\] b"),
+        (Constraint("loss", "<=", -20, relative_to_baseline=True), "-30 became -20"),
+    ],
+)
+def test_another_constraint_is_noticed_when_the_run_continues(
+    tmp_path: Path, limit: Constraint, changed: str
+) -> None:
+    judged(2, storage=tmp_path / "runs.db", baseline=True)
+    with pytest.raises(RunChanged, match=changed):
+        judged(3, limit, storage=tmp_path / "runs.db", baseline=True)
+
+
+def test_another_threshold_is_noticed_when_the_run_continues(tmp_path: Path) -> None:
+    def several(trials: int, threshold: float) -> None:
+        objectives = [
+            Objective("loss", "minimize", threshold=threshold),
+            Objective("gain", "maximize", threshold=0.0),
+        ]
+        optimizer = GridOptimizer({"x": (1, 4)}, objectives)
+        experiment_of(with_gain).optimize(
+            optimizer, trials, storage=tmp_path / "runs.db", progress=False
+        )
+
+    several(1, 9.0)
+    assert History.load(tmp_path / "runs.db").objectives[0].threshold == 9.0
+    with pytest.raises(RunChanged, match=r"9.0 became 10.0"):
+        several(2, 10.0)
+    several(2, 9.0)
+
+
+def test_attached_trials_are_judged_by_the_baseline_of_their_run(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    judged(4, storage=path, baseline=True)
+    attach = Storage(path, resume="attach")
+    limit = Constraint("loss", "<=", -20, relative_to_baseline=True)
+    changed = judged(6, limit, seed=1, storage=attach)
+
+    assert len(changed.history) == 6
+    assert changed.history.baseline is not None
+    assert changed.history.baseline["loss"] == 10.5
+    feasible = {o["gain"] for o in changed.observations if o["loss"] <= 0.8 * 10.5}
+    assert changed.get_best_treatment().params["x"] == max(feasible)
+    again = judged(7, limit, seed=1, storage=path)
+    assert len(again.history) == 7
+    assert History.load(path).best == again.history.best
+
+
+def test_trials_of_another_experiment_are_not_judged_by_its_baseline(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    search(experiment_of(noisy), 1, storage=path, baseline=True)
+    optimizer = GridOptimizer(
+        {"x": Categorical([3.0, 1.0])}, Objective("loss", "minimize"), constraints=[LESS]
+    )
+    with pytest.raises(UsageError, match="the baseline, which was of another experiment"):
+        experiment_of(noisy, seed=8).optimize(
+            optimizer, 2, storage=Storage(path, resume="attach"), baseline=True, progress=False
+        )
+
+
+# The point of the space that it is ---------------------------------------------------------------
+
+
+def in_two_steps(*defaults: float) -> Experiment:
+    def one(data: Any, ctx: Any, *, x: float = defaults[0]) -> Any:
+        return data
+
+    def other(data: Any, ctx: Any, *, x: float = defaults[-1], y: int = 1) -> Any:
+        return data, {"loss": x + y}
+
+    steps = [pipeline_step()(each)() for each in (one, other)]
+    return Experiment(numbers(), Pipeline(steps))
+
+
+def needed(data: Any, ctx: Any, *, x: float) -> Any:
+    return data, {"loss": x}
+
+
+def test_the_parameters_of_a_choice_are_those_of_its_first_alternative() -> None:
+    @pipeline_step()
+    def svm(data: Any, ctx: Any, *, width: Annotated[float, Float(0.0, 1.0)] = 0.5) -> Any:
+        return data, {"loss": width}
+
+    @pipeline_step()
+    def tree(data: Any, ctx: Any, *, depth: Annotated[int, Integer(1, 9)] = 3) -> Any:
+        return data, {"loss": 1.0 / depth}
+
+    pipeline = Pipeline([Choice("model", svm=svm().prefixed("svm_"), tree=tree())])
+    experiment = Experiment(numbers(), pipeline)
+    space = experiment.search_space()
+    cases: list[tuple[Any, Any]] = [
+        (True, {"model": "svm", "svm_width": 0.5}),
+        (Treatment("tree", {"model": "tree"}), {"model": "tree", "depth": 3}),
+    ]
+    for baseline, point in cases:
+        optimizer = RandomOptimizer(space, Objective("loss", "minimize"), seed=0)
+        experiment.optimize(optimizer, 1, baseline=baseline, progress=False)
+        assert optimizer.events[0].point == point  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "baseline", "point"),
+    [
+        (experiment_of(noisy), True, {"x": 5.0}),
+        (experiment_of(noisy), Treatment("b", {"x": 2.0}), {"x": 2.0}),
+        (experiment_of(noisy), Treatment("b", lambda ctx: ctx.add("x", 2.0)), None),
+        (experiment_of(noisy), Treatment("b", {"x": 99.0}), None),  # Outside of the space.
+        (experiment_of(needed), Treatment("b", {"x": 2.0}), {"x": 2.0}),
+        (in_two_steps(4.0), True, {"x": 4.0}),
+        (in_two_steps(4.0, 5.0), True, None),
+        (in_two_steps(4.0, 5.0), Treatment("b", {"x": 3.0}), {"x": 3.0}),
+    ],
+)
+def test_the_optimizer_gets_its_parameters_where_they_are_known(
+    experiment: Experiment, baseline: Any, point: Any
+) -> None:
+    optimizer = RandomOptimizer({"x": (0.0, 9.0)}, Objective("loss", "minimize"), seed=0)
+    experiment.optimize(optimizer, 1, baseline=baseline, progress=False)
+
+    (event,) = [each for each in optimizer.events if isinstance(each, BaselineSet)]
+    assert event.point == point

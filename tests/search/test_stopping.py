@@ -106,7 +106,7 @@ def trial(loss: float, lag: float = 0.0, epochs: int = 1, gain: float = 0.0) -> 
 
 
 def test_the_best_is_within_the_constraints() -> None:
-    state = SearchState([LOSS], [Constraint("lag", "<=", 1.0)])
+    state = SearchState(Criterion((LOSS,), (Constraint("lag", "<=", 1.0),)))
     seen = []
     for each in (trial(0.5, lag=2.0), trial(3.0), trial(1.0, lag=1.5), trial(2.0, lag=1.0)):
         state.add(each)
@@ -122,7 +122,7 @@ def test_the_best_is_within_the_constraints() -> None:
 
 
 def test_the_best_is_of_the_highest_fidelity() -> None:
-    state = SearchState([LOSS], fidelity="epochs")
+    state = SearchState(Criterion((LOSS,), (), "epochs"))
     seen = []
     for each in (trial(1.0), trial(0.5), trial(3.0, epochs=9), trial(0.1), trial(2.0, epochs=9)):
         state.add(each)
@@ -132,7 +132,7 @@ def test_the_best_is_of_the_highest_fidelity() -> None:
 
 
 def test_with_several_objectives_the_front_counts() -> None:
-    state = SearchState([LOSS, Objective("gain", "maximize")])
+    state = SearchState(Criterion((LOSS, Objective("gain", "maximize"))))
     trials = [
         trial(1.0, gain=1.0),
         trial(2.0, gain=1.0),

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from crystallize_opt import Constraint, Objective
@@ -37,6 +37,29 @@ def test_what_is_no_metric_name_is_refused(metric: Any) -> None:
 def test_a_constraint_holds_where_the_violation_is_not_positive(value: float, bound: float) -> None:
     assert (Constraint("m", "<=", bound).violation(value) <= 0) == (value <= bound)
     assert (Constraint("m", ">=", bound).violation(value) <= 0) == (value >= bound)
+
+
+@given(st.floats(-1e3, 1e3), st.floats(-1e6, 1e6).filter(bool), st.floats(-1e6, 1e6))
+def test_a_relative_bound_is_a_change_in_percent_of_the_baselines_size(
+    percent: float, baseline: float, value: float
+) -> None:
+    found = Constraint("m", "<=", percent, relative_to_baseline=True).against(baseline)
+
+    change = 100 * (value - baseline) / abs(baseline)
+    assume(abs(change - percent) > 1e-6 * (1 + abs(change)))
+    assert (found.violation(value) <= 0) == (change <= percent)
+    assert not found.relative_to_baseline
+    assert found.against(99.0) is found
+
+
+def test_a_relative_bound_needs_a_baseline_of_some_size() -> None:
+    constraint = Constraint("time", ">=", -5, relative_to_baseline=True)
+
+    assert constraint.text == "time >= baseline - 5 %"
+    with pytest.raises(ObjectiveError, match=r"baseline's mean of 'time' is 0.*absolute bound"):
+        constraint.against(0.0)
+    with pytest.raises(ObjectiveError, match=r"is True or False, not 10\.0.*baseline=True"):
+        Constraint("time", "<=", 5, relative_to_baseline=10.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ax.adapter.torch import TorchAdapter
 from ax.api.client import Client
 from ax.api.utils.generation_strategy_dispatch import choose_generation_strategy
 from ax.api.utils.structs import GenerationStrategyDispatchStruct
+from ax.core.arm import Arm
 from ax.core.data_utils import DataLoaderConfig
 from ax.exceptions.core import DataRequiredError, SearchSpaceExhausted
 from ax.exceptions.generation_strategy import (
@@ -35,6 +36,7 @@ from crystallize_opt.adapters.ax import kernel
 from crystallize_opt.adapters.ax.metrics import AxMetrics, Outcome
 from crystallize_opt.adapters.ax.space import AxSpace, Stored
 from crystallize_opt.errors import SpaceExhausted, UsageError
+from crystallize_opt.pipeline.result import BASELINE
 
 UNGUARANTEED = (
     "ax.utils.common.logger:ROOT_STREAM_HANDLER",
@@ -42,6 +44,7 @@ UNGUARANTEED = (
     "ax.core.base_trial:BaseTrial.mark_running",
     "ax.core.base_trial:BaseTrial.run_metadata",
     "ax.core.base_trial:BaseTrial.update_run_metadata",
+    "ax.core.experiment:Experiment.arms_by_signature",
     "ax.api.utils.generation_strategy_dispatch:choose_generation_strategy",
     "ax.api.utils.structs:GenerationStrategyDispatchStruct",
     "ax.core.data_utils:DataLoaderConfig.fit_abandoned",
@@ -136,6 +139,16 @@ class QuietClient:
         """Return the index of a new trial with these parameters."""
         with _no_trace():
             return self.native.attach_trial(stored)  # Ax keeps the dict, and adds to it.
+
+    def attach_baseline(self, stored: dict[str, Stored]) -> int:
+        """Return the index of a new trial with these parameters, which is Ax's status quo."""
+        with _no_trace():
+            # Ax refuses to give an arm that has been tried another name.
+            arm = Arm(parameters=dict(stored))
+            known = self._experiment.arms_by_signature.get(arm.signature)
+            index = self.native.attach_baseline(stored, known and known.name)
+            self._experiment.trials[index].update_run_metadata({"status": BASELINE})
+            return index
 
     def complete(self, index: int, outcome: Outcome) -> None:
         """Report the outcome of a completed trial."""

@@ -12,6 +12,7 @@ from crystallize_opt.errors import SpaceError, StorageError
 from crystallize_opt.history.foreign import Notes, point_of
 from crystallize_opt.history.history import History
 from crystallize_opt.optimizers.unique import Dropped
+from crystallize_opt.pipeline.result import BASELINE
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint
@@ -65,6 +66,7 @@ def history_from_ax(client: Any) -> History:
     described = experiment._properties.get(ax_client.KEY)  # noqa: SLF001
     goals = _Described(described) if described else _Goals(experiment, values, notes)
     observations, pending = [], []
+    baseline: Observation | None = None
     for index, arm, status, error in _arms(experiment, notes):
         trial = experiment.trials[index]
         name = f"ax_{index}" if len(trial.arms) == 1 else f"ax_{arm.name}"
@@ -79,6 +81,10 @@ def history_from_ax(client: Any) -> History:
             if noted in [str(each) for each in Dropped]:
                 notes.add("Suggestions that AxOptimizer discarded are left out.")
                 continue
+            if noted == BASELINE:
+                treatment = treatment.named(BASELINE)
+                baseline = _observation(treatment, trial, status, measured, error)
+                continue
             if noted is not None:
                 status, measured = Status(noted), {}  # Ax has a stand-in for the values.
             observations.append(_observation(treatment, trial, status, measured, error))
@@ -90,6 +96,7 @@ def history_from_ax(client: Any) -> History:
         pending=pending,
         name=experiment.name if experiment.has_name else None,
         notes=notes.of_points(goals.space, observations),
+        baseline=baseline,
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from crystallize_opt.optimizers.ledger import Measured
+from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, as_number
 
@@ -53,7 +54,7 @@ class AxMetrics:
             for name, each in self._objectives.items()
             if each.threshold is not None
         ] + [
-            f"{name} {comparison} {bound!r}"
+            f"{name} {comparison} {bound}"
             for name, group in constrained.items()
             for comparison, bound in _tightest(group).items()
         ]
@@ -117,12 +118,37 @@ def _worse_side(objective: Objective) -> str:
     return "<=" if objective.direction == "minimize" else ">="
 
 
-def _tightest(constraints: Sequence[Constraint]) -> dict[str, float]:
-    """Return one bound for each comparison, because Ax refuses two constraints of the same kind."""
+def native_constraints(criterion: Criterion, *, has_status_quo: bool) -> tuple[Constraint, ...]:
+    """Return the outcome constraints as Ax gets them, once the baseline is known.
+
+    Ax takes those that are relative to its status quo. It compares all bounds of a metric with each
+    other, so that these are all relative, or all absolute.
+
+    Args:
+        criterion: Objectives and constraints.
+        has_status_quo: Whether the baseline is a point that Ax can have as its status quo. If not,
+            all bounds become absolute.
+    """
+    relative: dict[str, list[bool]] = {}
+    for each in criterion.constraints:
+        relative.setdefault(each.metric, []).append(each.relative_to_baseline)
+    return tuple(
+        each if has_status_quo and all(relative[each.metric]) else criterion.limits[each.text]
+        for each in criterion.constraints
+    )
+
+
+def _tightest(constraints: Sequence[Constraint]) -> dict[str, str]:
+    """Return one bound for each comparison, because Ax refuses two constraints of the same kind.
+
+    The constraints are all relative to the baseline, or none of them is.
+    """
     bounds: dict[str, float] = {}
     for each in constraints:
         bound, known = float(each.bound), bounds.get(each.comparison)
         if known is not None:
             bound = min(bound, known) if each.comparison == "<=" else max(bound, known)
         bounds[each.comparison] = bound
-    return bounds
+    if not constraints[0].relative_to_baseline:
+        return {comparison: repr(bound) for comparison, bound in bounds.items()}
+    return {comparison: f"{1 + bound / 100!r} * baseline" for comparison, bound in bounds.items()}

@@ -28,6 +28,9 @@ same strategy. The differences from a loop written by hand are:
 - Standard errors are reported while every trial has them, and only if trials have seeds of their
   own (see `crystallize_opt.trials.noise`). From the first trial without them, Ax gets means
   only: it cannot fit a mixture, https://github.com/facebook/Ax/issues/491.
+- The baseline of a search is Ax's status quo, a trial of its own in the client, if its parameters
+  are a point of the space. Constraints relative to the baseline are then Ax's own; else Ax gets
+  their bounds as values. So it does for a metric that has an absolute bound, too.
 - An outcome constraint on the single objective, which Ax refuses, is put on a copy of its metric.
 - Every point of a finite space is suggested once. If Ax repeats a point or has no suggestion (also
   because it needs data or fewer pending trials first), a random new point takes its place.
@@ -44,13 +47,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.adapters.ax.metrics import AxMetrics, Outcome, without_sems
+from crystallize_opt.adapters.ax.metrics import (
+    AxMetrics,
+    Outcome,
+    native_constraints,
+    without_sems,
+)
+from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.storage.description import describe_goals
+from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
 
@@ -135,20 +145,23 @@ class AxOptimizer(SpaceOptimizer[int]):
             from crystallize_opt.adapters.ax import client
             from crystallize_opt.adapters.ax import space as ax_space
         self._ax_space = ax_space.AxSpace(self.searched)
-        self._metrics = AxMetrics(self.objectives, self.constraints)
+        # Constraints that are relative to the baseline follow with it, before the first trial.
+        self._native_constraints = tuple(c for c in self.constraints if not c.relative_to_baseline)
         self._connect: Callable[[], client.QuietClient] = lambda: client.QuietClient(
             self._ax_space,
             self._metrics,
             self.seed,
             generation_strategy,
-            describe_goals(self.space, self.criterion),
+            describe_goals(self.space, Criterion(self.objectives, self._native_constraints)),
         )
         self._reseed()
         self._tells_sems = True
         self._outcomes: dict[int, Outcome] = {}
         self._failed: dict[int, None] = {}
+        self._status_quo: int | None = None
 
     def _reseed(self) -> None:
+        self._metrics = AxMetrics(self.objectives, self._native_constraints)
         self._client = self._connect()
 
     @property
@@ -168,6 +181,22 @@ class AxOptimizer(SpaceOptimizer[int]):
 
     def _insert(self, params: Mapping[str, Any]) -> int:
         return self._client.attach(self._ax_space.encode(params))
+
+    def _learn_baseline(self, observation: Observation, point: Mapping[str, Any] | None) -> None:
+        """Make the baseline Ax's status quo, if it is a point that Ax can have."""
+        if self._status_quo is not None:
+            raise UsageError(
+                "Ax has another baseline as its status quo, which cannot be changed: "
+                f"{self.baseline!r}. Build a fresh optimizer."
+            )
+        if self.criterion.is_relative:  # There is no trial yet.
+            self._native_constraints = native_constraints(
+                self.criterion, has_status_quo=point is not None
+            )
+            self._reseed()
+        if point is not None:
+            self._status_quo = self._client.attach_baseline(self._ax_space.encode(point))
+            self._learn(self._status_quo, observation)
 
     def _drop(self, handle: int, why: Dropped) -> None:
         if why is Dropped.REPEATED:

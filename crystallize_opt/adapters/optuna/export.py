@@ -90,7 +90,7 @@ class _Export:
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._criterion = history.criterion
+        self._criterion = history.criterion.absolute  # A study has no place for a baseline.
         self._format = TrialFormat(history.space)
         space = history.space or _guessed_space(history)
         self._shown = {name: _Shown(name, parameter) for name, parameter in space.items()}
@@ -183,7 +183,7 @@ class _Export:
     def _constraints(self, observation: Observation) -> dict[str, float]:
         """Return what makes a completed trial a candidate, as constraints: none is above 0."""
         criterion = self._criterion
-        found = {c.text: c.violation(observation[c.metric]) for c in criterion.constraints}
+        found = criterion.violations(observation)
         if criterion.fidelity is not None:
             level = criterion.level(observation)
             found[f"{criterion.fidelity} == {self._level!r}"] = abs(self._level - level)

@@ -362,8 +362,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _constraint_values(self, observation: Observation) -> dict[str, float]:
         """Return all constraints in Optuna's form: satisfied where the value is at most zero."""
-        outcome = {each.text: each.violation(observation[each.metric]) for each in self.constraints}
-        return outcome | self._linear_values(observation.treatment.params)
+        return self.criterion.violations(observation) | self._linear_values(
+            observation.treatment.params
+        )
 
     def _failure_constraints(self, params: Mapping[str, Any]) -> dict[str, float]:
         # GPSampler needs every constraint on every completed trial, in the same order.

@@ -248,6 +248,7 @@ def native_suggestions(
     constraints: Sequence[str] = (),
     evaluate: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda p: {"loss": any_loss(p)},
     first: Sequence[tuple[Mapping[str, Any], float]] = (),
+    baseline: Mapping[str, Any] | None = None,
 ) -> list[Point]:
     """The suggestions of the loop in Ax's documentation."""
     hand, suggested = ByHand(space), []
@@ -265,6 +266,8 @@ def native_suggestions(
             )
         else:
             client.set_generation_strategy(strategy)
+        if baseline is not None:
+            client.complete_trial(client.attach_baseline(dict(baseline)), dict(evaluate(baseline)))
         for params, loss in first:
             client.complete_trial(client.attach_trial(dict(params)), {"loss": loss})
         for _ in range(trials):
