@@ -26,7 +26,8 @@ from crystallize_opt.trials.curves import HEARD_REPLICATE, last_value
 from crystallize_opt.trials.noise import SharedSeeds
 from crystallize_opt.trials.objective import Constraint, metric_name
 from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
-from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.raced import joined
+from crystallize_opt.trials.treatment import RacedReplicate, Treatment
 
 ABANDONED_BY_HAND = "It was abandoned."
 
@@ -68,6 +69,7 @@ class Ledger:
         self._count = 0
         self._names: set[str] = set()  # Of all trials: a name stands for one trial only.
         self._heard: dict[str, Heard] = {}  # By the names of pending treatments.
+        self._positions: dict[str, int] = {}  # In a race: of observations, by the trial's name.
 
     def add(self, params: Mapping[str, Any], handle: Any) -> Treatment:
         """Name a suggestion, and return it as a pending treatment."""
@@ -78,6 +80,33 @@ class Ledger:
         treatment = Treatment(name, params)
         self.pending[name] = Pending(treatment, handle)
         return treatment
+
+    def add_replicate(
+        self, params: Mapping[str, Any], handle: Any, replicate: int, of: str | None
+    ) -> RacedReplicate:
+        """Name a suggestion of a race: one replicate of a new trial, or of a known one.
+
+        Args:
+            params: The parameters.
+            handle: The backend's handle.
+            replicate: The number of the replicate.
+            of: The name of the trial; None for a new one.
+        """
+        treatment = self.add(params, handle)
+        del self.pending[treatment.name]
+        if of is None:
+            of = name = treatment.name
+        else:
+            self._names.remove(treatment.name)
+            self._count -= 1  # The number is that of the next new trial.
+            name, again = f"{of}, replicate {replicate}", 1
+            while name in self._names:  # The first attempt was abandoned.
+                again += 1
+                name = f"{of}, replicate {replicate} ({again})"
+            self._names.add(name)
+        raced = RacedReplicate(treatment.named(of), replicate, name=name)
+        self.pending[name] = Pending(raced, handle)
+        return raced
 
     def asked(self, treatments: list[Treatment]) -> None:
         """Record a call of `ask`."""
@@ -162,6 +191,10 @@ class Ledger:
         """Record the outcome of a treatment."""
         name = observation.treatment.name
         pending = self.pending.pop(name, None)
+        asked = (pending or self.abandoned[name]).treatment
+        if isinstance(asked, RacedReplicate):
+            self._told_of_race(observation, asked, pending)
+            return
         if pending is None:
             # A late outcome takes the place of the abandonment: a trial has one observation.
             del self.abandoned[name]
@@ -171,6 +204,26 @@ class Ledger:
         self.calls.append(Told(observation))
         self.observations.append(observation)
         self.best.add(observation)
+
+    def _told_of_race(
+        self, observation: Observation, asked: RacedReplicate, pending: Pending | None
+    ) -> None:
+        """Record the outcome of one replicate of a trial in a race."""
+        if pending is None:
+            del self.abandoned[asked.name]
+        elif observation.status is Status.ABANDONED:
+            self.abandoned[asked.name] = pending
+        if observation.treatment is not asked:  # A copy from another process, perhaps.
+            observation = dataclasses.replace(observation, treatment=asked)
+        self.calls.append(Told(observation))
+        positions = self._positions
+        for position in range(len(positions), len(self.observations)):
+            positions[self.observations[position].treatment.name] = position
+        position = positions.get(asked.condition, len(self.observations))
+        known = self.observations[position] if position < len(self.observations) else None
+        trial = joined(known, observation)
+        self.observations[position : position + 1] = [trial]
+        self.best.add(trial)
 
     def renamed(self, observation: Observation) -> Observation:
         """Return an observation under a name that no other trial has."""

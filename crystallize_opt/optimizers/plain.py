@@ -73,6 +73,7 @@ class PlainDriver:
     capabilities = Capabilities(pending=False)
     may_use_global_random_state = True
     asks_when_all_is_told = True
+    races = False
     baseline: Observation | None = None
     asks_in_a_row = 20
 

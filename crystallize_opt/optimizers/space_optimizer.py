@@ -118,6 +118,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
     """After how many suggestions in a row that were discarded, or of which a search knew the
     outcome, a random point takes their place; None: any number, until the backend has no more."""
 
+    races: bool = False
+    """Whether the optimizer asks for each replicate of a trial on its own."""
+
     pairs_replicates: bool = False
     """Whether the backend prunes by comparing replicates of the same seed, not running means."""
 
@@ -271,6 +274,13 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         """
         return False
 
+    def _pend(self, params: Mapping[str, Any], handle: Handle) -> Treatment:
+        """Name a suggestion. A backend that races says here of which trial it is a replicate."""
+        return self.ledger.add(params, handle)
+
+    def race_up_to(self, replicates: int) -> None:
+        """Take the largest number of replicates of a trial. Called if `races` is true."""
+
     def racing(self) -> Collection[str] | None:
         """Return the trials whose configuration may be suggested again with a higher fidelity.
 
@@ -306,7 +316,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                     if treatments:
                         break
                     raise
-                treatments.append(self.ledger.add(params, handle))
+                treatments.append(self._pend(params, handle))
         finally:
             # If the backend raises within a batch, the treatments before stay pending: record them.
             if treatments:
@@ -593,6 +603,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                 left_out.append(observation)
         self.ledger.left_out += left_out
         for observation in map(self.ledger.renamed, inside):
+            if self.races:
+                observation = dataclasses.replace(observation, raced=True)
             params = observation.treatment.params
             handle = self._proposals.insert(self, params)
             self._report_rest(handle, observation)

@@ -106,7 +106,7 @@ class Loop:
         )
         self._followers = Followers(settings, recorded, self._callers_turn)
         self._course = Course(
-            settings.replicates,
+            1 if optimizer.races else settings.replicates,
             settings.adaptive,
             recorded,
             self._failures,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.plain import driven
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.owner import Owner
@@ -107,6 +108,8 @@ class Search:
     @property
     def best(self) -> Observation | None:
         """The best observation so far; None if no trial has completed."""
+        if isinstance(self._optimizer, SpaceOptimizer):
+            return self._optimizer.ledger.best.best
         if self._best is None:
             self._best = BestSoFar(self._optimizer.criterion)
         calls = self._optimizer.calls

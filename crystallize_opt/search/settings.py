@@ -17,6 +17,7 @@ from crystallize_opt.runtime.checks import whole_number
 
 if TYPE_CHECKING:
     from crystallize_opt.optimizers.plain import Driven
+    from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
     from crystallize_opt.search.adaptive import Adaptive
     from crystallize_opt.search.callbacks import Callback
     from crystallize_opt.search.failures import Failures
@@ -146,6 +147,7 @@ def checked_settings(
         StorageError: The storage's folder does not exist.
     """
     # Not at the top: `Experiment` imports this module for its signatures, without any search.
+    from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
     from crystallize_opt.search.adaptive import replicates_of
     from crystallize_opt.search.baseline import as_baseline, refuse_lacking_baseline
     from crystallize_opt.search.failures import Failures
@@ -168,6 +170,8 @@ def checked_settings(
     replicates, adaptive = replicates_of(replicates_per_trial)
     failures = Failures.of(given["failures"])
     _check_pruning(optimizer, failures)
+    if isinstance(optimizer, SpaceOptimizer) and optimizer.races:
+        _prepare_race(optimizer, replicates, adaptive, failures)
     shown = progress_shown(given["progress"])
     baseline = as_baseline(given["baseline"])
     if storage is None:  # A stored run may have its baseline; else the first ask refuses.
@@ -215,3 +219,21 @@ def _check_pruning(optimizer: Driven, failures: Failures) -> None:
             f"replicate; Failures(min_share={failures.min_share!r}) lets trials lack some. Leave "
             "out min_share, or build the optimizer without a pruner."
         )
+
+
+def _prepare_race(
+    optimizer: SpaceOptimizer[Any], replicates: int, adaptive: Adaptive | None, failures: Failures
+) -> None:
+    """Tell an optimizer that races how many replicates a trial has at most; refuse the rest."""
+    name = type(optimizer).__name__
+    if adaptive is not None:
+        raise UsageError(
+            f"{name} races: it decides itself which trials run more replicates. Give the largest "
+            f"number, replicates_per_trial={replicates}, instead of {adaptive!r}."
+        )
+    if failures.min_share < 1:
+        raise UsageError(
+            f"{name} races: it learns of each failed replicate. Leave out "
+            f"Failures(min_share={failures.min_share!r})."
+        )
+    optimizer.race_up_to(replicates)

@@ -32,13 +32,13 @@ _OF_REPLICATE = {
     *(*_OPTIONAL_TEXTS, *_OPTIONAL_NUMBERS),
 }
 _OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed", "curves"}) | {
-    *("name", "sem", "replicates", "repeats", "shared_noise", "beaten_by")
+    *("name", "sem", "replicates", "repeats", "shared_noise", "beaten_by", "raced")
 }
 _FIELDS = {
     "begin": {"description", "versions", "asked_before"},
     "resume": {"versions"},
-    "ask": {"name", "params"},
-    "batch": {"name", "params"},
+    "ask": {"name", "params", "replicate", "of"},
+    "batch": {"name", "params", "replicate", "of"},
     "attach": _OF_OBSERVATION | {"params"},
     "enqueue": {"params"},
     "report": {"name", "prune", "replicate"},
@@ -195,6 +195,9 @@ class _Check:
         name = self._names[trial] = data["name"]
         if type(name) is not str:
             raise _Damage(f"a trial has the name {name!r:.200}")
+        if "of" in data or "replicate" in data:
+            _expect(type(data["of"]) is str, "raced trial", data["of"])
+            _expect(type(data["replicate"]) is int and data["replicate"] >= 0, "replicate", data)
         self.trial_format.check_params(data["params"], whole=True)
         if kind == "attach":
             self._check_observation(data)
@@ -218,8 +221,9 @@ class _Check:
                     raise _Damage(f"a completed trial has {metric!r}: {metrics.get(metric)!r}")
         else:
             STATUSES[data["status"]]
-        if data.get("shared_noise", True) is not True:  # It is written only if it is true.
-            raise _Damage(f"a trial has the field 'shared_noise': {data['shared_noise']!r:.200}")
+        for name in ("shared_noise", "raced"):
+            if data.get(name, True) is not True:  # It is written only if it is true.
+                raise _Damage(f"a trial has the field {name!r}: {data[name]!r:.200}")
         beaten_by = data.get("beaten_by", "")
         _expect(type(beaten_by) is str, "field 'beaten_by'", beaten_by)
         if "sem" in data:

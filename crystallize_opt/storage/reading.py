@@ -40,6 +40,7 @@ from crystallize_opt.trials.calls import (
 )
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Replicate
+from crystallize_opt.trials.raced import all_joined, joined
 from crystallize_opt.trials.treatment import Treatment
 
 
@@ -85,7 +86,7 @@ class Segment:
                 key = id(event.observation.treatment)
                 found.pop(key, None)  # A late outcome takes the place of the abandonment.
                 found[key] = event.observation
-        return list(found.values())
+        return all_joined(found.values())
 
 
 class StoredRun:
@@ -235,6 +236,8 @@ class StoredObservations(Sequence[Observation]):
         self._told: list[tuple[int | None, str] | Observation] = []
         self.left_out: list[Observation] = []
         self.baseline: Observation | None = None
+        self._raced: dict[int | None, str] = {}  # Single replicates of a race, and of which trial.
+        self._positions: dict[str, int] = {}  # Of trials that may get further replicates.
         self._earlier: list[tuple[int, Goals]] = []  # How many were told until a segment's end.
         with _without_garbage_collection():
             for event, (_, _, text) in zip(checked_events(name, rows, space), rows, strict=True):
@@ -265,15 +268,15 @@ class StoredObservations(Sequence[Observation]):
     def _add(self, event: Checked, text: str) -> None:
         kind, trial, data, trial_format = event
         if kind == "observation":
-            if trial not in self._pending:  # A late outcome takes the place of the abandonment.
-                self._told = [t for t in self._told if isinstance(t, Observation) or t[0] != trial]
-            self._told.append((trial, text))
-            self._pending.pop(trial, None)
+            self._add_told(trial, data, text)
         elif kind in ("ask", "batch"):
             self._asked[trial] = trial_format, text
             self._pending[trial] = None
+            if "of" in data:
+                self._raced[trial] = data["of"]
         elif kind == "attach":
             self._asked[trial] = trial_format, text
+            self._positions[data["name"]] = len(self._told)
             self._told.append((trial, text))
         elif kind == "begin":
             if self.description:
@@ -281,9 +284,23 @@ class StoredObservations(Sequence[Observation]):
             self.description = data["description"]
             self.space = trial_format.space
             self._pending.clear()
+            self._positions.clear()
             self.baseline = None
         elif kind == "baseline":
             self.baseline = _read_baseline(data)
+
+    def _add_told(self, trial: int | None, data: dict[str, Any], text: str) -> None:
+        is_late = trial not in self._pending
+        self._pending.pop(trial, None)
+        if trial not in self._raced:
+            if is_late:  # A late outcome takes the place of the abandonment.
+                self._told = [t for t in self._told if isinstance(t, Observation) or t[0] != trial]
+            self._told.append((trial, text))
+            return
+        position = self._positions.setdefault(self._raced[trial], len(self._told))
+        known = self[position] if position < len(self) else None
+        told = joined(known, read_observation(data, self._treatment(trial)))
+        self._told[position : position + 1] = [told]
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -20,7 +20,7 @@ from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.curves import Curve
 from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
-from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.treatment import RacedReplicate, Treatment
 
 STATUSES = {str(status): status for status in Status}
 """Each status by its text; faster than `Status(...)`."""
@@ -51,7 +51,13 @@ class TrialFormat:
 
     def write_treatment(self, treatment: Treatment) -> dict[str, Any]:
         """Return name and parameters as plain data."""
-        return {"name": treatment.name, "params": self.write_params(treatment.params)}
+        data: dict[str, Any] = {
+            "name": treatment.name,
+            "params": self.write_params(treatment.params),
+        }
+        if isinstance(treatment, RacedReplicate):
+            data |= {"replicate": treatment.replicate, "of": treatment.condition}
+        return data
 
     def write_params(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return a point, or a part of a point, as plain data."""
@@ -69,6 +75,9 @@ class TrialFormat:
     def read_treatment(self, data: Mapping[str, Any]) -> Treatment:
         """Return the treatment that `write_treatment` wrote."""
         space, written = self.space, data["params"]
+        if "replicate" in data:
+            whole = self.read_treatment({"name": data["of"], "params": written})
+            return RacedReplicate(whole, data["replicate"], name=data["name"])
         if space is None:
             return Treatment(data["name"], {k: decode(v) for k, v in written.items()})
         for name, parameter in self._choices.items():
@@ -163,6 +172,8 @@ def write_observation(observation: Observation) -> dict[str, Any]:
             data[name] = value
     if observation.shared_noise:
         data["shared_noise"] = True
+    if observation.raced:
+        data["raced"] = True
     if replicates:
         data["replicates"] = [write_replicate(replicate, data) for replicate in replicates]
     return data
@@ -199,6 +210,7 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
         get("repeats"),
         shared,
         get("beaten_by"),
+        get("raced", False),
     )
 
 

@@ -4,10 +4,11 @@ A trial is a candidate if it completed, satisfies every outcome constraint, and 
 after some of its replicates because another trial was better on the same seeds (`beaten_by`): a
 mean over fewer seeds does not compare. If trials have a fidelity (a number of epochs, say), only
 candidates of one fidelity are compared: of those that `ENOUGH` trials reached, the highest with a
-candidate; before that, the highest with a candidate. With one objective, the best is the candidate
-of lowest cost, the first of equal ones. With several objectives, the best is a compromise: the
-candidate on the Pareto front that is closest to the best value of every objective, each scaled to
-its range over the front, and multiplied by its weight if weights are given.
+candidate; before that, the highest with a candidate. Of the trials of a race (`raced`), only those
+with the most replicates are compared. With one objective, the best is the candidate of lowest cost,
+the first of equal ones. With several objectives, the best is a compromise: the candidate on the
+Pareto front that is closest to the best value of every objective, each scaled to its range over the
+front, and multiplied by its weight if weights are given.
 
 If no trial satisfies the constraints, the nearest one is that with the smallest sum of violations,
 each divided by the largest violation of its constraint among all completed trials.
@@ -23,6 +24,8 @@ from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.runtime.shown import number
 from crystallize_opt.trials.objective import Constraint, Objective, Reduction, reductions_of
 from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.raced import joined
+from crystallize_opt.trials.treatment import RacedReplicate
 
 Costs = tuple[float, ...]
 """One finite number for each objective; lower is better."""
@@ -174,8 +177,8 @@ class Criterion:
     def candidates(self, observations: Iterable[Observation]) -> list[Observation]:
         """Return the candidates of the fidelity that counts, in order."""
         if self.fidelity is None:
-            return [each for each in observations if self.is_candidate(each)]
-        return self._candidates_of_level(observations)[1]
+            return _with_most_replicates([each for each in observations if self.is_candidate(each)])
+        return _with_most_replicates(self._candidates_of_level(observations)[1])
 
     def level_that_counts(self, observations: Iterable[Observation]) -> float | None:
         """Return the fidelity of the trials among which the best is; None if there are none."""
@@ -320,6 +323,14 @@ def has_completed(observation: Observation) -> bool:
     return observation.status is Status.COMPLETED and observation.repeats is None
 
 
+def _with_most_replicates(candidates: list[Observation]) -> list[Observation]:
+    """Leave out the trials of a race that have fewer replicates than another one."""
+    most = max([len(each.replicates) for each in candidates if each.raced], default=0)
+    if not most:
+        return candidates
+    return [each for each in candidates if not each.raced or len(each.replicates) == most]
+
+
 class BestSoFar:
     """The best of the trials added so far.
 
@@ -335,6 +346,7 @@ class BestSoFar:
         self._best: Observation | None = None
         # With several objectives; `best` chooses from the front when it is read.
         self._front: list[tuple[Costs, Observation]] = []
+        self._raced: dict[str, Observation] = {}  # Every trial of a race, by name.
         self._levels: dict[float, _Level] = {}
         self._counts: _Level | None = None  # The fidelity among whose trials the best is.
 
@@ -345,6 +357,8 @@ class BestSoFar:
             Whether the best has changed; with several objectives, whether the Pareto front has.
         """
         criterion = self.criterion
+        if observation.raced or isinstance(observation.treatment, RacedReplicate):
+            return self._add_raced(observation)
         if not has_completed(observation):
             return False
         if criterion.fidelity is not None:
@@ -360,6 +374,16 @@ class BestSoFar:
             return False
         self._best, self._cost = observation, cost
         return True
+
+    def _add_raced(self, observation: Observation) -> bool:
+        """Take a trial of a race into account, or one more replicate of it."""
+        before, treatment = self.best, observation.treatment
+        name = treatment.name
+        if isinstance(treatment, RacedReplicate):
+            name = treatment.condition
+            observation = joined(self._raced.get(name), observation)
+        self._raced[name] = observation
+        return self.best is not before
 
     def _add_to_level(self, observation: Observation) -> bool:
         level = self.criterion.level(observation)
@@ -396,6 +420,8 @@ class BestSoFar:
         """The best trial, or None if there is no candidate."""
         if self._counts is not None:
             return self._counts.best.best
+        if self._raced:
+            return self.criterion.best([*self._raced.values(), *self._others])
         if self._several and self._best is None:
             self._best = self.criterion.compromise([each for _, each in self._front])
         return self._best
@@ -405,6 +431,11 @@ class BestSoFar:
         """The Pareto front; with one objective, the best trial alone."""
         if self._counts is not None:
             return self._counts.best.front
+        return self._others
+
+    @property
+    def _others(self) -> list[Observation]:
+        """The front, or the best, of the trials that are not of a race."""
         if self._several:
             return [each for _, each in self._front]
         return [] if self._best is None else [self._best]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from crystallize_opt.trials.observation import Observation, Status
 
@@ -26,9 +27,13 @@ class SharedSeeds:
 
     def __init__(self) -> None:
         self._seeds: set[int] = set()
+        self._effects = SeedEffects()
 
     def told(self, observation: Observation) -> Observation:
         """Return an observation as a backend learns it: without standard errors of shared noise.
+
+        A mean over fewer of the shared seeds than other trials have becomes comparable with theirs:
+        see `SeedEffects`. The recorded mean stays as it is.
 
         The first trial keeps its standard errors, because it has nobody to share seeds with yet. As
         later trials then have none, a backend that needs them for every trial ignores them.
@@ -41,7 +46,68 @@ class SharedSeeds:
         seeds = _seeds_of(observation)
         is_shared = not seeds.isdisjoint(self._seeds) or _repeats(observation, seeds)
         self._seeds |= seeds
-        return dataclasses.replace(observation, sem={}) if is_shared else observation
+        if not is_shared:
+            self._effects.add(observation)
+            return observation
+        told = self._effects.left_out_of(dataclasses.replace(observation, sem={}))
+        self._effects.add(observation)
+        return told
+
+
+class SeedEffects:
+    """How much each seed moves all trials up or down, by the trials with the most seeds.
+
+    If trials have different numbers of replicates, a mean over the first two seeds differs from one
+    over ten also by what these two seeds have in common in all trials. This is left out: the mean
+    over the seeds of a trial, minus the mean of their effects. The effect of a seed is the mean,
+    over the trials that have all seeds, of the difference between the value with this seed and the
+    trial's own mean. These are the least-squares estimates of a two-way layout (trial + seed) in
+    which some trials lack seeds (F. Yates: The analysis of replicated experiments when the field
+    results are incomplete. Empire Journal of Experimental Agriculture 1 (1933), pp. 129-142), but
+    for the trials that lack seeds, from which no effects are estimated.
+    """
+
+    def __init__(self) -> None:
+        self._most: frozenset[int] = frozenset()
+        self._trials = 0
+        self._sums: dict[str, dict[int, float]] = {}  # Metric and seed -> the sum of differences.
+
+    def add(self, observation: Observation) -> None:
+        """Estimate the effects from one more trial."""
+        values = _by_seed(observation)
+        seeds = frozenset(values)
+        if len(seeds) > len(self._most):
+            self._most, self._trials, self._sums = seeds, 0, {}
+        if not seeds or seeds != self._most:
+            return
+        self._trials += 1
+        for metric, mean in observation.metrics.items():
+            sums = self._sums.setdefault(metric, dict.fromkeys(seeds, 0.0))
+            for seed, metrics in values.items():
+                sums[seed] += metrics.get(metric, mean) - mean
+
+    def left_out_of(self, observation: Observation) -> Observation:
+        """Return a trial with the means that it would have with all seeds."""
+        seeds = _by_seed(observation).keys()
+        if not seeds < self._most:
+            return observation
+        metrics = dict(observation.metrics)
+        for metric, sums in self._sums.items():
+            if metric in metrics:
+                effects = math.fsum(sums[seed] for seed in seeds) / self._trials
+                metrics[metric] -= effects / len(seeds)
+        return dataclasses.replace(observation, metrics=metrics)
+
+
+def _by_seed(observation: Observation) -> dict[int, Mapping[str, float]]:
+    """Return the metrics of the completed replicates of a completed trial."""
+    if observation.status is not Status.COMPLETED:
+        return {}
+    return {
+        each.seed: each.metrics
+        for each in observation.replicates
+        if each.status is Status.COMPLETED and each.seed is not None
+    }
 
 
 def is_known(observation: Observation, seed_of: Callable[[int], int]) -> bool:

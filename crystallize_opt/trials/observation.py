@@ -131,6 +131,8 @@ class Observation(_Metrics):
         beaten_by: The name of the trial that was significantly better on the same seeds, so that
             this one got no further replicates (`replicates_per_trial=Adaptive(...)`); or None. Such
             a trial is never the best: its mean is over fewer seeds.
+        raced: Whether an optimizer asked for the trial's replicates one by one, so that trials have
+            different numbers of them. Only those with the most are compared for the best.
         shared_noise: Whether the standard errors are known to be, or may be, of noise that other
             trials share, although there are no replicates with seeds that show it. They are then
             not told to an optimizer.
@@ -153,6 +155,7 @@ class Observation(_Metrics):
     repeats: str | None = None
     shared_noise: bool = False
     beaten_by: str | None = None
+    raced: bool = False
 
     def __post_init__(self) -> None:
         if not self.replicates:

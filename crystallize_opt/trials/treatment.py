@@ -127,7 +127,8 @@ class SingleReplicate(Treatment):
     Args:
         treatment: The treatment.
         replicate: The number of the replicate, which the steps see.
-        seed: The replicate's seed, instead of the one from the `SeedPlugin`.
+        seed: The replicate's seed; None for the one from the `SeedPlugin`.
+        name: The name of the trial; None for the treatment's name and the number.
 
     Attributes:
         condition: The treatment's name, which the steps see.
@@ -135,7 +136,23 @@ class SingleReplicate(Treatment):
 
     __slots__ = ("condition", "replicate", "seed")
 
-    def __init__(self, treatment: Treatment, replicate: int, seed: int) -> None:
-        name = f"{treatment.name}, replicate {replicate}"
+    def __init__(
+        self,
+        treatment: Treatment,
+        replicate: int,
+        seed: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        if name is None:
+            name = f"{treatment.name}, replicate {replicate}"
         super().__init__(name, treatment.function or treatment.params)
         self.condition, self.replicate, self.seed = treatment.name, replicate, seed
+
+
+class RacedReplicate(SingleReplicate):
+    """A replicate in a race: the optimizer decides which treatment runs a further replicate.
+
+    It has the seed that this replicate has in every trial.
+    """
+
+    __slots__ = ()

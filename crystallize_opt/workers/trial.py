@@ -129,7 +129,7 @@ async def run_replicates(
     """Run the replicates from `first` to before `last`; stop at one that does not complete."""
     done: Done = []
     for index in range(first, last):
-        if type(treatment) is SingleReplicate:
+        if isinstance(treatment, SingleReplicate):
             run = await session.run_replicate(
                 treatment, treatment.replicate, condition=treatment.condition, seed=treatment.seed
             )

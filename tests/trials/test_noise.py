@@ -184,3 +184,30 @@ def test_a_stored_run_keeps_that_noise_is_shared(tmp_path: Path) -> None:
     assert resumed.sems == [None] * 4
     stored = History.load(path)
     assert [(o.sem.get("loss"), o.shared_noise) for o in stored if o.shared_noise] == [(0.5, True)]
+
+
+# Means over different seeds ----------------------------------------------------------------------
+
+
+def with_seeds(name: str, values: Mapping[int, float]) -> Observation:
+    replicates = [Replicate(i, seed, {"loss": v}) for i, (seed, v) in enumerate(values.items())]
+    return Observation.of_replicates(Treatment(name, {"x": 0.5}), replicates)
+
+
+class HearsMeans(Hears):
+    """Notes which means it learns."""
+
+    def _learn(self, handle: None, observation: Observation) -> None:
+        self.sems.append(observation["loss"])
+
+
+def test_a_mean_over_few_seeds_is_told_as_if_it_were_over_all() -> None:
+    """Seed 1 moves all trials by 10, seed 2 by -10; a trial with seed 0 and 1 has 5 too much."""
+    optimizer = HearsMeans()
+    optimizer.attach(with_seeds("a", {0: 1.0, 1: 11.0, 2: -9.0}))
+    optimizer.attach(with_seeds("b", {0: 2.0, 1: 12.0, 2: -8.0}))
+    optimizer.attach(with_seeds("c", {0: 3.0, 1: 13.0}))
+    optimizer.attach(with_seeds("own", {7: 3.0, 8: 13.0}))
+
+    assert optimizer.sems == pytest.approx([1.0, 2.0, 3.0, 8.0])
+    assert [each["loss"] for each in optimizer.observations] == pytest.approx([1.0, 2.0, 8.0, 8.0])

@@ -25,7 +25,7 @@ from smac.intensifier import Intensifier, SuccessiveHalving
 from smac.main.config_selector import ConfigSelector
 from smac.main.smbo import SMBO
 from smac.model.random_forest.random_forest import RandomForest
-from smac.runhistory import TrialKey, TrialValue
+from smac.runhistory import RunHistory, TrialInfo, TrialKey, TrialValue
 from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
 from smac.utils.configspace import convert_configurations_to_array
 
@@ -54,6 +54,12 @@ PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
     (AbstractFacade, "_model"),
     (AbstractInitialDesign, "_additional_configs"),
     (Intensifier, "_retries"),
+    (Intensifier, "_max_config_calls"),
+    (Intensifier, "_queue"),
+    (RunHistory, "_data"),
+    (RunHistory, "_running"),
+    (RunHistory, "_running_trials"),
+    (RunHistory, "_submitted"),
     (SuccessiveHalving, "_tracker"),
     (SuccessiveHalving, "_budgets_in_stage"),
     (SuccessiveHalving, "_n_configs_in_stage"),
@@ -171,6 +177,7 @@ class _Encoder(AbstractRunHistoryEncoder):
     """
 
     knows_pending = True
+    races = False
 
     def _get_considered_trials(
         self, budget_subset: list[Any] | None = None
@@ -185,6 +192,10 @@ class _Encoder(AbstractRunHistoryEncoder):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         vectors, costs = super().transform(budget_subset)
         pending = self.runhistory.get_running_configs() if self.knows_pending else []
+        if pending and self.races:
+            # In a race, another replicate of a known configuration may be pending.
+            known = {key.config_id for key in self._get_considered_trials(budget_subset)}
+            pending = [each for each in pending if each.config_id not in known]
         if len(costs) and pending:
             lie = np.full((len(pending), 1), costs.mean())
             vectors = np.vstack([vectors, convert_configurations_to_array(pending)])
@@ -222,6 +233,8 @@ def build_facade(
     budgets: tuple[float, float] | None,
     options: Mapping[str, Component],
     smac_defaults: bool,
+    races: bool = False,
+    replicates: int | None = None,
 ) -> AbstractFacade:
     """Build a facade that is driven by `ask` and `tell`.
 
@@ -236,6 +249,8 @@ def build_facade(
         options: The name of a component to keywords of its `get_<name>`, or to a function that
             makes it for a scenario.
         smac_defaults: Whether to keep SMAC's own defaults where this package has others.
+        races: Whether SMAC asks for single replicates (`deterministic=False`), more for good ones.
+        replicates: How many replicates a configuration has at most (`max_config_calls`).
 
     Raises:
         UsageError: An option is unknown, or does not fit this kind of facade.
@@ -248,7 +263,7 @@ def build_facade(
     scenario = Scenario(
         configspace,
         name="crystallize-opt",
-        deterministic=True,
+        deterministic=not races,
         objectives=metrics[0] if len(metrics) == 1 else list(metrics),
         seed=seed,
         n_trials=n_trials,
@@ -261,6 +276,7 @@ def build_facade(
         n_init=n_init,
         several_objectives=len(metrics) > 1,
         smac_defaults=smac_defaults,
+        replicates=replicates if races else None if smac_defaults else 1,
     )
     components = {name: _component(kind, scenario, name, how) for name, how in chosen.items()}
     _make_repeatable(components["acquisition_maximizer"])
@@ -268,6 +284,7 @@ def build_facade(
         _derive(components["model"], _LeanForest)
     _derive(components["runhistory_encoder"], _Encoder)
     components["runhistory_encoder"].knows_pending = not smac_defaults
+    components["runhistory_encoder"].races = races
     _never_give_up(components["intensifier"])
     quiet = type(kind.__name__, (_QuietFacade, kind), {})
     # Without logging_level=False it would configure the root logger:
@@ -277,6 +294,12 @@ def build_facade(
         raise UsageError(
             f"{kind.__name__} gives trials different budgets. Say which parameter of the space is "
             "the budget: Integer(1, 27, fidelity=True)."
+        )
+    if races and not isinstance(facade.intensifier, Intensifier):
+        raise UsageError(
+            f"{kind.__name__} cannot race: it decides by a budget how long a trial runs. Leave out "
+            "race=, or use smac.HyperparameterOptimizationFacade, smac.BlackBoxFacade, "
+            "smac.AlgorithmConfigurationFacade or smac.RandomFacade."
         )
     selection = facade.intensifier.meta.get("incumbent_selection", _OF_ONE_BUDGET)
     if budgets is not None and len(metrics) > 1 and selection != _OF_ONE_BUDGET:
@@ -298,16 +321,36 @@ def expect_training(facade: AbstractFacade) -> None:
     facade.intensifier.config_selector._previous_entries = -1  # noqa: SLF001
 
 
-def target_seed(facade: AbstractFacade) -> int:
-    """Return the seed of all trials. SMAC never compares trials with different seeds.
+def target_seeds(facade: AbstractFacade) -> list[int]:
+    """Return SMAC's seeds: one for all trials, or in a race one for each replicate.
 
+    SMAC never compares trials with different seeds.
     https://github.com/automl/SMAC3/issues/1149
     """
     intensifier = facade.intensifier
     intensifier.__post_init__()  # The first `ask` does this; doing it twice does no harm.
-    seed = intensifier.get_instance_seed_keys_of_interest()[0].seed
-    assert seed is not None  # noqa: S101  (for the type checker: this scenario uses seeds)
-    return seed
+    keys = intensifier.get_instance_seed_keys_of_interest()
+    return [key.seed for key in keys if key.seed is not None]
+
+
+def withdraw(facade: AbstractFacade, trial: TrialInfo) -> None:
+    """Forget that a trial is running, so that SMAC may ask for it again.
+
+    Otherwise SMAC would ask for no further replicate of the configuration, ever.
+    """
+    history: Any = facade.runhistory
+    config: Any = trial.config
+    key = TrialKey(config.config_id, trial.instance, trial.seed, trial.budget)
+    if trial in history._running_trials:  # noqa: SLF001
+        history._running_trials.remove(trial)  # noqa: SLF001
+        del history._data[key]  # noqa: SLF001
+        history._running -= 1  # noqa: SLF001
+        history._submitted -= 1  # noqa: SLF001
+
+
+def queue(facade: AbstractFacade, configuration: Configuration) -> None:
+    """Let a configuration that SMAC did not choose compete for further replicates."""
+    facade.intensifier._queue.append((configuration, 1))  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _with_defaults(
@@ -317,6 +360,7 @@ def _with_defaults(
     n_init: int | None,
     several_objectives: bool,
     smac_defaults: bool,
+    replicates: int | None,
 ) -> dict[str, Component]:
     """Add this package's defaults, and the components that it changes."""
     chosen: dict[str, Component] = {
@@ -331,9 +375,10 @@ def _with_defaults(
         _prefer(kind, chosen, "intensifier", incumbent_selection=_OF_ONE_BUDGET)
     if not smac_defaults:
         _prefer(kind, chosen, "config_selector", retrain_after=1)
-        # All trials have the same seed, so a configuration is called only once. With this limit
-        # SMAC keeps a shorter queue, and makes the same suggestions.
-        _prefer(kind, chosen, "intensifier", max_config_calls=1)
+    if replicates is not None:
+        # Without a race, all trials have the same seed, so a configuration is called only once.
+        # With this limit SMAC keeps a shorter queue, and makes the same suggestions.
+        _prefer(kind, chosen, "intensifier", max_config_calls=replicates)
     if n_init is not None and not _prefer(
         kind, chosen, "initial_design", n_configs=n_init, max_ratio=1.0
     ):

@@ -29,7 +29,10 @@ are:
   point are reported as the mean of those that completed.
 - SMAC gives up a finite space when 16 draws in a row were suggested before:
   https://github.com/automl/SMAC3/issues/1160. The remaining points then come in random order.
-- A trial has one seed (`deterministic=True`): SMAC gets the mean over the replicates.
+- A trial has one seed (`deterministic=True`): SMAC gets the mean over the replicates. With
+  `race=True` it is SMAC that decides which configuration runs a further replicate; replicate r has
+  SMAC's r-th seed for SMAC, and the experiment's seed of replicate r in the steps. A replicate that
+  was abandoned may be asked for again. Enqueued points compete for replicates as SMAC's own do.
 - After an exception inside `ask`, SMAC would suggest nothing more. The next `ask` first repeats the
   search on a new facade, which takes as long as the search did.
 """
@@ -42,7 +45,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.errors import UnsupportedSpaceError
+from crystallize_opt.errors import UnsupportedSpaceError, UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
@@ -50,8 +53,9 @@ from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.space import SearchSpace, as_space
-from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
     from smac import Scenario
@@ -89,6 +93,12 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         facade_options: Options for components of the facade: the component's name to the keywords
             of the facade's `get_<name>` (`{"acquisition_maximizer": {"challengers": 1000}}`), or to
             a function that makes the component for a `smac.Scenario`.
+        race: True: SMAC races configurations. Each suggestion is one replicate of one (a
+            `RacedReplicate`), each configuration one trial whose replicates grow; poor ones get no
+            more. `replicates_per_trial` of a search is how many a trial has at most (SMAC's
+            `max_config_calls`), and its `num_trials` counts replicates. The best is, of the trials
+            with the most replicates, that with the best mean. A number does the same, and is that
+            maximum, for a loop of your own. The facade must be one without budgets.
         smac_defaults: Whether to keep SMAC's own defaults: train the model before every eighth
             suggestion only, and ignore pending trials.
 
@@ -124,9 +134,14 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         n_trials: int = 100,
         n_init: int | None = None,
         facade_options: Mapping[str, Mapping[str, Any] | Callable[[Scenario], Any]] | None = None,
+        race: bool | int = False,
         smac_defaults: bool = False,
     ) -> None:
         space = as_space(space)
+        self.races = self.duplicates = race is not False
+        if self.races:
+            race = race if race is True else whole_number("race=", race, 2)
+            _refuse_race(space, objective)
         n_trials = whole_number("n_trials=", n_trials)
         if n_init is not None:
             n_init = whole_number("n_init=", n_init, 0, n_trials)
@@ -143,10 +158,13 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
                 "n_init": n_init,
                 "facade_options": facade_options,
                 "smac_defaults": smac_defaults,
+                **({"race": race} if self.races else {}),
             },
             capabilities=Capabilities(pending=not smac_defaults, attached=True, fidelity=True),
-            repeats="never" if fidelity is None else "not pending",
-            gives_up=None if fidelity is None else "SMAC finds no other point of the search space.",
+            repeats="allowed" if self.races else "never" if fidelity is None else "not pending",
+            gives_up="SMAC finds no other point of the search space."
+            if self.races or fidelity is not None
+            else None,
             positions=True,
         )
         with importing_smac():
@@ -164,6 +182,8 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         self._searched = SearchedSpace(SearchSpace(searched) if self.space.region else searched)
         budget = self._budget
         options = dict(facade_options or {})
+        self._most_replicates = race if type(race) is int else None
+        self._names: dict[Any, str] = {}  # In a race: of each configuration's trial.
 
         def build() -> AbstractFacade:
             return build_facade(
@@ -176,9 +196,13 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
                 budgets=None if budget is None else (budget.low, budget.high),
                 options=options,
                 smac_defaults=smac_defaults,
+                races=self.races,
+                replicates=self._most_replicates,
             )
 
-        self._start: Callable[[], Run] = lambda: Run(build, knows_pending=not smac_defaults)
+        self._start: Callable[[], Run] = lambda: Run(
+            build, knows_pending=not smac_defaults, races=self.races
+        )
         self._reseed()
         built = self._run.facade
         if budget is not None and not built.intensifier.uses_budgets:
@@ -207,6 +231,28 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
 
     def _reseed(self) -> None:
         self._run = self._start()
+
+    def race_up_to(self, replicates: int) -> None:
+        """Take the largest number of replicates of a trial; called before the first suggestion.
+
+        Raises:
+            UsageError: The number is 1, or the optimizer has another one already.
+        """
+        most = self._run.replicates if self._most_replicates or self.calls else None
+        if replicates == 1 and self._most_replicates is None:
+            raise UsageError(
+                "SMACOptimizer(race=True) needs replicates_per_trial= of 2 or more: the largest "
+                "number of replicates of a trial."
+            )
+        if most is None:
+            self._most_replicates = replicates
+            self._reseed()
+            most = self._run.replicates
+        if replicates not in (1, most):
+            raise UsageError(
+                f"This SMACOptimizer races up to {most} replicates, but replicates_per_trial= is "
+                f"{replicates}. Give the same number."
+            )
 
     @property
     def facade(self) -> AbstractFacade:
@@ -245,6 +291,15 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         trial.attached = False  # SMAC's initial design comes in addition to enqueued points.
         return trial, point
 
+    def _pend(self, params: Mapping[str, Any], handle: Trial) -> Treatment:
+        if not self.races:
+            return super()._pend(params, handle)
+        configuration, replicate = handle.info.config, self._run.replicate_of(handle)
+        name = self._names.get(configuration)
+        treatment = self.ledger.add_replicate(params, handle, replicate, name)
+        self._names.setdefault(configuration, treatment.condition)
+        return treatment
+
     def _drop(self, handle: Trial, why: Dropped) -> None:
         self._without_value(handle, Status.ABANDONED, 0.0)
 
@@ -262,10 +317,33 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
     def _learn(self, handle: Trial, observation: Observation) -> None:
         if self._budget is not None:
             self._racing[observation.treatment.name] = handle.info.config
+        if self.races and handle.attached:
+            self._learn_attached(handle, observation)
+        else:
+            self._learn_one(handle, observation)
+
+    def _learn_attached(self, handle: Trial, observation: Observation) -> None:
+        """Learn each replicate of an attached trial as one with SMAC's seed of that replicate."""
+        configuration = handle.info.config
+        self._names[configuration] = observation.treatment.name
+        replicates = [each for each in observation.replicates if each.index < self._run.replicates]
+        if not replicates:
+            self._learn_one(handle, observation)
+            return
+        self._run.withdraw(handle)
+        for replicate in replicates:
+            trial = self._run.start(configuration, attached=True, replicate=replicate.index)
+            alone = Observation.of_replicates(observation.treatment, [replicate])
+            self._learn_one(trial, alone.checked(self.required_metrics))
+
+    def _learn_one(self, handle: Trial, observation: Observation) -> None:
         if observation.status is Status.COMPLETED:
             self._without.pop(handle, None)
             costs = list(map(_bounded, self.criterion.costs(observation)))
             self._run.tell(handle, costs, Status.COMPLETED, observation.duration or 0.0)
+            return
+        if self.races and observation.status is Status.ABANDONED:
+            self._run.withdraw(handle)
             return
         self._without_value(handle, observation.status, observation.duration or 0.0)
 
@@ -292,9 +370,25 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             _bounded(high + 0.1 * ((high - low) or abs(high) or 1.0))
             for low, high in self.measured.costs
         ]
+        if self.races and not costs:
+            return  # SMAC would compare later ones with any value.
         hidden = status is Status.ABANDONED or not costs
         nothing = [0.0] * len(self.objectives)
         self._run.tell(handle, costs or nothing, status, seconds, hidden=hidden)
+
+
+def _refuse_race(space: SearchSpace, objective: Any) -> None:
+    if space.fidelity is not None:
+        raise UsageError(
+            f"SMACOptimizer(race=...) cannot take the fidelity {space.fidelity!r}: SMAC races by "
+            "seeds or by budgets, not both. Leave out race=, or search with one value of it: "
+            f"space.fixed({{{space.fidelity!r}: ...}})."
+        )
+    if len(as_objectives(objective)) > 1:
+        raise UsageError(
+            "SMACOptimizer(race=...) takes one objective: with several ones, the trials of its "
+            "Pareto front have different numbers of replicates. Leave out race=."
+        )
 
 
 def _bounded(cost: float) -> float:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ConfigSpace import Configuration
@@ -15,7 +15,13 @@ from smac.facade.abstract_facade import AbstractFacade
 from smac.main.exceptions import ConfigurationSpaceExhaustedException
 from smac.runhistory import StatusType, TrialInfo, TrialValue
 
-from crystallize_opt.adapters.smac.facade import HIDDEN, expect_training, target_seed
+from crystallize_opt.adapters.smac.facade import (
+    HIDDEN,
+    expect_training,
+    queue,
+    target_seeds,
+    withdraw,
+)
 from crystallize_opt.adapters.smac.warm_start import ATTACHED
 from crystallize_opt.errors import CrystallizeOptError
 from crystallize_opt.trials.observation import Status
@@ -48,11 +54,12 @@ class _Outcome(NamedTuple):
 
 
 class _Event(NamedTuple):
-    """A step of a trial: it was asked for, started, or (if there is a value) told."""
+    """A step of a trial: it was asked for, started, withdrawn, or (if there is a value) told."""
 
     trial: Trial
     value: TrialValue | None = None
     asked: bool = False
+    withdrawn: bool = False
 
 
 class Run:
@@ -65,18 +72,24 @@ class Run:
     Args:
         build: Builds a facade; every call must return an equal one.
         knows_pending: Whether the facade's surrogate model knows of pending trials.
+        races: Whether SMAC asks for single replicates.
 
     Attributes:
         facade: The facade.
     """
 
-    def __init__(self, build: Callable[[], AbstractFacade], *, knows_pending: bool) -> None:
+    def __init__(
+        self, build: Callable[[], AbstractFacade], *, knows_pending: bool, races: bool = False
+    ) -> None:
         self._build = build
+        self._races = races
         self._knows_pending = knows_pending
         self.facade = build()
+        # Drawn before anything else; without a race, SMAC draws its only one at the first ask.
+        self._seeds = target_seeds(self.facade) if races else []
         self._events: list[_Event] = []
-        # SMAC has one value for a configuration and budget; several trials may have the same.
-        self._outcomes: dict[tuple[Configuration, float | None], dict[Trial, _Outcome]] = {}
+        # SMAC has one value for configuration, budget and seed; several trials may have the same.
+        self._outcomes: dict[Any, dict[Trial, _Outcome]] = {}
         self._broken = False
 
     def ask(self) -> Trial | None:
@@ -94,15 +107,61 @@ class Run:
         return trial
 
     def start(
-        self, configuration: Configuration, budget: float | None = None, *, attached: bool = False
+        self,
+        configuration: Configuration,
+        budget: float | None = None,
+        *,
+        attached: bool = False,
+        replicate: int | None = None,
     ) -> Trial:
-        """Return a trial that SMAC did not suggest, and register it as running."""
-        # All trials get the same seed, because SMAC compares only trials with equal seeds.
-        known = self._events[0].trial.info.seed if self._events else target_seed(self.facade)
-        trial = Trial(TrialInfo(configuration, seed=known, budget=budget), attached)
-        self.facade.runhistory.add_running_trial(trial.info)
+        """Return a trial that SMAC did not suggest, and register it as running.
+
+        Args:
+            configuration: Its configuration.
+            budget: Its budget.
+            attached: Whether it was attached.
+            replicate: In a race: which replicate it is; None for the first one that has not run.
+        """
+        seed: int | None
+        if self._races:
+            seed = self._seed(configuration, replicate)
+        else:
+            # All trials get the same seed, because SMAC compares only trials with equal seeds.
+            first = self._events[0].trial.info if self._events else None
+            seed = target_seeds(self.facade)[0] if first is None else first.seed
+        trial = Trial(TrialInfo(configuration, seed=seed, budget=budget), attached)
+        self._start(self.facade, trial)
         self._events.append(_Event(trial))
         return trial
+
+    def _start(self, facade: AbstractFacade, trial: Trial) -> None:
+        is_new = trial.info.config not in facade.runhistory.get_configs()
+        facade.runhistory.add_running_trial(trial.info)
+        if self._races and is_new:
+            queue(facade, trial.info.config)
+
+    @property
+    def replicates(self) -> int:
+        """In a race: how many replicates a trial has at most."""
+        return len(self._seeds)
+
+    def replicate_of(self, trial: Trial) -> int:
+        """Return, in a race, which replicate a trial is."""
+        return self._seeds.index(trial.info.seed or 0)
+
+    def _seed(self, configuration: Configuration, replicate: int | None) -> int:
+        if replicate is not None:
+            return self._seeds[replicate]
+        history = self.facade.runhistory
+        begun = [*history.get_trials(configuration), *history.get_running_trials(configuration)]
+        taken = {each.seed for each in begun}
+        return next((each for each in self._seeds if each not in taken), self._seeds[0])
+
+    def withdraw(self, trial: Trial) -> None:
+        """Forget that a trial was begun, so that SMAC may ask for it again."""
+        if not self._broken:
+            withdraw(self.facade, trial.info)
+        self._events.append(_Event(trial, withdrawn=True))
 
     def tell(
         self,
@@ -136,7 +195,8 @@ class Run:
 
         A failure never takes the place of a measurement, nor an abandoned trial that of a failure.
         """
-        outcomes = self._outcomes.setdefault((trial.info.config, trial.info.budget), {})
+        info = trial.info
+        outcomes = self._outcomes.setdefault((info.config, info.budget, info.seed), {})
         outcomes[trial] = outcome
         completed = {t: each for t, each in outcomes.items() if each.status is Status.COMPLETED}
         failed = [each for each in outcomes.values() if not each.hidden]
@@ -169,14 +229,18 @@ class Run:
         asked = sum(event.asked for event in self._events)
         _logger.info("An ask of SMAC was interrupted. Repeating the %d before it.", asked)
         facade = self._build()
+        if self._races:
+            target_seeds(facade)
         repeated: dict[Trial, Trial] = {}
         for event in self._events:
             trial = repeated.setdefault(event.trial, Trial(event.trial.info))
             if event.asked:
                 trial.info = _ask(facade)
                 self._check(trial, event.trial)
+            elif event.withdrawn:
+                withdraw(facade, trial.info)
             elif event.value is None:
-                facade.runhistory.add_running_trial(trial.info)
+                self._start(facade, trial)
             else:
                 self._tell(facade, trial, event.value)
         for before, now in repeated.items():

@@ -21,6 +21,7 @@ from smac.initial_design import AbstractInitialDesign
 from smac.intensifier import Intensifier, SuccessiveHalving
 from smac.main.config_selector import ConfigSelector
 from smac.model.random_forest.random_forest import RandomForest
+from smac.runhistory import RunHistory
 from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
 
 from crystallize_opt import Integer
@@ -51,6 +52,7 @@ def test_the_private_names_of_smac_are_still_there() -> None:
         AbstractInitialDesign: facade._initial_design,
         AbstractRunHistoryEncoder: facade._runhistory_encoder,
         Intensifier: facade.intensifier,
+        RunHistory: facade.runhistory,
         SuccessiveHalving: budgets.facade.intensifier,
         LocalAndSortedRandomSearch: facade._acquisition_maximizer,
         RandomForest: facade._model,

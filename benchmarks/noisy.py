@@ -1,0 +1,238 @@
+"""Searches of noisy functions: the regret of the recommended point at equal total evaluations.
+
+The noise of a replicate is half (in variance) that of its seed, which all trials share, and half
+the trial's own. Each search ends as soon as its replicates reach the budget. The regret is that of
+the true value at the best trial's point. Searches are paired by their seed; intervals are 95 %
+bootstrap intervals of the mean difference to the first row of a group. Run, for example:
+
+    python benchmarks/noisy.py tpe --seeds 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crystallize_opt import (
+    Adaptive,
+    Experiment,
+    FrozenContext,
+    Objective,
+    Pipeline,
+    SearchState,
+    SeedPlugin,
+    data_source,
+    pipeline_step,
+)
+
+LOSS = Objective("loss", "minimize")
+
+
+def branin(x: Sequence[float]) -> float:
+    a, b = 15 * x[0] - 5, 15 * x[1]
+    valley = b - 5.1 * a * a / (4 * math.pi**2) + 5 * a / math.pi - 6
+    return valley * valley + 10 * (1 - 1 / (8 * math.pi)) * math.cos(a) + 10 - 0.39788735773
+
+
+_HEIGHTS = (1.0, 1.2, 3.0, 3.2)
+_SCALES = (
+    (10, 3, 17, 3.5, 1.7, 8),
+    (0.05, 10, 17, 0.1, 8, 14),
+    (3, 3.5, 1.7, 10, 17, 8),
+    (17, 8, 0.05, 10, 0.1, 14),
+)
+_CENTRES = (
+    (1312, 1696, 5569, 124, 8283, 5886),
+    (2329, 4135, 8307, 3736, 1004, 9991),
+    (2348, 1451, 3522, 2883, 3047, 6650),
+    (4047, 8828, 8732, 5743, 1091, 381),
+)
+
+
+def hartmann(x: Sequence[float]) -> float:
+    total = 0.0
+    for height, scales, centre in zip(_HEIGHTS, _SCALES, _CENTRES, strict=True):
+        squares = [s * (v - c / 1e4) ** 2 for s, v, c in zip(scales, x, centre, strict=True)]
+        total += height * math.exp(-math.fsum(squares))
+    return 3.32236801141 - total
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A function whose least value is 0, the noise of one replicate, and the evaluations."""
+
+    function: Callable[[Sequence[float]], float]
+    names: Sequence[str]
+    noise: float
+    budget: int
+
+    @property
+    def space(self) -> dict[str, tuple[float, float]]:
+        return dict.fromkeys(self.names, (0.0, 1.0))
+
+    def truth(self, params: Any) -> float:
+        return self.function([params[name] for name in self.names])
+
+
+PROBLEMS = {
+    "branin": Problem(branin, ["x", "y"], 40.0, 150),
+    "hartmann6": Problem(hartmann, list("abcdef"), 1.0, 200),
+}
+
+
+class OwnSeeds(SeedPlugin):
+    """No two replicates of a search have the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._count = 0
+
+    def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
+        if "seed_used" not in ctx:
+            ctx.add("seed_used", 1_000_003 * self.seed + self._count)
+            self._count += 1
+
+
+@data_source
+def nothing(ctx: FrozenContext) -> None:
+    return None
+
+
+def experiment_of(problem: Problem, seed: int, *, own_seeds: bool) -> Experiment:
+    @pipeline_step()
+    def noisy(data: None, ctx: FrozenContext) -> tuple[None, dict[str, float]]:
+        point = [ctx[name] for name in problem.names]
+        shared = random.Random(ctx["seed_used"]).gauss()
+        own = random.Random(f"{ctx['seed_used']} {point}").gauss()
+        noise = problem.noise * (shared + own) / math.sqrt(2)
+        return data, {"loss": problem.function(point) + noise}
+
+    plugin = OwnSeeds(seed) if own_seeds else SeedPlugin(seed)
+    return Experiment(nothing(), Pipeline([noisy()]), plugins=[plugin])
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to spend the evaluations."""
+
+    make: Callable[[Problem, int], Any]
+    replicates: int | Adaptive
+    own_seeds: bool = False
+
+
+def tpe(problem: Problem, seed: int) -> Any:
+    from crystallize_opt.adapters import OptunaOptimizer
+
+    return OptunaOptimizer(problem.space, LOSS, seed=seed)
+
+
+def gp(problem: Problem, seed: int) -> Any:
+    import optuna
+
+    from crystallize_opt.adapters import OptunaOptimizer
+
+    sampler = optuna.samplers.GPSampler(seed=seed)
+    return OptunaOptimizer(problem.space, LOSS, seed=seed, sampler=sampler)
+
+
+def smac(problem: Problem, seed: int) -> Any:
+    from crystallize_opt.adapters import SMACOptimizer
+
+    return SMACOptimizer(problem.space, LOSS, seed=seed, n_trials=problem.budget)
+
+
+def ax(problem: Problem, seed: int) -> Any:
+    from crystallize_opt.adapters import AxOptimizer
+
+    return AxOptimizer(problem.space, LOSS, seed=seed)
+
+
+GROUPS: dict[str, dict[str, Way]] = {
+    "tpe": {
+        "TPE, mean of 5": Way(tpe, 5),
+        "TPE, 1": Way(tpe, 1),
+        "TPE, mean of 10": Way(tpe, 10),
+        "TPE, Adaptive(2, 10, alpha=0.05)": Way(tpe, Adaptive(2, 10, alpha=0.05)),
+        "TPE, Adaptive(2, 10, alpha=0.2)": Way(tpe, Adaptive(2, 10, alpha=0.2)),
+        "TPE, Adaptive(2, 10, alpha=0.5)": Way(tpe, Adaptive(2, 10, alpha=0.5)),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The regret of one search, its trials, its replicates, and its seconds."""
+
+    regret: float
+    trials: int
+    replicates: int
+    seconds: float
+
+
+def search(problem: Problem, way: Way, seed: int) -> Found:
+    def spent(state: SearchState) -> str | None:
+        used = sum(len(each.replicates) for each in state.observations)
+        return "the budget is spent" if used >= problem.budget else None
+
+    optimizer = way.make(problem, seed)
+    began = time.perf_counter()
+    best = experiment_of(problem, seed, own_seeds=way.own_seeds).optimize(
+        optimizer, 10 * problem.budget, way.replicates, stop=spent, progress=False
+    )
+    replicates = sum(len(each.replicates) for each in optimizer.observations)
+    return Found(
+        problem.truth(best.params),
+        len(optimizer.observations),
+        replicates,
+        time.perf_counter() - began,
+    )
+
+
+def interval(differences: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a mean."""
+    rng = random.Random(0)
+    count = len(differences)
+    means = sorted(statistics.fmean(rng.choices(differences, k=count)) for _ in range(4000))
+    return means[100], means[-101]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("groups", nargs="*", default=list(GROUPS), metavar="|".join(GROUPS))
+    parser.add_argument("--seeds", type=int, default=30)
+    given = parser.parse_args()
+    for group in given.groups:
+        for name, problem in PROBLEMS.items():
+            print(f"\n{name}, noise {problem.noise:g}, {problem.budget} evaluations", flush=True)
+            first: list[float] = []
+            for label, way in GROUPS[group].items():
+                found = [search(problem, way, seed) for seed in range(given.seeds)]
+                regrets = [each.regret for each in found]
+                shown = (
+                    f"{label:34} | regret {statistics.fmean(regrets):7.3f} mean, "
+                    f"{statistics.median(regrets):7.3f} median"
+                )
+                if first:
+                    gaps = [a - b for a, b in zip(regrets, first, strict=True)]
+                    low, high = interval(gaps)
+                    shown += f" | {statistics.fmean(gaps):+7.3f} [{low:+.3f}, {high:+.3f}]"
+                else:
+                    first = regrets
+                    shown += " | the others minus this"
+                trials = statistics.fmean(each.trials for each in found)
+                used = statistics.fmean(each.replicates for each in found)
+                seconds = statistics.fmean(each.seconds for each in found)
+                print(
+                    f"{shown} | {trials:5.1f} trials, {used:.1f} replicates, {seconds:.1f} s",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
