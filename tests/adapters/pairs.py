@@ -58,7 +58,7 @@ def _optuna(sampler: str, **options: Any) -> Callable[..., SpaceOptimizer[Any]]:
         seed = arguments.pop("seed")
         kind = getattr(optuna.samplers, sampler)
         if sampler == "GridSampler":
-            searched = {n: list(each.values()) for n, each in space.items()}
+            searched = {n: list(each.values()) for n, each in space.without_fidelity.items()}
             built = kind(searched, seed=seed)
         elif sampler == "PartialFixedSampler":
             built = kind({"n": 3}, optuna.samplers.TPESampler(seed=seed))
@@ -155,7 +155,7 @@ def can(name: str, features: Iterable[str]) -> bool:
         "linear constraints": capabilities.linear_constraints,
         "conditions": bool(capabilities.conditions),
         "several objectives": several,
-        "fidelity": capabilities.fidelity,
+        "fidelity": capabilities.fidelity or (is_optuna and "pruning" in features),
         "pruning": is_optuna,
     }
     # Optuna prunes with one objective only.
@@ -166,6 +166,8 @@ def can(name: str, features: Iterable[str]) -> bool:
 def cell(name: str, feature: str) -> str:
     """Return what the table says of an optimizer and a feature."""
     capabilities = build(name, frozenset()).capabilities
+    if feature == "fidelity" and can(name, ["fidelity", "pruning"]):
+        return "with a pruner"
     if not can(name, [feature]):
         return "no"
     if feature == "conditions":

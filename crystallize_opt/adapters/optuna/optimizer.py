@@ -37,6 +37,7 @@ from optuna.samplers import (
 from optuna.trial import Trial, TrialState
 
 from crystallize_opt.adapters.optuna import quiet, replay, samplers
+from crystallize_opt.adapters.optuna.fidelity import HighestStep
 from crystallize_opt.adapters.optuna.refusals import refuse_space
 from crystallize_opt.adapters.optuna.seeds import Unseeded
 from crystallize_opt.adapters.optuna.space import OptunaSpace
@@ -71,7 +72,10 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             objective by `ctx.report` in the first replicate. If they report nothing, it sees the
             running mean of the objective after each replicate, and `WilcoxonPruner` each
             replicate's value. `WilcoxonPruner` compares runs of the same seed: with several
-            replicates it always sees these.
+            replicates it always sees these. A space with a fidelity, such as
+            `Integer(1, 27, fidelity=True)`, needs a pruner that compares steps, such as
+            `HyperbandPruner(min_resource=1, max_resource=27)`: each trial gets the highest
+            fidelity, and the pruner ends it before. Report each step as the fidelity so far.
         fill_inactive: Whether parameters with conditions are in each trial of the study, also where
             they are inactive, and have no effect. Some samplers model only parameters that each
             trial has, and draw the others at random: GP finds much better points with this.
@@ -121,6 +125,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             samplers.check_sampler(sampler, several=several)
         if pruner is not None:
             samplers.check_pruner(pruner, several=several)
+        name = space.fidelity
+        self._steps = None if name is None else HighestStep(name, space[name], pruner)
         settings = {
             "sampler": sampler,
             "pruner": pruner,
@@ -135,8 +141,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             repeats = "not pending"
         self._unseeded = Unseeded(sampler)
         self.libraries = samplers.libraries_of(sampler, pruner)
-        self._optuna_space = OptunaSpace(space)
-        refuse_space(sampler, space, self._optuna_space)
+        self._optuna_space = OptunaSpace(space.without_fidelity)
+        refuse_space(sampler, space.without_fidelity, self._optuna_space)
         base = samplers.base_of(sampler)
         if isinstance(base, GridSampler | BruteForceSampler):
             self.asks_in_a_row = None  # Skip any number of points, to the end of the grid.
@@ -151,7 +157,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             positions=samplers.takes_positions(sampler),
         )
         if self.searched is not self.space:
-            self._optuna_space = OptunaSpace(self.searched)
+            self._optuna_space = OptunaSpace(self.searched.without_fidelity)
         self.duplicates = bool(duplicates)
         self.pairs_replicates = isinstance(pruner, WilcoxonPruner)
         samplers.use(sampler)
@@ -198,9 +204,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
                 f"{type(self.study.sampler).__name__} has suggested every point of its grid."
             )
         try:
-            return self._ask()
+            trial, point = self._ask()
         except self._errors_of_model as error:
-            return self._ask_without_model(error, {})
+            trial, point = self._ask_without_model(error, {})
+        if self._steps is not None:
+            point = self._steps.added_to(point, self.searched)
+        return trial, point
 
     def _ask(self) -> tuple[Trial, dict[str, Any]]:
         try:
@@ -253,9 +262,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         given = self._optuna_space.encode(params)
         self.study.enqueue_trial(given)
         try:
-            return self._ask()
+            trial, point = self._ask()
         except self._errors_of_model as error:
-            return self._ask_without_model(error, given)
+            trial, point = self._ask_without_model(error, given)
+        if (steps := self._steps) is not None:
+            point = steps.added_to(point, self.searched, params[steps.name])
+        return trial, point
 
     def _insert(self, params: Mapping[str, Any]) -> Trial:
         stored = self._optuna_space.encode(params)
@@ -303,7 +315,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             self._finish(handle, observation)
             return
         self._inserted.discard(handle.number)
-        if self._sources is not None and observation.status is Status.COMPLETED:
+        completed = observation.status is Status.COMPLETED and self._ended_at(observation) is None
+        if self._sources is not None and completed:
             if not self._sources:
                 start_from_attached(samplers.base_of(self.study.sampler), self.study, self._sources)
                 self.can_be_copied = False  # A copy of the sampler would use this study.
@@ -312,7 +325,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             self._finish(handle, observation)
 
     def _finish(self, trial: Trial, observation: Observation) -> None:
-        if observation.status is Status.COMPLETED:
+        if (step := self._ended_at(observation)) is not None:
+            self._finish_at(step, trial, observation)
+        elif observation.status is Status.COMPLETED:
             self._tell_values(trial, observation)
         elif observation.status is Status.PRUNED:
             self._finish_pruned(trial, observation)
@@ -323,6 +338,18 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
                 observation.status.value,
                 teach=observation.status.has_failed,
             )
+
+    def _ended_at(self, observation: Observation) -> int | None:
+        """Return the step at which a completed trial ended, if it has a lower fidelity."""
+        return None if self._steps is None else self._steps.ended_at(observation)
+
+    def _finish_at(self, step: int, trial: Trial, observation: Observation) -> None:
+        """Report a completed trial of a lower fidelity as one that ended there."""
+        reported = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if step not in reported:
+            trial.report(observation.metrics[self.objectives[0].metric], step)
+        trial.set_user_attr("status", observation.status.value)
+        self.study.tell(trial, state=TrialState.PRUNED)
 
     def _tell_values(self, trial: Trial, observation: Observation) -> None:
         if self._sets_constraints:

@@ -176,9 +176,15 @@ def capabilities_of(
         several_objectives=not isinstance(base_of(sampler), CmaEsSampler),
         outcome_constraints=learning.constraints,
         pruning=pruner is not None and not isinstance(pruner, NopPruner),
+        fidelity=ends_by_curves(pruner),
         pending=learning.pending,
         attached=learning.attached,
     )
+
+
+def ends_by_curves(pruner: BasePruner | None) -> bool:
+    """Whether a pruner compares trials at the steps of their learning curves."""
+    return pruner is not None and not isinstance(pruner, (NopPruner, WilcoxonPruner))
 
 
 def check_sampler(sampler: Any, *, several: bool) -> None:
