@@ -23,6 +23,7 @@ import optuna
 
 from crystallize_opt import (
     Experiment,
+    Failures,
     Float,
     History,
     Objective,
@@ -67,6 +68,7 @@ def times_of_trials(
         storage=storage,
         callbacks=[note],
         progress=False,
+        failures=Failures(unread="ignore"),
     )
     return [after - before for before, after in pairwise(told)]
 
