@@ -503,6 +503,34 @@ class ForgetsAttached(Sound):
             super()._learn(handle, observation)
 
 
+class _KnowsWhatIsAttached(Sound):
+    """Distinguishes attached trials, whose observations it gets apart."""
+
+    attaches = False
+
+    def attach(self, observations: Any, **options: Any) -> int:
+        self.attaches = True
+        try:
+            return super().attach(observations, **options)
+        finally:
+            self.attaches = False
+
+
+class BelievesAttachedFailures(_KnowsWhatIsAttached):
+    def cost(self, observation: Observation) -> float | None:
+        value = observation.get(self.objectives[0].metric)
+        if self.attaches and isinstance(value, float):
+            return self.objectives[0].sign * value
+        return super().cost(observation)
+
+
+class LearnsNothingFromAttachedTimeouts(_KnowsWhatIsAttached):
+    def cost(self, observation: Observation) -> float | None:
+        if self.attaches and observation.status is Status.TIMED_OUT:
+            return None
+        return super().cost(observation)
+
+
 class LosesCountOfLateOutcomes(Sound):
     def _reopen(self, handle: Params, params: Mapping[str, Any]) -> Params:
         return handle
@@ -545,8 +573,16 @@ class _Contract(OptimizerContract):
         assert isinstance(optimizer, Sound)
         return optimizer.running
 
+    def knowledge_of(self, optimizer: SpaceOptimizer[Any]) -> Any:
+        assert isinstance(optimizer, Sound)
+        return optimizer.known
 
-_OPTIMIZERS: list[type[Sound]] = [Sound, *Sound.__subclasses__()]
+
+_OPTIMIZERS: list[type[Sound]] = [
+    Sound,
+    *[each for each in Sound.__subclasses__() if not each.__name__.startswith("_")],
+    *_KnowsWhatIsAttached.__subclasses__(),
+]
 for _optimizer in _OPTIMIZERS:
     _name = f"Test{_optimizer.__name__}"
     globals()[_name] = type(_name, (_Contract,), {"optimizer": _optimizer, "__module__": __name__})

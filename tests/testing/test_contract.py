@@ -45,6 +45,7 @@ FAULTS: dict[str, set[str]] = {
         "test_a_batch",
         "test_enqueued_points_come_first",
         "test_a_part_of_a_point_is_kept",
+        "test_told_and_attached_trials_are_known_alike",
         *ENDS,
     },
     "CopiesChoices": {
@@ -79,6 +80,7 @@ FAULTS: dict[str, set[str]] = {
     },
     "BelievesFailures": {
         "test_the_metrics_of_a_failed_trial_teach_nothing",
+        "test_the_metrics_of_an_attached_failure_teach_nothing",
         "test_a_failing_half_does_not_trap_the_search",
     },
     "LearnsNothingFromFailures": {"test_a_failing_half_does_not_trap_the_search"},
@@ -87,13 +89,18 @@ FAULTS: dict[str, set[str]] = {
     "ForgetsTheDirection": {"test_maximizing_is_minimizing_the_negative"},
     "GivesUp": {
         "test_it_suggests_after_ten_failures_in_a_row",
+        "test_told_and_attached_trials_are_known_alike",
         "test_a_failing_half_does_not_trap_the_search",
     },
     "LeavesFailuresRunning": {
         "test_every_status_ends_a_trial",
         "test_failures_before_any_success",
+        "test_told_and_attached_trials_are_known_alike",
     },
-    "LearnsBeforeItLooks": {"test_what_matches_no_pending_treatment_is_refused"},
+    "LearnsBeforeItLooks": {
+        "test_what_matches_no_pending_treatment_is_refused",
+        "test_told_and_attached_trials_are_known_alike",
+    },
     "IgnoresTheSeed": {
         "test_another_seed_suggests_something_else",
         "test_it_works_without_a_seed",
@@ -163,6 +170,11 @@ MORE_FAULTS: dict[str, set[str]] = {
     "LearnsFromReports": {"test_replicates_are_reported_where_it_prunes"},
     "TakesOneReplicate": {"test_it_is_driven_by_an_experiment"},
     "ForgetsAttached": {"test_attached_trials_are_learnt_from"},
+    "BelievesAttachedFailures": {
+        "test_the_metrics_of_an_attached_failure_teach_nothing",
+        "test_told_and_attached_trials_are_known_alike",
+    },
+    "LearnsNothingFromAttachedTimeouts": {"test_told_and_attached_trials_are_known_alike"},
     "LosesCountOfLateOutcomes": {"test_an_abandoned_trial_may_have_a_late_outcome"},
     "AbandonsAnything": {"test_what_is_not_pending_is_not_abandoned"},
     "SharesAGeneratorPerSpace": {"test_a_search_space_stays_as_it_was"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -53,6 +54,23 @@ class AxContract(OptimizerContract):
         assert isinstance(optimizer, AxOptimizer)
         trials = optimizer.client._experiment.trials.values()
         return sum(trial.status.is_running for trial in trials)
+
+    def knowledge_of(self, optimizer: SpaceOptimizer[Any]) -> Any:
+        assert isinstance(optimizer, AxOptimizer)
+        experiment = optimizer.client._experiment
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ax uses pandas in a way that pandas deprecates.
+            data = experiment.lookup_data().df
+        means = {
+            number: sorted(
+                zip(rows["metric_name"], rows["mean"], map(str, rows["sem"]), strict=True)
+            )
+            for number, rows in data.groupby("trial_index")
+        }
+        return [
+            (trial.status, [arm.parameters for arm in trial.arms], means.get(number))
+            for number, trial in experiment.trials.items()
+        ]
 
 
 class TestSobol(AxContract):

@@ -33,6 +33,10 @@ class OptunaContract(OptimizerContract):
         assert isinstance(optimizer, OptunaOptimizer)
         return sum(trial.state is TrialState.RUNNING for trial in optimizer.study.trials)
 
+    def knowledge_of(self, optimizer: SpaceOptimizer[Any]) -> Any:
+        assert isinstance(optimizer, OptunaOptimizer)
+        return [(t.state, t.values, t.params, t.distributions) for t in optimizer.study.trials]
+
 
 class TestTPE(OptunaContract):
     """The default sampler."""

@@ -30,6 +30,20 @@ class SMACContract(OptimizerContract):
         assert isinstance(optimizer, SMACOptimizer)
         return optimizer.facade.runhistory.running
 
+    def knowledge_of(self, optimizer: SpaceOptimizer[Any]) -> Any:
+        assert isinstance(optimizer, SMACOptimizer)
+        runs = optimizer.facade.runhistory
+        return [
+            (
+                dict(runs.get_config(key.config_id)),
+                key.budget,
+                key.instance,
+                value.cost,
+                value.status,
+            )
+            for key, value in runs.items()
+        ]
+
 
 class TestInitialDesign(SMACContract):
     """What this layer does, in the time of a test: most suggestions are of the initial design."""
