@@ -35,6 +35,8 @@ from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
     __version__: str
+    from crystallize_opt.analysis.compare import compare
+    from crystallize_opt.analysis.comparison import Comparison
     from crystallize_opt.search.adaptive import Adaptive
     from crystallize_opt.search.failures import Failures
     from crystallize_opt.search.search import Search
@@ -53,6 +55,7 @@ else:
         __name__,
         {
             "Adaptive": "crystallize_opt.search.adaptive",
+            "Comparison": "crystallize_opt.analysis.comparison",
             "Failures": "crystallize_opt.search.failures",
             "MaxTime": "crystallize_opt.search.stopping",
             "NoImprovement": "crystallize_opt.search.stopping",
@@ -62,6 +65,7 @@ else:
             "TargetValue": "crystallize_opt.search.stopping",
             "TrialLimits": "crystallize_opt.workers.limits",
             "Workers": "crystallize_opt.workers.workers",
+            "compare": "crystallize_opt.analysis.compare",
         },
     )
 
@@ -81,6 +85,7 @@ __all__ = [
     "Capabilities",
     "Categorical",
     "Choice",
+    "Comparison",
     "Constant",
     "Constraint",
     "CrystallizeOptError",
@@ -116,6 +121,7 @@ __all__ = [
     "Treatment",
     "TrialLimits",
     "Workers",
+    "compare",
     "data_source",
     "pipeline_step",
 ]

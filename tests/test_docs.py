@@ -68,6 +68,27 @@ def test_the_code_of_the_page_on_confirmations_runs(capsys: pytest.CaptureFixtur
     assert "20 pairs of replicates on fresh seeds" in capsys.readouterr().out
 
 
+def test_the_code_of_the_page_on_comparisons_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_of("compare.md")
+    exec(block, {})  # noqa: S102
+
+    assert "TPE is better than random (corrected p = " in capsys.readouterr().out
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+
+
+def test_the_code_of_the_page_on_pictures_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_of("pictures.md")
+    exec(block, {})  # noqa: S102
+
+    assert (tmp_path / "run.png").stat().st_size > 10_000
+
+
 def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
     sources = [
         (ROOT / "examples" / "custom_optimizer.py").read_text(encoding="utf-8"),

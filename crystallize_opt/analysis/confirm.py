@@ -20,6 +20,7 @@ from crystallize_opt.analysis.confirmation import Confirmation, Effect, Verdict,
 from crystallize_opt.analysis.paired import (
     Test,
     Tested,
+    checked_alpha,
     checked_test,
     chosen_test,
     evidence,
@@ -39,7 +40,7 @@ from crystallize_opt.pipeline.hypothesis import Hypothesis
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.result import BASELINE, HypothesisResult
 from crystallize_opt.plain_data import encode
-from crystallize_opt.runtime.checks import finite_number, whole_number
+from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.search.search import Search
 from crystallize_opt.storage.settings import Storage
@@ -114,9 +115,7 @@ def confirm(
     found, history = _candidates(candidates, known)
     criterion = _criterion(objective, constraints, history)
     replicates = whole_number("replicates", replicates, 2)
-    alpha = finite_number("alpha", alpha, above=0)
-    if alpha >= 1:
-        raise UsageError(f"alpha is an error rate between 0 and 1, such as 0.05, not {alpha!r}.")
+    alpha = checked_alpha(alpha)
     comparisons = len(found) * len(criterion.objectives)
     question = Question(
         candidates=found,

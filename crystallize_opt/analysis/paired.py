@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from crystallize_opt.errors import UsageError
+from crystallize_opt.runtime.checks import finite_number
 from crystallize_opt.runtime.extras import needs
 
 Test = Literal["auto", "t", "wilcoxon", "permutation", "sequential"]
@@ -28,6 +29,18 @@ class Tested:
 
     p_value: float
     interval: tuple[float, float]
+
+
+def checked_alpha(alpha: Any) -> float:
+    """Return an error rate.
+
+    Raises:
+        UsageError: It is no number between 0 and 1.
+    """
+    rate = finite_number("alpha", alpha, above=0)
+    if rate >= 1:
+        raise UsageError(f"alpha is an error rate between 0 and 1, such as 0.05, not {alpha!r}.")
+    return rate
 
 
 def checked_test(test: str) -> Test:
