@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from crystallize_opt.errors import ObjectiveError, UnsupportedSpaceError
-from crystallize_opt.space.numbers import Float
+from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.testing._base import (
     ContractPart,
@@ -129,6 +129,14 @@ class Values(ContractPart):
             ask_one(self.make_optimizer(SQUARE, objectives))
         else:
             self.must_refuse(ObjectiveError, "objective", SQUARE, objectives)
+
+    def test_a_fidelity_is_taken_or_refused(self) -> None:
+        """An optimizer that does not declare a fidelity refuses it; others suggest it, too."""
+        space = {**SQUARE, "epochs": Integer(1, 9, fidelity=True)}
+        if self.capabilities.fidelity:
+            checked_search(self.make_optimizer(space, LOSS), self.asks_per_test)
+        else:
+            self.must_refuse(UnsupportedSpaceError, "epochs", space)
 
     def test_everything_at_once(self) -> None:
         """One space can have parameters of all kinds, a default and a condition."""

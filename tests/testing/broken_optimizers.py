@@ -157,6 +157,15 @@ class DeclaresTooLittle(Sound):
         )
 
 
+class SearchesTheFidelity(Sound):
+    """Takes a fidelity for any other parameter."""
+
+    def __init__(self, space: Any, objective: Any, **options: Any) -> None:
+        self.capabilities = Capabilities(unique_points=True, fidelity=True)
+        super().__init__(space, objective, **options)
+        self.capabilities = Sound.capabilities
+
+
 class ForgetsPending(Sound):
     """What it suggests depends on what was told only."""
 

@@ -123,6 +123,7 @@ MORE_FAULTS: dict[str, set[str]] = {
     "ReordersParameters": {"test_every_kind_of_parameter", "test_a_parameter_may_have_any_name"},
     "DropsConditions": {"test_only_active_parameters_are_suggested", "test_everything_at_once"},
     "ForgetsTheLastPoint": ENDS,
+    "SearchesTheFidelity": {"test_a_fidelity_is_taken_or_refused"},
     "BreaksOnHugeValues": {"test_any_finite_value_is_taken"},
     "TakesAnyTell": {"test_what_matches_no_pending_treatment_is_refused"},
     "AttachesAnything": {"test_points_outside_of_the_space_are_not_attached"},
