@@ -1,8 +1,9 @@
-"""How many trials of a fidelity are enough for the best to be chosen among them?
+"""How many trials of a fidelity are enough, and how many epochs do checkpoints save?
 
 Searches with SMAC's Hyperband on the Branin function, whose value after few epochs is too high by
 an amount that depends on the point, and noisy. Prints the true regret (with all epochs) of the
-point that is called the best, by how many trials count as enough.
+point that is called the best, by how many trials count as enough; and the epochs of one search, and
+how many of them are trained if a step continues from `ctx.checkpoint`.
 
 Run with: python benchmarks/fidelity.py [searches]
 """
@@ -15,7 +16,17 @@ import sys
 from statistics import mean
 from typing import Any
 
-from crystallize_opt import Integer, Objective, SearchSpace, Treatment
+from crystallize_opt import (
+    Experiment,
+    FrozenContext,
+    Integer,
+    Objective,
+    Pipeline,
+    SearchSpace,
+    Treatment,
+    data_source,
+    pipeline_step,
+)
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.trials import best as rule
 
@@ -58,9 +69,37 @@ def regrets(seed: int, spread: float, *, enqueues: bool) -> dict[tuple[int, int]
     return found
 
 
+@data_source
+def nothing(ctx: FrozenContext) -> None:
+    return None
+
+
+@pipeline_step()
+def train(data: None, ctx: FrozenContext, *, x: float, y: float, epochs: int) -> None:
+    file = ctx.checkpoint / "epochs"
+    done = int(file.read_text()) if file.exists() else 0
+    file.write_text(str(epochs))
+    ctx.metrics.add("loss", branin(x, y) + 1 / epochs)
+    ctx.metrics.add("trained", epochs - done)
+
+
+def epochs_of(trials: int) -> tuple[int, int]:
+    """Return the epochs of all trials of a search, and those that were trained."""
+    from smac import HyperbandFacade
+
+    optimizer = SMACOptimizer(SPACE, Objective("loss", "minimize"), seed=0, facade=HyperbandFacade)
+    experiment = Experiment(nothing(), Pipeline([train()]), seed=0)
+    experiment.optimize(optimizer, trials, progress=False)
+    told = optimizer.observations
+    return sum(o.params["epochs"] for o in told), int(sum(o["trained"] for o in told))
+
+
 def main() -> None:
     searches = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     SMACOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"))  # Imports SMAC quietly.
+    for trials in (40, 69):  # One bracket of Hyperband, and all four.
+        epochs, trained = epochs_of(trials)
+        print(f"{trials} trials: {epochs} epochs, {trained} trained from checkpoints")
     print(f"mean true regret of the best in {searches} searches, after {STOPS} trials")
     for enqueues in (False, True):
         for spread in (0.1, 0.3):
