@@ -9,7 +9,15 @@ from typing import Any
 import optuna
 import pytest
 
-from crystallize_opt import FrozenContext, History, Storage, Workers
+from crystallize_opt import (
+    Categorical,
+    Float,
+    FrozenContext,
+    History,
+    SearchSpace,
+    Storage,
+    Workers,
+)
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.storage.journal import RunWriter, read_run
 from tests.optimizers.test_unique import Scripted
@@ -94,18 +102,28 @@ def test_a_run_that_dies_at_any_write_goes_on_as_if_it_had_not(case: str, tmp_pa
         assert [(kind, trial) for kind, trial, _ in again if kind != "resume"] == stored
 
 
-def test_random_points_that_end_a_row_of_repeats_are_drawn_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "space",
+    [
+        # Random points of a finite space are the unseen ones of one sequence.
+        SearchSpace({"a": (0, 24)}),
+        # In an infinite one, a random point depends on how many were drawn before.
+        SearchSpace({"a": Categorical([2, 7]), "b": Float(1.0, 9.0).when(a=7)}),
+    ],
+    ids=["finite", "infinite"],
+)
+def test_random_points_that_end_a_row_are_drawn_again(
+    space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state of TPE is not saved after a random point, which comes from another generator."""
     monkeypatch.setattr(OptunaOptimizer, "asks_in_a_row", 1)
 
     def stuck() -> Any:
         sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=2)
-        return OptunaOptimizer({"a": (0, 12)}, LOSS, seed=0, sampler=sampler)
+        return OptunaOptimizer(space, LOSS, seed=0, sampler=sampler)
 
-    search(tmp_path / "whole.db", optimizer := stuck(), 12)
-    for trials in (8, 10, 12):
+    search(tmp_path / "whole.db", optimizer := stuck(), 20)
+    for trials in (12, 16, 20):
         search(tmp_path / "parts.db", stuck(), trials)
     assert told(tmp_path / "parts.db") == told(tmp_path / "whole.db")
     assert optimizer._proposals.has_drawn
