@@ -22,6 +22,7 @@ from ax.api.utils.generation_strategy_dispatch import choose_generation_strategy
 from ax.api.utils.structs import GenerationStrategyDispatchStruct
 from ax.core.arm import Arm
 from ax.core.data_utils import DataLoaderConfig
+from ax.early_stopping.strategies.base import BaseEarlyStoppingStrategy
 from ax.exceptions.core import DataRequiredError, SearchSpaceExhausted
 from ax.exceptions.generation_strategy import (
     GenerationStrategyCompleted,
@@ -41,6 +42,7 @@ from crystallize_opt.pipeline.result import BASELINE
 UNGUARANTEED = (
     "ax.utils.common.logger:ROOT_STREAM_HANDLER",
     "ax.api.client:Client.set_generation_strategy",
+    "ax.api.client:Client.set_early_stopping_strategy",
     "ax.core.base_trial:BaseTrial.mark_running",
     "ax.core.base_trial:BaseTrial.run_metadata",
     "ax.core.base_trial:BaseTrial.update_run_metadata",
@@ -70,12 +72,14 @@ class QuietClient:
         generation_strategy: A fresh strategy, which is copied; None for Sobol, then a Gaussian
             process with noisy expected improvement.
         description: The search as plain data; kept in the client, also in its JSON file.
+        early_stopping: A fresh strategy that ends trials early, which is copied, or None.
 
     Attributes:
         native: The Ax client.
 
     Raises:
-        UsageError: The object is not a generation strategy, or has been used.
+        UsageError: An object is not a strategy, or has been used; or the early stopping strategy
+            looks at another metric than the objective.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class QuietClient:
         seed: int,
         generation_strategy: GenerationStrategy | None,
         description: Mapping[str, Any],
+        early_stopping: BaseEarlyStoppingStrategy | None = None,
     ) -> None:
         with _no_trace():
             if generation_strategy is None:
@@ -97,6 +102,7 @@ class QuietClient:
                         allow_exceeding_initialization_budget=True,
                     )
                 )
+            self._objective = metrics.objective.lstrip("-")
             self._has_several = metrics.objective.count(",") > 0
             self.native = Client(random_seed=seed)
             self.native.configure_experiment(
@@ -105,6 +111,9 @@ class QuietClient:
             self.native.configure_optimization(metrics.objective, metrics.outcome_constraints)
             self._experiment._properties[KEY] = dict(description)  # noqa: SLF001
             self.native.set_generation_strategy(_learning_from_abandoned(generation_strategy))
+            if early_stopping is not None:
+                watching = _of_objective(early_stopping, metrics.names[self._objective])
+                self.native.set_early_stopping_strategy(watching)
 
     @property
     def _experiment(self) -> Any:
@@ -150,15 +159,22 @@ class QuietClient:
             self._experiment.trials[index].update_run_metadata({"status": BASELINE})
             return index
 
-    def complete(self, index: int, outcome: Outcome) -> None:
-        """Report the outcome of a completed trial."""
+    def report(self, index: int, step: int, value: float) -> bool:
+        """Report a point of the objective's curve; return whether Ax would end the trial there."""
         with _no_trace():
-            self.native.complete_trial(index, _raw(outcome))
+            self.native.attach_data(index, {self._objective: value}, progression=step)
+            return self.native.should_stop_trial_early(index)
 
-    def stop_early(self, index: int, outcome: Outcome) -> None:
-        """Report the outcome so far of a trial that was pruned."""
+    def complete(self, index: int, outcome: Outcome, progression: int | None) -> None:
+        """Report the outcome of a completed trial, in place of the last point of its curve."""
         with _no_trace():
-            self.native.attach_data(index, _raw(outcome))
+            self.native.complete_trial(index, _raw(outcome), progression=progression)
+
+    def stop_early(self, index: int, outcome: Outcome, progression: int | None) -> None:
+        """Report the outcome so far of a trial that was pruned; Ax may have its curve already."""
+        with _no_trace():
+            if outcome:
+                self.native.attach_data(index, _raw(outcome), progression=progression)
             self.native.mark_trial_early_stopped(index)
 
     def abandon(self, index: int, status: str) -> None:
@@ -177,10 +193,10 @@ class QuietClient:
         trial.mark_running(no_runner_required=True, unsafe=True)
         trial.run_metadata.pop("status", None)
 
-    def add_data(self, index: int, outcome: Outcome) -> None:
+    def add_data(self, index: int, outcome: Outcome, progression: int | None) -> None:
         """Report an outcome that replaces an earlier one, and keep the trial's status."""
         with _no_trace():
-            self.native.attach_data(index, _raw(outcome))
+            self.native.attach_data(index, _raw(outcome), progression=progression)
 
 
 def _raw(outcome: Outcome) -> dict[str, float | tuple[float, float]]:
@@ -206,6 +222,37 @@ def _learning_from_abandoned(strategy: GenerationStrategy) -> GenerationStrategy
                     config, fit_abandoned=True
                 )
     return strategy
+
+
+def _of_objective(strategy: BaseEarlyStoppingStrategy, objective: str) -> BaseEarlyStoppingStrategy:
+    """Return a copy of an early stopping strategy that looks at the objective, by Ax's default.
+
+    Raises:
+        UsageError: The object is not such a strategy, or it looks at other metrics.
+    """
+    if not isinstance(strategy, BaseEarlyStoppingStrategy):
+        raise UsageError(
+            "early_stopping= takes an early stopping strategy of Ax, such as "
+            f"PercentileEarlyStoppingStrategy(), not {strategy!r}."
+        )
+    strategy = copy.deepcopy(strategy)
+    for each in _parts_of(strategy):
+        named = list(each.metric_signatures or ())
+        if named not in ([], [objective]):
+            raise UsageError(
+                f"{type(each).__name__} looks at {named!r}, but Ax hears of the learning curve of "
+                f"the objective, {objective!r}. Leave out metric_signatures."
+            )
+        each.metric_signatures = None
+    return strategy
+
+
+def _parts_of(strategy: Any) -> Iterator[Any]:
+    """Yield a strategy, and those that it joins by "and" or "or"."""
+    yield strategy
+    for side in ("left", "right"):
+        if isinstance(part := getattr(strategy, side, None), BaseEarlyStoppingStrategy):
+            yield from _parts_of(part)
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Condition, Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.description import constraints_of, objectives_of, space_of
+from crystallize_opt.trials.curves import Curve, Curves
 from crystallize_opt.trials.objective import Comparison, Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
 
 _STATUSES = {
@@ -62,7 +63,7 @@ def history_from_ax(client: Any) -> History:
         experiment = client._experiment  # noqa: SLF001  (there is no other way to the trials)
         data = experiment.lookup_data().full_df
     notes = Notes()
-    values = _values(data, notes)
+    values, curves = _values(data, notes)
     described = experiment._properties.get(ax_client.KEY)  # noqa: SLF001
     goals = _Described(described) if described else _Goals(experiment, values, notes)
     observations, pending = [], []
@@ -81,13 +82,14 @@ def history_from_ax(client: Any) -> History:
             if noted in [str(each) for each in Dropped]:
                 notes.add("Suggestions that AxOptimizer discarded are left out.")
                 continue
+            curve = goals.curves(curves.get((index, arm.name), {}))
             if noted == BASELINE:
                 treatment = treatment.named(BASELINE)
-                baseline = _observation(treatment, trial, status, measured, error)
+                baseline = _observation(treatment, trial, status, measured, curve, error)
                 continue
             if noted is not None:
-                status, measured = Status(noted), {}  # Ax has a stand-in for the values.
-            observations.append(_observation(treatment, trial, status, measured, error))
+                status, measured, curve = Status(noted), {}, {}  # Ax has a stand-in for the values.
+            observations.append(_observation(treatment, trial, status, measured, curve, error))
     return History(
         observations,
         goals.objectives,
@@ -140,35 +142,62 @@ def _arms(experiment: Any, notes: Notes) -> Iterator[tuple[int, Any, Status | No
                 yield index, arm, status, reason
 
 
-def _values(data: Any, notes: Notes) -> dict[tuple[int, str], dict[str, tuple[float, float]]]:
-    """Return the values of each arm of each trial: of a curve, the last."""
+def _values(
+    data: Any, notes: Notes
+) -> tuple[
+    dict[tuple[int, str], dict[str, tuple[float, float]]], dict[tuple[int, str], dict[str, Curve]]
+]:
+    """Return the values of each arm of each trial, of a curve the last; and the curves."""
     values: dict[tuple[int, str], dict[str, tuple[float, float]]] = {}
     last: dict[tuple[int, str, str], float] = {}
+    curves: dict[tuple[int, str], dict[str, Curve]] = {}
     columns = ["trial_index", "arm_name", "metric_name", "mean", "sem"]
     steps = data["step"] if "step" in data else [math.nan] * len(data)
     for row, step in zip(data[columns].itertuples(index=False), steps, strict=True):
         key = (int(row.trial_index), row.arm_name)
-        if row.metric_name in values.setdefault(key, {}):
-            notes.add(f"Of the curves of the metric {row.metric_name!r}, only the ends are kept.")
-            if step < last[(*key, row.metric_name)]:
-                continue
+        if step >= 0 and step == int(step):
+            curve = curves.setdefault(key, {})
+            curve[row.metric_name] = (
+                *curve.get(row.metric_name, ()),
+                (int(step), float(row.mean)),
+            )
+        elif not math.isnan(step):
+            notes.add(f"Of {row.metric_name!r}, steps that are no whole numbers are left out.")
+        if row.metric_name in values.setdefault(key, {}) and step < last[(*key, row.metric_name)]:
+            continue
         values[key][row.metric_name] = (float(row.mean), float(row.sem))
         last[(*key, row.metric_name)] = step
-    return values
+    in_order = {
+        key: {metric: tuple(sorted(curve)) for metric, curve in each.items()}
+        for key, each in curves.items()
+    }
+    return values, in_order
 
 
 def _observation(
-    treatment: Treatment, trial: Any, status: Status, values: Values, error: str | None
+    treatment: Treatment,
+    trial: Any,
+    status: Status,
+    values: Values,
+    curves: Curves,
+    error: str | None,
 ) -> Observation:
     started, ended = trial.time_run_started, trial.time_completed
     duration = (ended - started).total_seconds() if started and ended else None
+    began = started.timestamp() if started else None
+    metrics = {metric: mean for metric, (mean, _) in values.items()}
+    replicates: tuple[Replicate, ...] = ()
+    if curves:
+        # Nobody knows the seed, nor whether there were other replicates.
+        replicates = (Replicate(0, None, metrics, status, error, None, began, duration, curves),)
     return Observation(
         treatment,
-        {metric: mean for metric, (mean, _) in values.items()},
+        metrics,
         status,
         {metric: None if math.isnan(sem) else sem for metric, (_, sem) in values.items()},
-        error=error,
-        started_at=started.timestamp() if started else None,
+        replicates,
+        error,
+        started_at=began,
         duration=duration,
     )
 
@@ -198,6 +227,9 @@ class _Described:
 
     def all_values(self, values: Values, index: int) -> Values:
         return {self._names[name]: value for name, value in values.items()}
+
+    def curves(self, curves: Curves) -> Curves:
+        return {self._names[name]: curve for name, curve in curves.items()}
 
 
 class _Goals:
@@ -280,6 +312,10 @@ class _Goals:
                 total = math.fsum(factor * values[metric][0] for metric, factor in weights)
                 found[name] = total, math.nan
         return found
+
+    def curves(self, curves: Curves) -> Curves:
+        """Return the learning curves of a trial by metric."""
+        return curves
 
     def all_values(self, values: Values, index: int) -> Values:
         """Return the values of a trial with those that Ax computes from them."""

@@ -25,6 +25,11 @@ same strategy. The differences from a loop written by hand are:
   https://github.com/facebook/Ax/issues/1392. Your strategy is copied, and the copy fits such data
   (`DataLoaderConfig(fit_abandoned=True)`). A trial of status ABANDONED is reported without data.
 - A pruned trial is reported as stopped early, with its means so far.
+- With `early_stopping=`, a point of the objective's learning curve is reported by `attach_data(...,
+  progression=step)`, and `should_stop_trial_early` is asked. The outcome of a completed trial takes
+  the place of the last point: Ax learns from the value at the highest progression. A value that is
+  not finite is not reported. Standard errors are not reported: the points of a curve have none, and
+  Ax cannot fit a mixture.
 - Standard errors are reported while every trial has them, and only if trials have seeds of their
   own (see `crystallize_opt.trials.noise`). From the first trial without them, Ax gets means
   only: it cannot fit a mixture, https://github.com/facebook/Ax/issues/491.
@@ -41,6 +46,7 @@ same strategy. The differences from a loop written by hand are:
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,7 +59,7 @@ from crystallize_opt.adapters.ax.metrics import (
     native_constraints,
     without_sems,
 )
-from crystallize_opt.errors import UsageError
+from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
@@ -61,11 +67,12 @@ from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.storage.description import describe_goals
 from crystallize_opt.trials.best import Criterion
-from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status
 
 if TYPE_CHECKING:
     from ax.api.client import Client
+    from ax.early_stopping.strategies import BaseEarlyStoppingStrategy
     from ax.generation_strategy.generation_strategy import GenerationStrategy
 
 # Ax is imported on first use, because that takes seconds; a missing Ax is reported at once.
@@ -94,10 +101,15 @@ class AxOptimizer(SpaceOptimizer[int]):
             points, then a Gaussian process with log noisy expected improvement, as configured by
             `configure_generation_strategy(initialization_random_seed=seed,
             initialize_with_center=False, allow_exceeding_initialization_budget=True)`.
+        early_stopping: An early stopping strategy of Ax, such as
+            `PercentileEarlyStoppingStrategy()` from `ax.early_stopping.strategies`, which is
+            copied. It can end a trial early: see `OptunaOptimizer(pruner=...)` for what it sees.
 
     Raises:
         UnsupportedSpaceError: Ax cannot take the space.
-        UsageError: The object is not a generation strategy, or has been used.
+        ObjectiveError: There are several objectives, and an early stopping strategy.
+        UsageError: An object is not a strategy, or has been used; or the early stopping strategy
+            looks at another metric than the objective.
 
     Example:
         >>> optimizer = AxOptimizer({"x": (-10.0, 10.0)}, Objective("loss", "minimize"), seed=0)
@@ -130,14 +142,26 @@ class AxOptimizer(SpaceOptimizer[int]):
         constraints: Iterable[Constraint] = (),
         seed: int | None = None,
         generation_strategy: GenerationStrategy | None = None,
+        early_stopping: BaseEarlyStoppingStrategy | None = None,
     ) -> None:
         space = as_space(space)
+        settings = {"generation_strategy": _without_times(generation_strategy)}
+        can = self.capabilities
+        if early_stopping is not None:
+            if len(as_objectives(objective)) > 1:
+                raise ObjectiveError(
+                    "A trial has one learning curve, which has one objective. Leave out "
+                    "early_stopping=, or give one objective."
+                )
+            settings["early_stopping"] = copy.deepcopy(early_stopping)
+            can = dataclasses.replace(can, pruning=True, standard_errors=False)
         super().__init__(
             space,
             objective,
             constraints=constraints,
             seed=seed,
-            settings={"generation_strategy": _without_times(generation_strategy)},
+            settings=settings,
+            capabilities=can,
             repeats="never" if space.size < math.inf else "allowed",
             positions=True,
         )
@@ -153,9 +177,11 @@ class AxOptimizer(SpaceOptimizer[int]):
             self.seed,
             generation_strategy,
             describe_goals(self.space, Criterion(self.objectives, self._native_constraints)),
+            early_stopping,
         )
         self._reseed()
-        self._tells_sems = True
+        self._tells_sems = early_stopping is None
+        self._last_steps: dict[int, int] = {}  # The highest step of each trial with a curve.
         self._outcomes: dict[int, Outcome] = {}
         self._failed: dict[int, None] = {}
         self._status_quo: int | None = None
@@ -206,12 +232,19 @@ class AxOptimizer(SpaceOptimizer[int]):
 
     # Tell --------------------------------------------------------------------------------------
 
+    def _report(self, handle: int, step: int, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        self._last_steps[handle] = max(step, self._last_steps.get(handle, 0))
+        return self._client.report(handle, step, value)
+
     def _learn(self, handle: int, observation: Observation) -> None:
-        outcome = self._metrics.outcome_of(observation)
+        outcome, last = self._metrics.outcome_of(observation), self._last_steps.get(handle)
         if observation.status is Status.COMPLETED and outcome:
-            self._client.complete(handle, self._remember(handle, outcome))
-        elif observation.status is Status.PRUNED and outcome:
-            self._client.stop_early(handle, self._remember(handle, outcome))
+            self._client.complete(handle, self._remember(handle, outcome), last)
+        elif observation.status is Status.PRUNED and (outcome or last is not None):
+            known = self._remember(handle, outcome) if outcome else {}
+            self._client.stop_early(handle, known, last)
         elif observation.status is Status.ABANDONED:
             self._client.abandon(handle, observation.status.value)
         else:
@@ -227,7 +260,7 @@ class AxOptimizer(SpaceOptimizer[int]):
             self._tells_sems = False
             for earlier, known in self._outcomes.items():
                 self._outcomes[earlier] = without_sems(known)
-                self._client.add_data(earlier, self._outcomes[earlier])
+                self._add_data(earlier, self._outcomes[earlier])
             for failed in self._failed:
                 self._fail_again(failed)
         self._outcomes[index] = outcome if self._tells_sems else without_sems(outcome)
@@ -243,7 +276,10 @@ class AxOptimizer(SpaceOptimizer[int]):
     def _fail_again(self, index: int) -> None:
         stand_in = self._metrics.stand_in(self.measured)
         if stand_in is not None:
-            self._client.add_data(index, stand_in if self._tells_sems else without_sems(stand_in))
+            self._add_data(index, stand_in if self._tells_sems else without_sems(stand_in))
+
+    def _add_data(self, index: int, outcome: Outcome) -> None:
+        self._client.add_data(index, outcome, self._last_steps.get(index))
 
 
 def _without_times(strategy: Any) -> Any:

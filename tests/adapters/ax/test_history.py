@@ -159,7 +159,7 @@ def test_what_is_not_a_number_never_completes() -> None:
     assert history.best is history[2]
 
 
-def test_of_a_learning_curve_the_end_is_kept() -> None:
+def test_a_learning_curve_is_kept_and_its_end_is_the_value() -> None:
     client = client_of(floats("x"))
     index = client.attach_trial({"x": 0.5})
     for step in (3, 1, 2):
@@ -169,7 +169,9 @@ def test_of_a_learning_curve_the_end_is_kept() -> None:
     history = history_from_ax(client)
 
     assert history[0].metrics == {"loss": 3.0}
-    assert history.notes == ["Of the curves of the metric 'loss', only the ends are kept."]
+    (replicate,) = history[0].replicates
+    assert replicate.curves == {"loss": ((1, 1.0), (2, 2.0), (3, 3.0))}
+    assert history.notes == []
 
 
 def test_each_arm_of_a_batch_is_a_trial(tmp_path: Path) -> None:
