@@ -1,9 +1,10 @@
 """Searches of noisy functions: the regret of the recommended point at equal total evaluations.
 
 The noise of a replicate is half (in variance) that of its seed, which all trials share, and half
-the trial's own. Each search ends as soon as its replicates reach the budget. The regret is that of
-the true value at the best trial's point. Searches are paired by their seed; intervals are 95 %
-bootstrap intervals of the mean difference to the first row of a group. Run, for example:
+the trial's own. Each search ends as soon as its replicates reach the budget; those of the group
+"saving" run 40 trials. The regret is that of the true value at the best trial's point. Searches are
+paired by their seed; intervals are 95 % bootstrap intervals of the mean difference to the first row
+of a group. Run, for example:
 
     python benchmarks/noisy.py tpe --seeds 30
 """
@@ -24,12 +25,14 @@ from crystallize_opt import (
     Experiment,
     FrozenContext,
     Objective,
+    Observation,
     Pipeline,
     SearchState,
     SeedPlugin,
     data_source,
     pipeline_step,
 )
+from crystallize_opt.trials.noise import SeedEffects
 
 LOSS = Objective("loss", "minimize")
 
@@ -124,6 +127,7 @@ class Way:
     make: Callable[[Problem, int], Any]
     replicates: int | Adaptive
     own_seeds: bool = False
+    trials: int | None = None  # The number of trials, instead of that of evaluations.
 
 
 def tpe(problem: Problem, seed: int) -> Any:
@@ -141,10 +145,17 @@ def gp(problem: Problem, seed: int) -> Any:
     return OptunaOptimizer(problem.space, LOSS, seed=seed, sampler=sampler)
 
 
-def smac(problem: Problem, seed: int) -> Any:
+def smac(problem: Problem, seed: int, *, race: bool = False) -> Any:
     from crystallize_opt.adapters import SMACOptimizer
 
-    return SMACOptimizer(problem.space, LOSS, seed=seed, n_trials=problem.budget)
+    # With SMAC's defaults a model is trained for every eighth suggestion: a race makes 130 of them.
+    return SMACOptimizer(
+        problem.space, LOSS, seed=seed, n_trials=problem.budget, race=race, smac_defaults=True
+    )
+
+
+def smac_race(problem: Problem, seed: int) -> Any:
+    return smac(problem, seed, race=True)
 
 
 def ax(problem: Problem, seed: int) -> Any:
@@ -153,14 +164,50 @@ def ax(problem: Problem, seed: int) -> Any:
     return AxOptimizer(problem.space, LOSS, seed=seed)
 
 
+class NoEffects(SeedEffects):
+    """Leaves means over few seeds as they are."""
+
+    def left_out_of(self, observation: Observation) -> Observation:
+        return observation
+
+
+def tpe_told_plain_means(problem: Problem, seed: int) -> Any:
+    optimizer = tpe(problem, seed)
+    optimizer.measured._seeds._effects = NoEffects()
+    return optimizer
+
+
+UP_TO_10 = Adaptive(2, 10)
+
 GROUPS: dict[str, dict[str, Way]] = {
     "tpe": {
         "TPE, mean of 5": Way(tpe, 5),
-        "TPE, 1": Way(tpe, 1),
+        "TPE, 1 replicate": Way(tpe, 1),
         "TPE, mean of 10": Way(tpe, 10),
-        "TPE, Adaptive(2, 10, alpha=0.05)": Way(tpe, Adaptive(2, 10, alpha=0.05)),
-        "TPE, Adaptive(2, 10, alpha=0.2)": Way(tpe, Adaptive(2, 10, alpha=0.2)),
-        "TPE, Adaptive(2, 10, alpha=0.5)": Way(tpe, Adaptive(2, 10, alpha=0.5)),
+        "TPE, Adaptive(2, 10)": Way(tpe, UP_TO_10),
+        "TPE, Adaptive, alpha=0.05": Way(tpe, Adaptive(2, 10, alpha=0.05)),
+        "TPE, Adaptive, alpha=0.5": Way(tpe, Adaptive(2, 10, alpha=0.5)),
+        "TPE, Adaptive, told plain means": Way(tpe_told_plain_means, UP_TO_10),
+    },
+    "gp": {
+        "Optuna GP, mean of 5": Way(gp, 5),
+        "Optuna GP, Adaptive(2, 10)": Way(gp, UP_TO_10),
+    },
+    "smac": {
+        "SMAC, mean of 5": Way(smac, 5),
+        "SMAC, race up to 10": Way(smac_race, 10),
+        "SMAC, Adaptive(2, 10)": Way(smac, UP_TO_10),
+    },
+    "ax": {
+        "Ax, mean of 5": Way(ax, 5),
+        "Ax, mean of 5, own seeds and errors": Way(ax, 5, own_seeds=True),
+        "Ax, Adaptive(2, 10)": Way(ax, UP_TO_10),
+    },
+    "saving": {
+        "TPE, mean of 10": Way(tpe, 10, trials=40),
+        "TPE, Adaptive(2, 10)": Way(tpe, UP_TO_10, trials=40),
+        "TPE, Adaptive, alpha=0.05": Way(tpe, Adaptive(2, 10, alpha=0.05), trials=40),
+        "TPE, Adaptive, alpha=0.5": Way(tpe, Adaptive(2, 10, alpha=0.5), trials=40),
     },
 }
 
@@ -178,12 +225,14 @@ class Found:
 def search(problem: Problem, way: Way, seed: int) -> Found:
     def spent(state: SearchState) -> str | None:
         used = sum(len(each.replicates) for each in state.observations)
+        if way.trials is not None:
+            return None
         return "the budget is spent" if used >= problem.budget else None
 
     optimizer = way.make(problem, seed)
     began = time.perf_counter()
     best = experiment_of(problem, seed, own_seeds=way.own_seeds).optimize(
-        optimizer, 10 * problem.budget, way.replicates, stop=spent, progress=False
+        optimizer, way.trials or 10 * problem.budget, way.replicates, stop=spent, progress=False
     )
     replicates = sum(len(each.replicates) for each in optimizer.observations)
     return Found(
@@ -209,13 +258,14 @@ def main() -> None:
     given = parser.parse_args()
     for group in given.groups:
         for name, problem in PROBLEMS.items():
-            print(f"\n{name}, noise {problem.noise:g}, {problem.budget} evaluations", flush=True)
+            what = "40 trials" if group == "saving" else f"{problem.budget} evaluations"
+            print(f"\n{name}, noise {problem.noise:g}, {what}, {given.seeds} seeds", flush=True)
             first: list[float] = []
             for label, way in GROUPS[group].items():
                 found = [search(problem, way, seed) for seed in range(given.seeds)]
                 regrets = [each.regret for each in found]
                 shown = (
-                    f"{label:34} | regret {statistics.fmean(regrets):7.3f} mean, "
+                    f"{label:36} | regret {statistics.fmean(regrets):7.3f} mean, "
                     f"{statistics.median(regrets):7.3f} median"
                 )
                 if first:
