@@ -33,6 +33,7 @@ from crystallize_opt.pipeline.steps import DataSource, PipelineStep
 from crystallize_opt.runtime.checks import SEED_LIMIT, checked_seed, whole_number
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.search.adaptive import Adaptive, replicates_of
 from crystallize_opt.search.callbacks import Event, RunStarted
 from crystallize_opt.search.failures import Failures
 from crystallize_opt.search.search import Search
@@ -56,7 +57,7 @@ def compare(
     num_trials: int,
     *,
     seeds: int | Sequence[int] = 10,
-    replicates_per_trial: int = 1,
+    replicates_per_trial: int | Adaptive = 1,
     confirm_replicates: int = 10,
     alpha: float = 0.05,
     workers: Any = None,
@@ -81,7 +82,7 @@ def compare(
         num_trials: How many trials each search has, at least 1.
         seeds: How many seeds, which are then 0, 1, ...; or the seeds. The seed of a search is that
             of its optimizer, and is added to the seed of the experiment.
-        replicates_per_trial: How often each treatment is run.
+        replicates_per_trial: How often each treatment is run; or `Adaptive(2, 10)`.
         confirm_replicates: On how many fresh seeds the winner of a noisy search is run; 0: on none.
         alpha: The probability of at most this is an error among all verdicts about pairs.
         workers: Where the searches run, and how many at once: as for `optimize`. Each search runs
@@ -124,11 +125,12 @@ def compare(
     if not chosen or len({*map(checked_seed, chosen)}) < len(chosen):
         raise UsageError(f"seeds= is a number of seeds, or distinct seeds, not {seeds!r}.")
     alpha = checked_alpha(alpha)
+    replicates_of(replicates_per_trial)  # Checks it.
     searches = Searches(
         named,
         _checked(optimizers),
         whole_number("num_trials", num_trials),
-        whole_number("replicates_per_trial", replicates_per_trial),
+        replicates_per_trial,
         whole_number("confirm_replicates", confirm_replicates, 0),
     )
     goals = {name: searches.goal(name, chosen[0]) for name in named}
@@ -324,7 +326,7 @@ class Searches(DataSource):
         experiments: Mapping[str, Recipe],
         factories: Mapping[str, Factory],
         num_trials: int,
-        replicates: int,
+        replicates: int | Adaptive,
         fresh: int,
     ) -> None:
         self.experiments = experiments

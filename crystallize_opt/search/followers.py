@@ -23,6 +23,7 @@ from crystallize_opt.search.callers_state import CallersTurn
 from crystallize_opt.search.settings import Settings
 from crystallize_opt.search.stopping import SearchState
 from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.raced import suggestions_of
 from crystallize_opt.trials.treatment import Treatment
 
 
@@ -47,7 +48,8 @@ class Followers:
             for observation in resumed.observations:
                 self._state.add(observation)
         if settings.progress_lines is not None:
-            settings.progress_lines.begin(title, settings.num_trials, len(resumed.observations))
+            finished = sum(map(suggestions_of, resumed.observations))
+            settings.progress_lines.begin(title, settings.num_trials, finished)
         if settings.callbacks:
             self.emit(
                 RunStarted(

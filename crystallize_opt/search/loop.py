@@ -33,6 +33,7 @@ from crystallize_opt.search.followers import Followers
 from crystallize_opt.search.progress import waits_for
 from crystallize_opt.search.settings import Settings
 from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.raced import condition_of
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Trial
 
@@ -327,7 +328,7 @@ class Loop:
             return
         del self._running[trial]
         self._course.hearing.warn(trial, is_heard=self._runner.is_heard)
-        results, name = self._session.results, trial.treatment.name
+        results, name = self._session.results, condition_of(trial.treatment)
         for run, _ in trial.done:
             results.add(name, run)
         observation = self._course.outcome(trial)

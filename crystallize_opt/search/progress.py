@@ -21,6 +21,7 @@ from crystallize_opt.search.callbacks import (
 )
 from crystallize_opt.trials.best import BestSoFar
 from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.raced import suggestions_of
 
 if TYPE_CHECKING:
     from crystallize_opt.history.history import History
@@ -144,7 +145,7 @@ class ProgressBar:
             self._best = BestSoFar(event.criterion)
         self._bar = tqdm(
             total=event.num_trials,
-            initial=len(event.resumed),
+            initial=sum(map(suggestions_of, event.resumed)),
             desc=printable(event.title),
             unit="trial",
             dynamic_ncols=True,  # In a notebook: the full width, so that the text is in one line.

@@ -37,6 +37,16 @@ def joined(known: Observation | None, told: Observation) -> Observation:
     return dataclasses.replace(Observation.of_replicates(known.treatment, together), raced=True)
 
 
+def suggestions_of(observation: Observation) -> int:
+    """Return of how many suggestions an observation is the outcome: in a race, of several."""
+    return max(1, len(observation.replicates)) if observation.raced else 1
+
+
+def condition_of(treatment: Treatment) -> str:
+    """Return the name of the trial that a suggestion belongs to."""
+    return treatment.condition if isinstance(treatment, RacedReplicate) else treatment.name
+
+
 def _replicate_of(told: Observation) -> Replicate:
     return Replicate(
         0,

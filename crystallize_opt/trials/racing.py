@@ -80,7 +80,7 @@ class Race:
         completed = [each for each in replicates if each.status is Status.COMPLETED]
         return any(
             is_above_zero([each.violation(run[each.metric]) for run in completed], self._alpha)
-            for each in self._criterion.constraints
+            for each in self._criterion.limits.values()
         )
 
     def _best_like(self, treatment: Treatment) -> BestSoFar:
@@ -88,7 +88,9 @@ class Race:
         fidelity = self._criterion.fidelity
         level = None if fidelity is None else treatment.params[fidelity]
         if level not in self._best:
-            self._best[level] = BestSoFar(dataclasses.replace(self._criterion, fidelity=None))
+            self._best[level] = BestSoFar(
+                dataclasses.replace(self._criterion.absolute, fidelity=None)
+            )
         return self._best[level]
 
     def _costs_of(self, replicates: Sequence[Replicate]) -> Mapping[int, list[float]]:

@@ -38,6 +38,11 @@ def noisy(data: Any, ctx: FrozenContext, *, mean: float) -> Any:
     return data, {"loss": mean + 50 * math.sin(9 * replicate) + 0.1 * math.sin(mean + replicate)}
 
 
+def lucky(data: Any, ctx: FrozenContext, *, mean: float) -> Any:
+    """The first two seeds are lucky ones."""
+    return data, {"loss": mean + (0.0, 0.01 * mean, 100.0)[min(ctx["replicate"], 2)]}
+
+
 def grid(**options: Any) -> GridOptimizer:
     return GridOptimizer({"mean": MEANS}, LOSS, **options)
 
@@ -64,11 +69,8 @@ def test_only_trials_that_could_be_the_best_run_all_replicates() -> None:
 def test_a_lucky_trial_with_few_replicates_is_not_the_best() -> None:
     """On its two seeds, the worse trial has a lower mean than the better one on its eight."""
 
-    def step(data: Any, ctx: FrozenContext, *, mean: float) -> Any:
-        return data, {"loss": mean + (0.0, 0.01 * mean, 100.0)[min(ctx["replicate"], 2)]}
-
     optimizer = GridOptimizer({"mean": Categorical([1.0, 2.0])}, LOSS)
-    best = experiment_of(step, seed=0).optimize(optimizer, 2, Adaptive(2, 8))
+    best = experiment_of(lucky, seed=0).optimize(optimizer, 2, Adaptive(2, 8))
     first, second = optimizer.observations
 
     assert second["loss"] < first["loss"]
@@ -89,6 +91,35 @@ def test_a_trial_that_violates_a_constraint_gets_no_more_replicates() -> None:
     assert best.params["mean"] == 3.0
     assert counts(optimizer.observations) == [8, 2, 2, 2, 2, 2]
     assert [each.beaten_by for each in optimizer.observations][1] is None
+
+
+def test_a_constraint_may_be_relative_to_the_baseline() -> None:
+    optimizer = grid(constraints=[Constraint("mean", ">=", 25, relative_to_baseline=True)])
+
+    def step(data: Any, ctx: FrozenContext, *, mean: float) -> Any:
+        return data, {"loss": noisy(data, ctx, mean=mean)[1]["loss"], "mean": mean}
+
+    baseline = Treatment("default", {"mean": 2.0})
+    best = experiment_of(step, seed=0).optimize(optimizer, 6, UP_TO_8, baseline=baseline)
+
+    assert best.params["mean"] == 3.0
+    assert counts(optimizer.observations) == [8, 2, 2, 2, 2, 2]
+
+
+def test_an_exported_study_has_the_same_best_trial() -> None:
+    pytest.importorskip("optuna")
+    from crystallize_opt.adapters.optuna import history_from_optuna, study_of
+
+    optimizer = RandomOptimizer({"mean": (0.0, 5.0)}, LOSS, seed=1)
+    experiment_of(lucky, seed=0).optimize(optimizer, 12, UP_TO_8)
+    history = optimizer.history
+    study = study_of(history)
+    assert history.best is not None
+
+    lowest = min(history, key=lambda each: each["loss"])
+    assert lowest.beaten_by is not None  # Its mean over fewer seeds is lower.
+    assert study.best_trial.params == history.best_params
+    assert list(map(exactly, history_from_optuna(study))) == list(map(exactly, history))
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,9 @@ def study_of(
 ) -> optuna.Study:
     """Return a history of any backend as an Optuna study, for Optuna's plots and dashboard.
 
-    Failed trials have the state FAIL, pending ones RUNNING. Constraints, and the fidelity, are
-    Optuna's constraints, so that the study's best trials are the history's. Status, error, standard
+    Failed trials have the state FAIL, pending ones RUNNING. Constraints, and all else because of
+    which a trial is not a candidate for the best (the fidelity, fewer replicates), are Optuna's
+    constraints, so that the study's best trials are the history's. Status, error, standard
     errors and further metrics are user attributes. With a single objective, its learning curve in
     the first replicate is the trial's intermediate values; without a curve, the replicates' values
     are. Each trial also has a record, from which `history_from_optuna` restores
@@ -45,8 +46,8 @@ def study_of(
 
     If the storage has the study, the study is updated: new trials are added, running ones finished.
     For a live view, pass the same storage object and call this function again. Where another
-    fidelity counts than before, the study is deleted and written anew, because Optuna cannot change
-    finished trials.
+    fidelity counts than before, or trials of a race have more replicates, the study is deleted and
+    written anew, because Optuna cannot change finished trials.
 
     Args:
         history: `optimizer.history`, `History.load(...)`, or a part of one.
@@ -67,7 +68,7 @@ def study_of(
     for trial in study.get_trials(deepcopy=False):
         if KEY in trial.system_attrs:
             known[_name_in(trial)].append(trial)
-    if export.conflicts_with_fidelity(known):
+    if export.must_be_rewritten(known):
         import_optuna().delete_study(study_name=study.study_name, storage=storage)
         study, known = export.study_in(storage, study.study_name), {}
     for trial in export.trials:
@@ -94,6 +95,9 @@ class _Export:
         self._format = TrialFormat(history.space)
         space = history.space or _guessed_space(history)
         self._shown = {name: _Shown(name, parameter) for name, parameter in space.items()}
+        self._has_beaten = any(each.beaten_by is not None for each in history)
+        candidates = history.criterion.candidates(history)
+        self._most_replicates = max([len(o.replicates) for o in candidates if o.raced], default=0)
         self._level = history.criterion.level_that_counts(history) or 0.0
         self.trials = [self._trial(each) for each in history]
         running = import_optuna().trial.TrialState.RUNNING
@@ -129,15 +133,22 @@ class _Export:
             study.set_user_attr("notes", notes)
         return study
 
-    def conflicts_with_fidelity(self, known: Mapping[str, Sequence[FrozenTrial]]) -> bool:
-        """Whether trials were the candidates of a fidelity that no longer counts."""
+    def must_be_rewritten(self, known: Mapping[str, Sequence[FrozenTrial]]) -> bool:
+        """Whether finished trials are others now: by their fidelity, or by growing in a race."""
+        pairs = [
+            (new, earlier)
+            for new in self.trials
+            for earlier in known.get(_name_in(new), ())
+            if earlier.state.is_finished()
+        ]
+        if self._most_replicates:
+            return any(new.system_attrs[KEY] != old.system_attrs[KEY] for new, old in pairs)
         if self._criterion.fidelity is None:
             return False
         return any(
-            new.constraints != earlier.constraints
-            for new in self.trials
-            for earlier in known.get(_name_in(new), ())
-            if earlier.state.is_finished() and earlier.system_attrs[KEY] == new.system_attrs[KEY]
+            new.constraints != old.constraints
+            for new, old in pairs
+            if old.system_attrs[KEY] == new.system_attrs[KEY]
         )
 
     def _trial(self, observation: Observation) -> FrozenTrial:
@@ -187,6 +198,11 @@ class _Export:
         if criterion.fidelity is not None:
             level = criterion.level(observation)
             found[f"{criterion.fidelity} == {self._level!r}"] = abs(self._level - level)
+        if self._has_beaten:
+            found["not beaten on common seeds"] = float(observation.beaten_by is not None)
+        if self._most_replicates:
+            lacks = self._most_replicates - len(observation.replicates)
+            found["has the most replicates"] = float(lacks if observation.raced else 0)
         return found
 
     def _create(

@@ -209,6 +209,20 @@ def test_a_race_resumes_exactly_and_its_file_has_one_observation_for_a_configura
     assert other.history.best is not None
 
 
+def test_an_exported_study_grows_with_the_race() -> None:
+    optuna = pytest.importorskip("optuna")
+    from crystallize_opt.adapters.optuna import study_of
+
+    optimizer, storage = race(race=5), optuna.storages.InMemoryStorage()
+    for _ in range(3):
+        by_hand(optimizer, 8)
+        study = study_of(optimizer.history, storage=storage, study_name="race")
+        best = optimizer.history.best
+        assert best is not None
+        assert study.best_trial.params == dict(best.params)
+        assert len(study.trials) == len(optimizer.history)
+
+
 def search_of_another(optimizer: RandomOptimizer, path: Path) -> None:
     from crystallize_opt import Storage
 
