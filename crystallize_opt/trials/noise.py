@@ -89,7 +89,7 @@ class SeedEffects:
     def left_out_of(self, observation: Observation) -> Observation:
         """Return a trial with the means that it would have with all seeds."""
         seeds = _by_seed(observation).keys()
-        if not seeds < self._most:
+        if not seeds or not seeds < self._most:  # A pruned trial has no mean to compare.
             return observation
         metrics = dict(observation.metrics)
         for metric, sums in self._sums.items():
