@@ -132,6 +132,18 @@ class Confirmation:
         )
         return None if best is None else best.treatment
 
+    @property
+    def best(self) -> Treatment | None:
+        """The candidate with the best fresh mean that satisfies the constraints, or None.
+
+        Unlike `winner`, it need not be better than the baseline: of several candidates that are to
+        be compared with each other, this is the one to choose.
+        """
+        if self.criterion.lacks_baseline:
+            return None  # The baseline failed, so that the constraints cannot be judged.
+        best = self.criterion.best(self.candidates)
+        return None if best is None else best.treatment
+
     def _is_confirmed(self, candidate: str) -> bool:
         verdicts = [each.verdict for each in self[candidate]]
         return "better" in verdicts and not {"worse", "failed"} & {*verdicts}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Self, overload
 
 from crystallize_opt.errors import UnknownMetricError, UsageError
+from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.shown import html_table, number
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import Criterion
@@ -241,6 +242,28 @@ class History(Sequence[Observation]):
             (4.0, 9.0)
         """
         return self._checked_criterion().compromise(self.pareto_front, weights)
+
+    def top(self, count: int) -> list[Observation]:
+        """Return the best observations, the best first, to run them again with `confirm`.
+
+        Of trials with equal parameters only the first is returned. With several objectives, these
+        are the points of the Pareto front that are closest to the best of every objective.
+
+        Args:
+            count: How many, at least 1; there may be fewer.
+
+        Raises:
+            UsageError: The count is no whole number, or below 1.
+            UnknownMetricError: There are no objectives.
+
+        Example:
+            >>> trials = [Observation(Treatment(f"t_{x}"), {"loss": x}) for x in (3, 1, 2)]
+            >>> history = History(trials, [Objective("loss", "minimize")])
+            >>> [each.treatment.name for each in history.top(2)]
+            ['t_1', 't_2']
+        """
+        count = whole_number("The number of observations", count)
+        return self._checked_criterion().top(self._observations, count)
 
     def hypervolume(self, reference: Mapping[str, float] | None = None) -> float:
         """Return how much of the space of objectives the Pareto front dominates (extra `analysis`).

@@ -41,6 +41,7 @@ class Capabilities:
         attached: Learns from attached trials. If not, they only count for the best trial, and as
             points that have been suggested.
         joint_batches: `ask(n)` chooses the n points jointly. If not, one after the other.
+        recommends: `recommend("model")` is the choice of a model. If not, it is refused.
         unique_points: Suggests every point of a finite space once, then raises `SpaceExhausted`.
     """
 
@@ -56,6 +57,7 @@ class Capabilities:
     pending: bool = True
     attached: bool = False
     joint_batches: bool = False
+    recommends: bool = False
     unique_points: bool = False
 
 

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from crystallize_opt.errors import (
     InvalidParametersError,
@@ -50,6 +50,12 @@ _FOR_ADAPTERS = (
     *("required_metrics", "restore_state", "saved_state", "searched", "settings"),
 )
 """What adapters and the loop of a search use. Tab completion does not list these names."""
+
+
+_OTHER_CHOICES = (
+    "Use recommend(), or run the best trials again: "
+    "experiment.confirm(optimizer.history.top(5)).best."
+)
 
 
 class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
@@ -258,6 +264,13 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             point: Its active parameters in canonical form and in the space's order; None if the
                 baseline is no point of the space.
         """
+
+    def _recommend(self) -> Treatment | None:
+        """Return the treatment that the model takes for the best; None if there is none.
+
+        Called only if `capabilities.recommends` is true, and if a trial may be the best.
+        """
+        return None
 
     def _report(self, handle: Handle, step: int, value: float) -> bool:
         """Report an intermediate value to the backend; return whether it would end the trial here.
@@ -717,6 +730,40 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         if best is None:
             raise NoCompletedTrialError(self.ledger.why_no_best())
         return best.treatment
+
+    def recommend(self, by: Literal["mean", "model"] = "mean") -> Treatment:
+        """Return the treatment to use, chosen by the observed means or by the optimizer's model.
+
+        The mean of few noisy replicates flatters the best of many trials. Where trials are noisy, a
+        third way is to run the best ones again: `experiment.confirm(history.top(5)).best`.
+
+        Args:
+            by: `"mean"`: the best observed mean, as `get_best_treatment`. `"model"`: the best
+                trial according to the model of the optimizer, if it has one (Ax).
+
+        Raises:
+            NoCompletedTrialError: No completed trial satisfies the constraints, or none does so
+                according to the model.
+            UsageError: The optimizer has no model that recommends a trial, or there are several
+                objectives.
+        """
+        if by == "mean":
+            return self.get_best_treatment()
+        if by != "model":
+            raise UsageError(f"recommend() takes 'mean' or 'model', not {by!r}.")
+        if not self.capabilities.recommends or len(self.objectives) > 1:
+            why = "has no model that recommends a trial; AxOptimizer has one"
+            if self.capabilities.recommends:
+                why = "recommends by its model for one objective only"
+            raise UsageError(f"{type(self).__name__} {why}. {_OTHER_CHOICES}")
+        best = self.get_best_treatment()  # Its error says why there is nothing to recommend.
+        recommended = self._recommend()
+        if recommended is None:
+            raise NoCompletedTrialError(
+                f"To the model, no trial surely satisfies the constraints; the best mean has "
+                f"{best.name!r}. {_OTHER_CHOICES}"
+            )
+        return recommended
 
     @property
     def pareto_front(self) -> Front:

@@ -19,9 +19,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.runtime.shown import number
+from crystallize_opt.space.parameter import same_value
 from crystallize_opt.trials.objective import Constraint, Objective, Reduction, reductions_of
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.raced import joined
@@ -232,9 +234,35 @@ class Criterion:
             ObjectiveError: There is one objective only; or a weight names none, is negative or is
                 not finite; or all are 0.
         """
+        distances = self._distances(front, weights)
+        return min(zip(front, distances, strict=True), key=itemgetter(1), default=(None,))[0]
+
+    def top(self, observations: Iterable[Observation], count: int) -> list[Observation]:
+        """Return the best observations, the best first; of equal parameters only the first.
+
+        With one objective, these are the candidates of lowest cost. With several objectives, those
+        on the Pareto front that are closest to the best of every objective.
+        """
+        if len(self.objectives) == 1:
+            ranked = sorted(self.candidates(observations), key=self.costs)
+        else:
+            front = self.front(observations)
+            pairs = zip(self._distances(front, None), front, strict=True)
+            ranked = [each for _, each in sorted(pairs, key=itemgetter(0))]
+        found: list[Observation] = []
+        for each in ranked:
+            known = each.params and any(same_value(each.params, o.params) for o in found)
+            if len(found) < count and not known:
+                found.append(each)
+        return found
+
+    def _distances(
+        self, front: Sequence[Observation], weights: Mapping[str, float] | None
+    ) -> list[float]:
+        """Return how far each observation of a front is from the best of every objective."""
         factors = self._checked_weights(weights)
         if not front:
-            return None
+            return []
         costs = [self.costs(each) for each in front]
         lows = [min(column) for column in zip(*costs, strict=True)]
         # Subtract halves, because the difference of two large floats may overflow.
@@ -249,7 +277,7 @@ class Criterion:
                 )
             )
 
-        return min(zip(front, costs, strict=True), key=lambda pair: distance(pair[1]))[0]
+        return [distance(cost) for cost in costs]
 
     def _checked_weights(self, weights: Mapping[str, float] | None) -> list[float]:
         """Return the weight of each objective, the largest of them 1."""

@@ -165,6 +165,21 @@ def test_a_relative_constraint_is_judged_by_the_fresh_baseline(
     assert ("violates size <= baseline + 50 %, by 2." in str(found)) is not feasible
 
 
+def test_the_best_ones_are_run_again_and_the_best_of_them_is_chosen() -> None:
+    optimizer = RandomOptimizer({"x": (-0.3, 0.3)}, LOSS, seed=0)
+    subject = experiment()
+    subject.optimize(optimizer, 12, progress=False)
+    found = subject.confirm(optimizer.history.top(3), 6, baseline=Treatment("low", {"x": -3.0}))
+
+    fresh = {each.treatment.name: each["loss"] for each in found.candidates}
+    assert list(fresh) == [each.treatment.name for each in optimizer.history.top(3)]
+    assert found.best is not None
+    assert fresh[found.best.name] == min(fresh.values())
+    assert found.winner is None  # The baseline is better.
+    failing = subject.confirm(GOOD, 2, objective=LOSS, constraints=[Constraint("loss", ">=", 0.0)])
+    assert failing.best is None
+
+
 def test_hypotheses_see_the_fresh_replicates() -> None:
     def lower(baseline: Any, treatment: Any) -> Any:
         assert len(baseline["loss"]) == len(treatment["loss"]) == 5

@@ -173,6 +173,34 @@ def test_weights_that_mean_nothing_are_refused(weights: dict[str, float]) -> Non
         Criterion((LOSS,)).compromise([], {"loss": 1.0})
 
 
+@given(criteria(), observations(), st.integers(1, 13))
+def test_the_top_are_the_best_in_order_each_point_once(
+    criterion: Criterion, given: list[Observation], count: int
+) -> None:
+    top = criterion.top(given, count)
+
+    expected = candidates(criterion, given)
+    if len(criterion.objectives) > 1:
+        expected = front(criterion, expected)
+    ranks = {}
+    for each, distance in zip(expected, distances(criterion, expected), strict=True):
+        several = len(criterion.objectives) > 1
+        ranks[each.treatment.name] = distance if several else criterion.costs(each)[0]
+    found = [ranks[each.treatment.name] for each in top]
+    assert found == pytest.approx(sorted(found), rel=0, abs=1e-12)
+    assert len({repr(each.params) for each in top}) == len(top)
+    assert len(top) == min(count, len({repr(each.params) for each in expected}))
+    left = {name: rank for name, rank in ranks.items() if name not in names(top)}
+    points = [each.params for each in top]
+    for each in expected:
+        if each.treatment.name in left and each.params not in points:
+            assert left[each.treatment.name] >= max(found) - 1e-12
+    if top:
+        best = criterion.best(given)
+        assert best is not None
+        assert top[0].treatment.name == best.treatment.name
+
+
 few_lags = st.sampled_from([0.0, 1.0, 1.5, 3.0, 1e308])
 
 

@@ -193,6 +193,14 @@ class QuietClient:
         trial.mark_running(no_runner_required=True, unsafe=True)
         trial.run_metadata.pop("status", None)
 
+    def best(self) -> int | None:
+        """Return the index of the trial that Ax takes for the best; None if there is none."""
+        with _no_trace():
+            try:
+                return self.native.get_best_parameterization(use_model_predictions=True)[2]
+            except AssertionError:  # Ax says so if it finds no feasible trial with data.
+                return None
+
     def add_data(self, index: int, outcome: Outcome, progression: int | None) -> None:
         """Report an outcome that replaces an earlier one, and keep the trial's status."""
         with _no_trace():

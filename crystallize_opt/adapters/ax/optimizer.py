@@ -69,6 +69,7 @@ from crystallize_opt.storage.description import describe_goals
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
 from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
     from ax.api.client import Client
@@ -130,6 +131,7 @@ class AxOptimizer(SpaceOptimizer[int]):
         outcome_constraints=True,
         standard_errors=True,
         attached=True,
+        recommends=True,
         unique_points=True,
     )
     asks_in_a_row = 3
@@ -185,6 +187,7 @@ class AxOptimizer(SpaceOptimizer[int]):
         self._outcomes: dict[int, Outcome] = {}
         self._failed: dict[int, None] = {}
         self._status_quo: int | None = None
+        self._learnt: dict[int, Treatment] = {}
 
     def _reseed(self) -> None:
         self._metrics = AxMetrics(self.objectives, self._native_constraints)
@@ -224,6 +227,10 @@ class AxOptimizer(SpaceOptimizer[int]):
             self._status_quo = self._client.attach_baseline(self._ax_space.encode(point))
             self._learn(self._status_quo, observation)
 
+    def _recommend(self) -> Treatment | None:
+        index = self._client.best()
+        return None if index is None else self._learnt.get(index)
+
     def _drop(self, handle: int, why: Dropped) -> None:
         if why is Dropped.REPEATED:
             self._client.abandon(handle, str(why))
@@ -239,6 +246,7 @@ class AxOptimizer(SpaceOptimizer[int]):
         return self._client.report(handle, step, value)
 
     def _learn(self, handle: int, observation: Observation) -> None:
+        self._learnt[handle] = observation.treatment
         outcome, last = self._metrics.outcome_of(observation), self._last_steps.get(handle)
         if observation.status is Status.COMPLETED and outcome:
             self._client.complete(handle, self._remember(handle, outcome), last)
