@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,8 +20,10 @@ from crystallize_opt import (
     Objective,
     Observation,
     Pipeline,
+    Search,
     SearchSpace,
     SpaceOptimizer,
+    Workers,
     data_source,
     pipeline_step,
 )
@@ -206,6 +209,21 @@ def forty_pairs() -> list[tuple[str, str, str]]:
     ]
 
 
+def crossed_pairs() -> list[tuple[str, str, str, str, str]]:
+    """Return 96 pairs, each through one of the doors and homes: eight of each combination."""
+    names = [name for name, maker in MAKERS.items() if not maker.is_slow]
+    pairs = list(itertools.combinations([f for f in FEATURES if f != "fidelity"], 2))
+    places = list(itertools.product(DOORS, HOMES))
+    return [
+        (
+            names[(5 * number + number // len(places)) % len(names)],
+            *pairs[(8 * number + number // len(pairs)) % len(pairs)],
+            *places[number % len(places)],
+        )
+        for number in range(8 * len(places))
+    ]
+
+
 # What is run ------------------------------------------------------------------------------------
 
 
@@ -225,6 +243,10 @@ def measured(
     c: float = 0.0,
     epochs: int = 9,
 ) -> None:
+    measure(ctx, x, n, kind, c, epochs)
+
+
+def measure(ctx: FrozenContext, x: float, n: int, kind: str, c: float, epochs: int) -> None:
     noise = 0.01 * ctx["replicate"]
     loss = (x - 0.75) ** 2 + (n - 4) ** 2 / 64 + (c - 0.5) ** 2 * (kind == "a")
     ctx.metrics.add("loss", loss + noise + 1 / epochs)
@@ -232,23 +254,64 @@ def measured(
     ctx.metrics.add("latency", x + 0.01 * n)
 
 
-def run(name: str, features: Features, folder: Path, trials: int) -> None:
-    """Run a search with these features, and check what it leaves."""
-    experiment = Experiment(nothing(), Pipeline([measured()]), seed=0)
-    replicates = 3 if "pruning" in features else 1
-    options: dict[str, Any] = {"workers": None}
-    if "pending" in features:
-        from crystallize_opt import Workers
+@pipeline_step()
+async def measured_side_by_side(
+    data: None,
+    ctx: FrozenContext,
+    *,
+    x: float,
+    n: int,
+    kind: str = "b",
+    c: float = 0.0,
+    epochs: int = 9,
+) -> None:
+    await asyncio.sleep(0)
+    measure(ctx, x, n, kind, c, epochs)
 
-        options["workers"] = Workers("threads", 3)
+
+HOMES: dict[str, Workers] = {
+    "in process": Workers(),
+    "threads": Workers("threads", 3),
+    "processes": Workers("processes", 2),
+    "asynchronous": Workers(None, 3),
+}
+DOORS = ("optimize", "aoptimize", "Search")
+
+
+def search(door: str, experiment: Experiment, *arguments: Any, **options: Any) -> None:
+    """Run a search through one of its doors."""
+    if door == "optimize":
+        experiment.optimize(*arguments, **options)
+    elif door == "aoptimize":
+        asyncio.run(experiment.aoptimize(*arguments, **options))
+    else:
+        for observation in Search(experiment, *arguments, **options):
+            assert observation.status.value in ("completed", "pruned")
+
+
+def run(
+    name: str,
+    features: Features,
+    folder: Path,
+    trials: int,
+    door: str = "optimize",
+    home: str = "in process",
+) -> None:
+    """Run a search with these features, and check what it leaves."""
+    step = measured_side_by_side if home == "asynchronous" else measured
+    experiment = Experiment(nothing(), Pipeline([step()]), seed=0)
+    replicates = 3 if "pruning" in features else 1
+    options: dict[str, Any] = {"workers": HOMES[home], "progress": False}
+    if "pending" in features and home == "in process":
+        options["workers"] = HOMES["threads"]
     if "storage" in features:
         options["storage"] = folder / "runs.db"
     optimizer = build(name, features)
-    experiment.optimize(optimizer, trials, replicates, **options)
+    search(door, experiment, optimizer, trials, replicates, **options)
     check(optimizer, features, trials)
     if "storage" in features:
         again = build(name, features)
-        experiment.optimize(again, trials + 2, replicates, **options)
+        search(door, experiment, again, trials + 2, replicates, **options)
         check(again, features, trials + 2)
         assert told(again)[: len(optimizer.observations)] == told(optimizer)
 

@@ -15,9 +15,11 @@ pytestmark = [
 ]
 
 
-def run_or_refuse(name: str, features: pairs.Features, folder: Path, trials: int) -> None:
+def run_or_refuse(
+    name: str, features: pairs.Features, folder: Path, trials: int, *place: str
+) -> None:
     if pairs.can(name, features):
-        pairs.run(name, features, folder, trials)
+        pairs.run(name, features, folder, trials, *place)
     else:
         # A TypeError: there is no such argument.
         with pytest.raises((CrystallizeOptError, TypeError)):
@@ -47,3 +49,20 @@ def test_all_pairs_of_features(name: str, one: str, other: str, tmp_path: Path) 
 @pytest.mark.parametrize(("name", "one", "other"), pairs.all_pairs(slow=True))
 def test_all_pairs_of_features_of_the_slow(name: str, one: str, other: str, tmp_path: Path) -> None:
     run_or_refuse(name, frozenset({one, other}), tmp_path, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "one", "other", "door", "home"), pairs.crossed_pairs())
+def test_pairs_of_features_through_every_door_and_in_every_home(
+    name: str, one: str, other: str, door: str, home: str, tmp_path: Path
+) -> None:
+    run_or_refuse(name, frozenset({one, other}), tmp_path, 8, door, home)
+
+
+def test_the_crossed_pairs_are_of_all_features_doors_and_homes() -> None:
+    crossed = pairs.crossed_pairs()
+
+    assert len(set(crossed)) == 96
+    assert {name for name, *_ in crossed} == {n for n, m in pairs.MAKERS.items() if not m.is_slow}
+    assert len({(one, other) for _, one, other, _, _ in crossed}) == 21
+    assert len({(door, home) for *_, door, home in crossed}) == 12
