@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from crystallize_opt import (
     SearchSpace,
     SeedPlugin,
     SpaceOptimizer,
+    Status,
     Treatment,
     data_source,
     pipeline_step,
@@ -199,6 +201,16 @@ class HearsMeans(Hears):
 
     def _learn(self, handle: None, observation: Observation) -> None:
         self.sems.append(observation["loss"])
+
+
+@pytest.mark.parametrize("status", [Status.PRUNED, Status.FAILED])
+def test_a_trial_that_ended_early_is_told_as_it_is(status: Status) -> None:
+    """Its mean is over fewer seeds, too, but it is no completed trial."""
+    optimizer = HearsMeans()
+    optimizer.attach(with_seeds("a", {0: 1.0, 1: 11.0, 2: -9.0}))
+    optimizer.attach(dataclasses.replace(with_seeds("b", {0: 2.0, 1: 12.0}), status=status))
+
+    assert optimizer.sems == [1.0, 7.0]
 
 
 def test_a_mean_over_few_seeds_is_told_as_if_it_were_over_all() -> None:
