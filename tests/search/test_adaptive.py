@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -306,3 +310,59 @@ def test_a_pruner_is_refused_with_a_share() -> None:
     )
     with pytest.raises(UsageError, match=r"has a pruner.*min_share"):
         failing().optimize(optimizer, 1, 5, failures=Failures(min_share=0.6))
+
+
+KILLED_IN_REPLICATE_2 = """
+import os, signal, sys, threading
+from crystallize_opt import Adaptive, Categorical, Experiment, Objective, Pipeline, Workers
+from crystallize_opt import data_source, pipeline_step
+from crystallize_opt.adapters import GridOptimizer
+from crystallize_opt.search import TrialTold
+
+told = threading.Event()
+
+def note(event):
+    if isinstance(event, TrialTold) and event.observation.params["mean"] == 0.0:
+        told.set()
+
+@data_source
+def nothing(ctx):
+    return None
+
+@pipeline_step(version="1")
+def step(data, ctx, *, mean):
+    if mean == 5.0 and ctx["replicate"] == 2:
+        told.wait(60 if sys.argv[1] != "resume" else 0)  # The better trial finishes meanwhile.
+        if sys.argv[1] == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+    ctx.metrics.add("loss", mean + ctx["replicate"] * (1 + 0.01 * mean))
+
+optimizer = GridOptimizer({"mean": Categorical([5.0, 0.0])}, Objective("loss", "minimize"))
+Experiment(nothing(), Pipeline([step()]), seed=0).optimize(
+    optimizer, 2, Adaptive(2, 6), workers=Workers("threads", 2), storage=sys.argv[2],
+    callbacks=[note], progress=False,
+)
+print([(o.params["mean"], len(o.replicates), o.beaten_by) for o in optimizer.observations])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills a process")
+def test_a_killed_search_keeps_its_decision_although_it_knows_more_now(tmp_path: Path) -> None:
+    """After two replicates, the poor trial went on: nothing was known of the better one then."""
+
+    def run(how: str, path: str) -> str:
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", KILLED_IN_REPLICATE_2, how, str(tmp_path / path)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == (-signal.SIGKILL if how == "die" else 0), ran.stderr
+        return ran.stdout
+
+    whole = run("live", "whole.db")
+    run("die", "parts.db")
+
+    assert run("resume", "parts.db") == whole
+    assert "(5.0, 3, 'trial_1')" in whole
