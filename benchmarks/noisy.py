@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from crystallize_opt import (
@@ -145,17 +146,21 @@ def gp(problem: Problem, seed: int) -> Any:
     return OptunaOptimizer(problem.space, LOSS, seed=seed, sampler=sampler)
 
 
-def smac(problem: Problem, seed: int, *, race: bool = False) -> Any:
+def smac(problem: Problem, seed: int, *, race: bool = False, model: bool = True) -> Any:
+    from smac import HyperparameterOptimizationFacade, RandomFacade
+
     from crystallize_opt.adapters import SMACOptimizer
 
     # With SMAC's defaults a model is trained for every eighth suggestion: a race makes 130 of them.
     return SMACOptimizer(
-        problem.space, LOSS, seed=seed, n_trials=problem.budget, race=race, smac_defaults=True
+        problem.space,
+        LOSS,
+        seed=seed,
+        facade=HyperparameterOptimizationFacade if model else RandomFacade,
+        n_trials=problem.budget,
+        race=race,
+        smac_defaults=True,
     )
-
-
-def smac_race(problem: Problem, seed: int) -> Any:
-    return smac(problem, seed, race=True)
 
 
 def ax(problem: Problem, seed: int) -> Any:
@@ -193,10 +198,15 @@ GROUPS: dict[str, dict[str, Way]] = {
         "Optuna GP, mean of 5": Way(gp, 5),
         "Optuna GP, Adaptive(2, 10)": Way(gp, UP_TO_10),
     },
+    "random": {
+        "random points, mean of 5": Way(partial(smac, model=False), 5),
+        "random points, SMAC's race up to 10": Way(partial(smac, model=False, race=True), 10),
+        "random points, Adaptive(2, 10)": Way(partial(smac, model=False), UP_TO_10),
+    },
     "smac": {
-        "SMAC, mean of 5": Way(smac, 5),
-        "SMAC, race up to 10": Way(smac_race, 10),
-        "SMAC, Adaptive(2, 10)": Way(smac, UP_TO_10),
+        "SMAC's forest, mean of 5": Way(smac, 5),
+        "SMAC's forest, race up to 10": Way(partial(smac, race=True), 10),
+        "SMAC's forest, Adaptive(2, 10)": Way(smac, UP_TO_10),
     },
     "ax": {
         "Ax, mean of 5": Way(ax, 5),
@@ -255,9 +265,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("groups", nargs="*", default=list(GROUPS), metavar="|".join(GROUPS))
     parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--problems", nargs="*", default=list(PROBLEMS), choices=list(PROBLEMS))
     given = parser.parse_args()
     for group in given.groups:
-        for name, problem in PROBLEMS.items():
+        for name in given.problems:
+            problem = PROBLEMS[name]
             what = "40 trials" if group == "saving" else f"{problem.budget} evaluations"
             print(f"\n{name}, noise {problem.noise:g}, {what}, {given.seeds} seeds", flush=True)
             first: list[float] = []
