@@ -6,6 +6,7 @@ import contextlib
 import re
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,17 @@ def test_the_code_of_the_page_on_learning_curves_runs(capsys: pytest.CaptureFixt
 
     assert " of 600 epochs" in capsys.readouterr().out
     assert "prun" in repr(names["optimizer"].observations[30:])  # type: ignore[attr-defined]
+
+
+def test_the_examples_of_noisy_trials_run(capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, Any] = {}
+    for block in python_of("noise.md"):
+        exec(block, namespace)  # noqa: S102
+
+    for name in ("optimizer", "racing"):
+        counts = {len(each.replicates) for each in namespace[name].history}
+        assert len(counts) > 1, name
+    assert "beaten_by" in capsys.readouterr().out
 
 
 def test_the_code_of_the_page_on_confirmations_runs(capsys: pytest.CaptureFixture[str]) -> None:
