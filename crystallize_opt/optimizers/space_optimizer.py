@@ -22,6 +22,7 @@ from crystallize_opt.history.history import Front, History
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.baseline import checked_baseline, point_of
 from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsupported
+from crystallize_opt.optimizers.last_step import LastStep, pruned
 from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND, Ledger, Measured
 from crystallize_opt.optimizers.replay import replay
 from crystallize_opt.optimizers.reports import Heard
@@ -80,6 +81,9 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         positions: Whether the backend searches `.searched`, which has positions and no constraints
             where few points of the space satisfy its linear constraints. If not, it is asked again
             while its suggestions violate them.
+        ends_before_fidelity: Whether the fidelity of the space is the last step of a trial, before
+            which the backend may end it: see `optimizers/last_step.py`. `.searched` and the points
+            that the backend gets then lack it.
 
     Attributes:
         space: The search space.
@@ -145,6 +149,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         repeats: Repeats = "allowed",
         gives_up: str | None = None,
         positions: bool = False,
+        ends_before_fidelity: bool = False,
     ) -> None:
         self.space = as_space(space)
         self.objectives = as_objectives(objective)
@@ -177,6 +182,10 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
             found = positions_in(self.space)
         self.searched = self.space if found is None else found.space
+        self._last_step = None
+        if ends_before_fidelity and self.space.fidelity is not None:
+            self._last_step = LastStep(type(self).__name__, self.space, self.space.fidelity)
+            self.searched = self.searched.without_fidelity
         self._proposals = Proposals(
             self.space,
             self.ledger,
@@ -185,6 +194,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             asks_in_a_row=self.asks_in_a_row,
             gives_up=gives_up,
             positions=found,
+            last_step=self._last_step,
         )
 
     # What a backend supplies -------------------------------------------------------------------
@@ -244,10 +254,11 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         Args:
             params: Some or all of the active parameters, in canonical form.
         """
+        space = self.space if self._last_step is None else self.space.without_fidelity
         try:
-            point = self.space.validate(params)
+            point = space.validate(params)
         except InvalidParametersError:  # Only a part of a point was given.
-            point = self.space.validate(self.space.fixed(params).sample(self._rng))
+            point = space.validate(space.fixed(params).sample(self._rng))
         return self._insert(point), point
 
     def _reseed(self) -> None:
@@ -437,14 +448,19 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         """Whether the backend hears of the learning curves of trials with so many replicates."""
         return self.capabilities.pruning and not (self.pairs_replicates and replicates > 1)
 
-    def _report_rest(self, handle: Handle, observation: Observation) -> None:
-        """Report what the backend has not heard of a trial that has ended, or is attached."""
+    def _teach(self, handle: Handle, observation: Observation) -> None:
+        """Report to the backend how a trial has ended, and what it has not heard before of it."""
         if not self.capabilities.pruning:
             self.ledger.forget_heard(observation)
         else:
             heard = self.ledger.forget_heard(observation) or Heard()
             metric, report = self.objectives[0].metric, partial(self._report, handle)
             heard.rest(observation, metric, report, paired=self.pairs_replicates)
+            step = None if self._last_step is None else self._last_step.ended_at(observation)
+            if step is not None:
+                heard.point(step, observation.metrics[metric], report)
+                observation = pruned(observation)
+        self.measured.teach(self._learn, handle, observation)
 
     def tell(self, objective_values: Mapping[str, float]) -> None:
         """Learn the outcome of a pending treatment, or the late outcome of an abandoned one.
@@ -470,8 +486,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                 self.ledger.refuse_abandoned(asked)
             handle = self._proposals.reopen(self, handle, asked.params)
         observation = self.ledger.with_curves(observation)
-        self._report_rest(handle, observation)
-        self.measured.teach(self._learn, handle, observation)
+        self._teach(handle, observation)
         if observation.repeats is not None:
             self._proposals.known.known += 1
         self.ledger.told(observation)
@@ -620,8 +635,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
                 observation = dataclasses.replace(observation, raced=True)
             params = observation.treatment.params
             handle = self._proposals.insert(self, params)
-            self._report_rest(handle, observation)
-            self.measured.teach(self._learn, handle, observation)
+            self._teach(handle, observation)
             self._proposals.add(params)
             self.ledger.attached(observation)
         return len(left_out)

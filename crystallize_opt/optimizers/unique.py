@@ -22,6 +22,7 @@ from crystallize_opt.space.unseen import UnseenPoints
 from crystallize_opt.trials.calls import Asked, Attached
 
 if TYPE_CHECKING:
+    from crystallize_opt.optimizers.last_step import LastStep
     from crystallize_opt.space.positions import Positions
 
 Repeats = Literal["allowed", "not pending", "never"]
@@ -83,6 +84,7 @@ class Proposals:
             point takes their place; None: any number, until the backend raises `SpaceExhausted`.
         gives_up: If given, the search ends with this message instead of trying a random point.
         positions: The positions that the backend searches instead of a narrow region, or None.
+        last_step: The fidelity of the space, if the backend neither sees nor chooses it; or None.
 
     Attributes:
         repeats: Whether a point may be suggested again.
@@ -100,6 +102,7 @@ class Proposals:
         asks_in_a_row: int | None,
         gives_up: str | None,
         positions: Positions | None,
+        last_step: LastStep | None,
     ) -> None:
         self.repeats = repeats
         self.known = KnownInARow()
@@ -110,6 +113,8 @@ class Proposals:
         self._asks_in_a_row = asks_in_a_row
         self._gives_up = gives_up
         self._positions = positions
+        self._last_step = last_step
+        self._is_plain = positions is None and last_step is None
         # Where nothing else chooses the fidelity of a point, it is the highest.
         name = space.fidelity
         highest = None if name is None else getattr(space[name], "high", None)
@@ -143,25 +148,30 @@ class Proposals:
 
     def encoded(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a point in the form that the backend searches."""
+        if self._last_step is not None:
+            params = self._last_step.without(params)
         return params if self._positions is None else self._positions.encode(params)
 
     def reopen(self, backend: Backend, handle: Any, params: Mapping[str, Any]) -> Any:
         """Tell a backend that an abandoned trial has an outcome after all; return its handle."""
-        if self._positions is not None:
-            params = self._positions.encode(params)
-        return backend._reopen(handle, params)  # noqa: SLF001
+        return backend._reopen(handle, self.encoded(params))  # noqa: SLF001
 
     def _suggestion(self, backend: Backend) -> tuple[Any, dict[str, Any]] | None:
         suggestion = backend._suggest()  # noqa: SLF001  (a hook of the same contract)
-        if self._positions is None or suggestion is None:
+        if self._is_plain or suggestion is None:
             return suggestion
-        handle, suggested = suggestion
-        return handle, self._positions.decode(suggested)
+        handle, point = suggestion
+        if self._positions is not None:
+            point = self._positions.decode(point)
+        return handle, point if self._last_step is None else self._last_step.added_to(point)
 
     def _complete(self, backend: Backend, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Let a backend choose the other parameters; in a narrow region they are drawn."""
-        if self._positions is None:
+        if self._is_plain:
             return backend._complete(given)  # noqa: SLF001
+        if (last := self._last_step) is not None and self._positions is None:
+            handle, point = backend._complete(last.without(given))  # noqa: SLF001
+            return handle, last.added_to(point, last.of(given))
         point = self._space.validate(self._space.fixed(given).sample(self._rng))
         return self.insert(backend, point), point
 
@@ -182,7 +192,7 @@ class Proposals:
             and not self._space.constraints
             and not (self.repeats == "not pending" and self._ledger.pending)
         ):
-            plain = self._positions is None
+            plain = self._is_plain
             suggestion = backend._suggest() if plain else self._suggestion(backend)  # noqa: SLF001
             if suggestion is not None:  # The usual case, kept short: nothing has to be checked.
                 return suggestion

@@ -37,7 +37,7 @@ from optuna.samplers import (
 from optuna.trial import Trial, TrialState
 
 from crystallize_opt.adapters.optuna import quiet, replay, samplers
-from crystallize_opt.adapters.optuna.fidelity import HighestStep
+from crystallize_opt.adapters.optuna.fidelity import refuse_fidelity
 from crystallize_opt.adapters.optuna.refusals import refuse_space
 from crystallize_opt.adapters.optuna.seeds import Unseeded
 from crystallize_opt.adapters.optuna.space import OptunaSpace
@@ -125,8 +125,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             samplers.check_sampler(sampler, several=several)
         if pruner is not None:
             samplers.check_pruner(pruner, several=several)
-        name = space.fidelity
-        self._steps = None if name is None else HighestStep(name, space[name], pruner)
+        refuse_fidelity(space, pruner)
         settings = {
             "sampler": sampler,
             "pruner": pruner,
@@ -155,9 +154,10 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             capabilities=samplers.capabilities_of(sampler, pruner, fill_inactive=fill_inactive),
             repeats=repeats,
             positions=samplers.takes_positions(sampler),
+            ends_before_fidelity=True,
         )
         if self.searched is not self.space:
-            self._optuna_space = OptunaSpace(self.searched.without_fidelity)
+            self._optuna_space = OptunaSpace(self.searched)
         self.duplicates = bool(duplicates)
         self.pairs_replicates = isinstance(pruner, WilcoxonPruner)
         samplers.use(sampler)
@@ -204,12 +204,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
                 f"{type(self.study.sampler).__name__} has suggested every point of its grid."
             )
         try:
-            trial, point = self._ask()
+            return self._ask()
         except self._errors_of_model as error:
-            trial, point = self._ask_without_model(error, {})
-        if self._steps is not None:
-            point = self._steps.added_to(point, self.searched)
-        return trial, point
+            return self._ask_without_model(error, {})
 
     def _ask(self) -> tuple[Trial, dict[str, Any]]:
         try:
@@ -262,12 +259,9 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         given = self._optuna_space.encode(params)
         self.study.enqueue_trial(given)
         try:
-            trial, point = self._ask()
+            return self._ask()
         except self._errors_of_model as error:
-            trial, point = self._ask_without_model(error, given)
-        if (steps := self._steps) is not None:
-            point = steps.added_to(point, self.searched, params[steps.name])
-        return trial, point
+            return self._ask_without_model(error, given)
 
     def _insert(self, params: Mapping[str, Any]) -> Trial:
         stored = self._optuna_space.encode(params)
@@ -315,8 +309,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             self._finish(handle, observation)
             return
         self._inserted.discard(handle.number)
-        completed = observation.status is Status.COMPLETED and self._ended_at(observation) is None
-        if self._sources is not None and completed:
+        if self._sources is not None and observation.status is Status.COMPLETED:
             if not self._sources:
                 start_from_attached(samplers.base_of(self.study.sampler), self.study, self._sources)
                 self.can_be_copied = False  # A copy of the sampler would use this study.
@@ -325,9 +318,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             self._finish(handle, observation)
 
     def _finish(self, trial: Trial, observation: Observation) -> None:
-        if (step := self._ended_at(observation)) is not None:
-            self._finish_at(step, trial, observation)
-        elif observation.status is Status.COMPLETED:
+        if observation.status is Status.COMPLETED:
             self._tell_values(trial, observation)
         elif observation.status is Status.PRUNED:
             self._finish_pruned(trial, observation)
@@ -338,18 +329,6 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
                 observation.status.value,
                 teach=observation.status.has_failed,
             )
-
-    def _ended_at(self, observation: Observation) -> int | None:
-        """Return the step at which a completed trial ended, if it has a lower fidelity."""
-        return None if self._steps is None else self._steps.ended_at(observation)
-
-    def _finish_at(self, step: int, trial: Trial, observation: Observation) -> None:
-        """Report a completed trial of a lower fidelity as one that ended there."""
-        reported = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        if step not in reported:
-            trial.report(observation.metrics[self.objectives[0].metric], step)
-        trial.set_user_attr("status", observation.status.value)
-        self.study.tell(trial, state=TrialState.PRUNED)
 
     def _tell_values(self, trial: Trial, observation: Observation) -> None:
         if self._sets_constraints:

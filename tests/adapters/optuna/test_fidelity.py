@@ -153,7 +153,7 @@ SHARE = SearchSpace({"x": (0.0, 1.0), "share": Float(0.1, 1.0, fidelity=True)})
         ),
         (SPACE, NopPruner, UnsupportedSpaceError, "NopPruner cannot take 'epochs'"),
         (SPACE, WilcoxonPruner, UnsupportedSpaceError, "WilcoxonPruner cannot take 'epochs'"),
-        (SHARE, hyperband, UnsupportedSpaceError, "'share', Float.*an Integer"),
+        (SHARE, hyperband, UnsupportedSpaceError, "'share', Float.*Make it an Integer"),
         (SPACE, lambda: HyperbandPruner(1, 81), UsageError, "max_resource=81.*max_resource=27"),
         (
             SPACE,
