@@ -96,8 +96,9 @@ def refuse_unsupported(
         name = space.fidelity
         raise UnsupportedSpaceError(
             f"{who} cannot take {name!r}, {space[name]!r}: it takes no fidelity. "
-            "SMACOptimizer(..., facade=smac.MultiFidelityFacade) and OptunaOptimizer(..., "
-            "pruner=optuna.pruners.HyperbandPruner(...)) can. Or search with one value: "
+            "SMACOptimizer(..., facade=smac.MultiFidelityFacade), OptunaOptimizer(..., "
+            "pruner=optuna.pruners.HyperbandPruner(...)) and AxOptimizer(..., early_stopping=...) "
+            "can. Or search with one value: "
             f"space.fixed({{{name!r}: {space[name].high!r}}})."  # type: ignore[attr-defined]
         )
     if len(objectives) > 1 and not can.several_objectives:

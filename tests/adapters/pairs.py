@@ -79,7 +79,12 @@ def _ours(name: str, **options: Any) -> Callable[..., SpaceOptimizer[Any]]:
         from crystallize_opt import adapters
 
         if arguments.pop("pruning", False):
-            arguments["pruner"] = None  # There is no such argument.
+            if name == "AxOptimizer":
+                from ax.early_stopping.strategies import PercentileEarlyStoppingStrategy
+
+                arguments["early_stopping"] = PercentileEarlyStoppingStrategy()
+            else:
+                arguments["pruner"] = None  # There is no such argument.
         given = {key: each() if callable(each) else each for key, each in options.items()}
         made: SpaceOptimizer[Any] = getattr(adapters, name)(space, objective, **given, **arguments)
         return made
@@ -152,16 +157,16 @@ def build(name: str, features: Features) -> SpaceOptimizer[Any]:
 def can(name: str, features: Iterable[str]) -> bool:
     """Whether an optimizer takes these features, by its capabilities and arguments."""
     capabilities = build(name, frozenset()).capabilities
-    is_optuna = name.startswith("Optuna")
+    ends_early = name.startswith("Optuna") or "Ax" in name
     several = capabilities.several_objectives
     takes = {
         "linear constraints": capabilities.linear_constraints,
         "conditions": bool(capabilities.conditions),
         "several objectives": several,
-        "fidelity": capabilities.fidelity or (is_optuna and "pruning" in features),
-        "pruning": is_optuna,
+        "fidelity": capabilities.fidelity or (ends_early and "pruning" in features),
+        "pruning": ends_early,
     }
-    # Optuna prunes with one objective only.
+    # Trials end early with one objective only.
     both = {"several objectives", "pruning"} <= set(features)
     return all(takes.get(each, True) for each in features) and not both
 
@@ -170,7 +175,7 @@ def cell(name: str, feature: str) -> str:
     """Return what the table says of an optimizer and a feature."""
     capabilities = build(name, frozenset()).capabilities
     if feature == "fidelity" and can(name, ["fidelity", "pruning"]):
-        return "with a pruner"
+        return "with early stopping" if "Ax" in name else "with a pruner"
     if not can(name, [feature]):
         return "no"
     if feature == "conditions":

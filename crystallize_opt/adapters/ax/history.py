@@ -11,6 +11,7 @@ from typing import Any
 from crystallize_opt.errors import SpaceError, StorageError
 from crystallize_opt.history.foreign import Notes, point_of
 from crystallize_opt.history.history import History
+from crystallize_opt.optimizers.last_step import LastStep
 from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.pipeline.result import BASELINE
 from crystallize_opt.runtime.extras import needs
@@ -219,11 +220,16 @@ class _Described:
         self.constraints = list(constraints_of(description))
         self._names = AxMetrics(self.objectives, self.constraints).names
         self._positions = None if space.region is None else positions_in(space)
-        self._ax_space = AxSpace(space if self._positions is None else self._positions.space)
+        searched = space if self._positions is None else self._positions.space
+        self._ax_space = AxSpace(searched.without_fidelity)
+        fidelity = space.fidelity
+        self._last_step = None if fidelity is None else LastStep("Ax", space, fidelity)
 
     def point_of(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         point = self._ax_space.decode(stored)
-        return point if self._positions is None else self._positions.decode(point)
+        if self._positions is not None:
+            point = self._positions.decode(point)
+        return point if self._last_step is None else self._last_step.added_to(point)
 
     def all_values(self, values: Values, index: int) -> Values:
         return {self._names[name]: value for name, value in values.items()}

@@ -104,7 +104,9 @@ class AxOptimizer(SpaceOptimizer[int]):
             initialize_with_center=False, allow_exceeding_initialization_budget=True)`.
         early_stopping: An early stopping strategy of Ax, such as
             `PercentileEarlyStoppingStrategy()` from `ax.early_stopping.strategies`, which is
-            copied. It can end a trial early: see `OptunaOptimizer(pruner=...)` for what it sees.
+            copied. It can end a trial early: see `OptunaOptimizer(pruner=...)` for what it sees. A
+            space with a fidelity, such as `Integer(1, 27, fidelity=True)`, needs such a strategy:
+            each trial gets the highest fidelity, and Ax ends it before.
 
     Raises:
         UnsupportedSpaceError: Ax cannot take the space.
@@ -156,7 +158,7 @@ class AxOptimizer(SpaceOptimizer[int]):
                     "early_stopping=, or give one objective."
                 )
             settings["early_stopping"] = copy.deepcopy(early_stopping)
-            can = dataclasses.replace(can, pruning=True, standard_errors=False)
+            can = dataclasses.replace(can, pruning=True, standard_errors=False, fidelity=True)
         super().__init__(
             space,
             objective,
@@ -166,6 +168,7 @@ class AxOptimizer(SpaceOptimizer[int]):
             capabilities=can,
             repeats="never" if space.size < math.inf else "allowed",
             positions=True,
+            ends_before_fidelity=True,
         )
         with importing_ax():
             from crystallize_opt.adapters.ax import client
