@@ -129,8 +129,8 @@ def evidence(differences: Sequence[float]) -> list[float]:
     expectation 1, and its products are a nonnegative martingale; so is the mean over several bets
     c, positive and negative. By Ville's inequality the probability that it ever reaches 1 / alpha
     is at most alpha, whenever one stops. (A. Ramdas, J. Ruf, M. Larsson, W. Koolen: Admissible
-    anytime-valid sequential inference must rely on nonnegative martingales, 2020, section on
-    symmetric distributions; V. Vovk, R. Wang: Nonparametric e-tests of symmetry, 2024.)
+    anytime-valid sequential inference must rely on nonnegative martingales, arXiv:2009.03167, 2020,
+    of which the test of symmetry is the main example.)
     """
     bets = [sign * bet for bet in _BETS for sign in (1, -1)]
     logs = [0.0] * len(bets)

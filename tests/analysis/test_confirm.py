@@ -206,6 +206,33 @@ def test_the_sequential_test_stops_early_and_says_so() -> None:
     assert (idle.replicates, idle.verdict) == (14, "no difference shown")
 
 
+@pytest.mark.parametrize(("candidates", "pairs"), [(1, 8), (3, 12)])
+def test_the_sequential_test_stops_when_every_comparison_is_decided(
+    candidates: int, pairs: int
+) -> None:
+    """Equal differences are worth 4.0 after four pairs, 42 after eight, and 555 after twelve."""
+
+    def exactly(data: Any, ctx: Any, *, x: float = 0.0) -> Any:
+        return data, {"loss": x}
+
+    several = [Treatment(f"good {i}", {"x": -1.0 - i}) for i in range(candidates)]
+    found = experiment(exactly).confirm(several, 40, objective=LOSS, test="sequential")
+
+    assert found.replicates == pairs
+    assert {each.verdict for each in found.effects} == {"better"}
+
+
+def test_evidence_that_was_reached_counts_although_the_last_pair_speaks_against_it() -> None:
+    def turns(data: Any, ctx: Any, *, x: float = 0.0) -> Any:
+        return data, {"loss": x if ctx["replicate"] % 8 == 7 else -x}
+
+    found = experiment(turns).confirm(
+        Treatment("good", {"x": 1.0}), 40, objective=LOSS, test="sequential"
+    )
+
+    assert (found.replicates, found.verdict) == (8, "better")
+
+
 @pytest.mark.parametrize("test", ["auto", "sequential"])
 def test_a_stopped_confirmation_continues_where_it_was(tmp_path: Path, test: str) -> None:
     path, calls = tmp_path / "runs.db", [0]
@@ -253,6 +280,21 @@ def test_seeds_that_cannot_be_fresh_are_refused() -> None:
     subject = experiment_of(noisy, plugins=[SeedPlugin(1, auto_seed=False)])
     with pytest.raises(UsageError, match="has no fresh seed for each replicate"):
         subject.confirm(GOOD, 3, objective=LOSS)
+
+
+@pytest.mark.parametrize("step", [0, 1], ids=["one seed", "the search's"])
+def test_seeds_of_another_plugin_must_be_fresh(step: int) -> None:
+    """Neither one seed for all replicates, nor those of the search."""
+
+    class Others(SeedPlugin):
+        def seed_of(self, replicate: int) -> int:
+            return 1000 + replicate
+
+        def confirmation_seed_of(self, replicate: int) -> int:
+            return (1000 if step else 5) + step * replicate
+
+    with pytest.raises(UsageError, match="Others has no fresh seed for each replicate"):
+        experiment_of(noisy, plugins=[Others(0)]).confirm(GOOD, 6, objective=LOSS)
 
 
 def test_it_is_shown_in_a_notebook_and_as_a_frame() -> None:
