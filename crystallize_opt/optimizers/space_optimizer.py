@@ -47,7 +47,15 @@ Handle = TypeVar("Handle")
 _FOR_ADAPTERS = (
     *("abandonment", "adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion"),
     *("hears_curve", "is_abandoned", "is_seed_drawn", "pairs_replicates", "report_replicate"),
-    *("ledger", "libraries", "may_use_global_random_state", "measured", "racing"),
+    *(
+        "ledger",
+        "libraries",
+        "may_use_global_random_state",
+        "measured",
+        "race_up_to",
+        "races",
+        "racing",
+    ),
     *("required_metrics", "restore_state", "saved_state", "searched", "settings"),
 )
 """What adapters and the loop of a search use. Tab completion does not list these names."""

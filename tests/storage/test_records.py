@@ -46,6 +46,10 @@ def observations(draw: st.DrawFn) -> Observation:
         draw(texts),
         draw(times),
         draw(times),
+        draw(texts),
+        draw(st.booleans()),
+        draw(texts),
+        draw(st.booleans()),
     )
 
 

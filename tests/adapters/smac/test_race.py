@@ -39,7 +39,7 @@ from crystallize_opt import (
 from crystallize_opt.adapters import RandomOptimizer, SMACOptimizer
 from crystallize_opt.errors import UsageError
 from crystallize_opt.trials.treatment import RacedReplicate
-from tests.adapters.smac.native import LOSS, SQUARE, NativeSpace, SortedLocalSearch
+from tests.adapters.smac.native import LOSS, MIXED, SQUARE, NativeSpace, SortedLocalSearch
 from tests.recording.killed_runs import exactly
 from tests.toy import experiment_of
 
@@ -155,6 +155,29 @@ def test_a_search_runs_each_replicate_with_the_seed_it_has_in_all_trials() -> No
         assert each["loss"] == pytest.approx(
             sum(noisy(each.params, r.index) for r in each.replicates) / len(each.replicates)
         )
+
+
+def test_choices_and_conditions_race(tmp_path: Path) -> None:
+    def loss(data: Any, ctx: FrozenContext, *, x: float, kind: Any) -> Any:
+        ctx.as_dict()
+        return data, {"loss": x + (kind == "a") + random.Random(f"{x} {ctx['replicate']}").gauss()}
+
+    def run(trials: int) -> SMACOptimizer:
+        optimizer = SMACOptimizer(MIXED, LOSS, seed=3, facade=RandomFacade, race=True)
+        experiment_of(loss, seed=0).optimize(
+            optimizer, trials, 4, storage=tmp_path / "runs.db", progress=False
+        )
+        return optimizer
+
+    run(15)
+    optimizer = run(40)
+    points = [repr(each.params) for each in optimizer.observations]
+
+    assert len(set(points)) == len(points)
+    assert sum(len(each.replicates) for each in optimizer.observations) == 40
+    assert list(map(exactly, History.load(tmp_path / "runs.db", space=MIXED))) == list(
+        map(exactly, optimizer.observations)
+    )
 
 
 def test_a_lucky_trial_with_few_replicates_is_not_the_best() -> None:
