@@ -16,6 +16,7 @@ import argparse
 import math
 import random
 import statistics
+import sys
 from typing import Any
 
 from optuna.samplers import GPSampler
@@ -89,6 +90,17 @@ def interval(values: list[float]) -> str:
     return f"{statistics.fmean(values):6.2f} ± {margin / math.sqrt(len(values)):4.2f}"
 
 
+def show(head: str, found: list[dict[str, float]], *, end: str) -> None:
+    shown, less = [], []
+    for choice in CHOICES:
+        known = choice in found[0]
+        shown.append(interval([each[choice] for each in found]) if known else "-")
+        pairs = [each[choice] - each["mean"] for each in found] if known else []
+        less.append(f"({interval(pairs)})" if pairs and choice != "mean" else "")
+    cells = (f"{mean:>14} {change:>16}" for mean, change in zip(shown, less, strict=True))
+    print(f"{head:26} {' '.join(cells)}", end=end, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=30)
@@ -96,21 +108,18 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", default=["random", "TPE", "GP", "Ax"])
     parser.add_argument("--noise", type=float, nargs="+", default=[2.0, 10.0])
     options = parser.parse_args()
-    print("Mean regret ± 95 % margin; below, the difference from 'mean', paired by seed.")
-    print(f"{'':26} {'  '.join(f'{choice:>14}' for choice in CHOICES)}")
+    end = "\r" if sys.stdout.isatty() else "\n"
+    print("Mean regret ± 95 % margin, and the difference from 'mean', paired by seed.")
+    print(f"{'':26} {' '.join(f'{choice:>14} {chr(32) * 16}' for choice in CHOICES)}")
     for name in options.optimizers:
         seeds = options.ax_seeds if name == "Ax" else options.seeds
         for deviation in options.noise:
-            found = [regrets(name, seed, deviation) for seed in range(seeds)]
-            shown, less = [], []
-            for choice in CHOICES:
-                known = choice in found[0]
-                shown.append(interval([each[choice] for each in found]) if known else "-")
-                pairs = [each[choice] - each["mean"] for each in found] if known else []
-                less.append(interval(pairs) if pairs and choice != "mean" else "")
-            head = f"{name}, noise {deviation:g}, {seeds} seeds"
-            print(f"{head:26} {'  '.join(f'{each:>14}' for each in shown)}")
-            print(f"{'':26} {'  '.join(f'{each:>14}' for each in less)}", flush=True)
+            found: list[dict[str, float]] = []
+            for seed in range(seeds):
+                found.append(regrets(name, seed, deviation))
+                if seed:  # The last one is the result.
+                    show(f"{name}, noise {deviation:g}, {seed + 1} seeds", found, end=end)
+            print()
 
 
 if __name__ == "__main__":

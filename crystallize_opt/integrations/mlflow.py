@@ -114,6 +114,8 @@ class MLflowCallback:
             metrics += [each.metric for each in event.criterion.constraints]
             self._decisive = {*metrics, *(f"{metric}.sem" for metric in metrics)}
             self._to_do.append(partial(self._begin, event))
+            if event.baseline is not None:
+                self._to_do.append(partial(self._log_baseline, event.baseline))
             for observation in event.resumed:
                 self._seen.append(observation)
                 self._best.add(observation)

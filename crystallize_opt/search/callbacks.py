@@ -37,6 +37,7 @@ class RunStarted:
         criterion: What makes a trial the best.
         stored_run: Identifies the stored run, also after its file was moved; the same each time the
             run is resumed. None if nothing is stored.
+        baseline: The outcome of the baseline if it is known already, as that of a stored run is.
     """
 
     optimizer: str
@@ -48,6 +49,7 @@ class RunStarted:
     criterion: Criterion
     title: str
     stored_run: str | None = None
+    baseline: Observation | None = None
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class Followers:
                     recorded.criterion,
                     title,
                     recorded.run_identity,
+                    recorded.optimizer.baseline,
                 )
             )
             self._emit_repeats()

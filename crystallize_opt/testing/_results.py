@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crystallize_opt.errors import NoCompletedTrialError
+from crystallize_opt.errors import NoCompletedTrialError, UsageError
 from crystallize_opt.experiment import Experiment
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.pipeline import Pipeline
@@ -151,6 +151,23 @@ class Results(ContractPart):
         )
         for _ in range(min(3, self.asks_per_test)):
             optimizer.tell(Observation(ask_one(optimizer), metrics["good"]))
+
+    def test_a_constraint_relative_to_the_baseline_decides_as_its_absolute_bound_does(self) -> None:
+        """The baseline comes before the first ask, and is none of the observations."""
+        relative = Constraint("latency", "<=", -20, relative_to_baseline=True)
+        optimizer = self.make_optimizer(SQUARE, LOSS, constraints=[relative])
+        must_raise(UsageError, optimizer, "asking without a baseline", optimizer.ask)
+        optimizer.set_baseline({"loss": 5.0, "latency": 10.0})
+        told = {}
+        for latency in (8.5, 8.0, 7.0):
+            told[latency] = ask_one(optimizer)
+            optimizer.tell(Observation(told[latency], {"loss": -latency, "latency": latency}))
+        assert optimizer.get_best_treatment() is told[8.0], (
+            f"{who(optimizer)}: the best must satisfy {relative.text}, which is latency <= 8."
+        )
+        assert len(optimizer.observations) == 3, (
+            f"{who(optimizer)}: the baseline must not be among the observations."
+        )
 
     @pytest.mark.parametrize("replicates", [1, 3])
     def test_it_is_driven_by_an_experiment(self, replicates: int) -> None:

@@ -312,8 +312,10 @@ def test_after_an_interruption_the_runs_are_killed_and_a_resume_continues_them(
 def test_a_stored_search_that_is_recorded_later_is_recorded_whole(uri: str, tmp_path: Path) -> None:
     def search(num_trials: int, *callbacks: Any) -> None:
         optimizer = GridOptimizer({"x": [1.0, -1.0, 2.0]}, LOSS)
-        storage = tmp_path / "runs.db"
-        experiment_of(record).optimize(optimizer, num_trials, storage=storage, callbacks=callbacks)
+        storage, usual = tmp_path / "runs.db", Treatment("usual", {"x": 2.5})
+        experiment_of(record).optimize(
+            optimizer, num_trials, storage=storage, baseline=usual, callbacks=callbacks
+        )
 
     search(2)
     search(3, callback("later", uri))
@@ -326,6 +328,7 @@ def test_a_stored_search_that_is_recorded_later_is_recorded_whole(uri: str, tmp_
     }
     (run,), trials = runs_of("later", uri)
     assert (run.data.metrics["loss"], run.data.tags["best_trial"]) == (1.0, "trial_0")
+    assert run.data.metrics["baseline.loss"] == 2.5
     assert trials["trial_1"].data.params["x"] == "-1.0"
 
     search(3, callback("later", uri))  # Everything is recorded: nothing is added.

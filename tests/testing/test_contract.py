@@ -140,6 +140,7 @@ MORE_FAULTS: dict[str, set[str]] = {
         "test_every_status_ends_a_trial",
         "test_what_is_no_number_is_never_the_best",
         "test_the_best_satisfies_the_outcome_constraints",
+        "test_a_constraint_relative_to_the_baseline_decides_as_its_absolute_bound_does",
         "test_the_pareto_front",
         "test_trials_of_others_are_attached",
     },
