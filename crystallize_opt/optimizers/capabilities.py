@@ -40,7 +40,8 @@ class Capabilities:
         pending: Takes pending treatments into account. If not, it may suggest points close to them.
         attached: Learns from attached trials. If not, they only count for the best trial, and as
             points that have been suggested.
-        joint_batches: `ask(n)` chooses the n points jointly. If not, one after the other.
+        joint_batches: `ask(n)` makes the n suggestions in one call of the library. If not, it
+            asks the library n times.
         recommends: `recommend("model")` is the choice of a model. If not, it is refused.
         unique_points: Suggests every point of a finite space once, then raises `SpaceExhausted`.
     """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from crystallize_opt.errors import InvalidParametersError, TellError, UnknownMetricError
@@ -30,6 +32,7 @@ from crystallize_opt.trials.raced import joined
 from crystallize_opt.trials.treatment import RacedReplicate, Treatment
 
 ABANDONED_BY_HAND = "It was abandoned."
+EXPIRED = "It had no outcome in the time that ask(ttl=...) allows."
 
 
 class Pending(NamedTuple):
@@ -51,6 +54,8 @@ class Ledger:
         pending: The pending treatments, by name, in order.
         abandoned: The abandoned treatments, by name: a late outcome of them may still be told.
         observations: Every observation that was told or attached, in order.
+        deadlines: Of pending treatments with a time limit: when they expire.
+        clock: Returns the seconds since the epoch. The only clock of deadlines.
         enqueued: The points to suggest first, in order.
         best: The best trial so far.
         left_out: The trials that were not attached, because they do not fit.
@@ -60,6 +65,9 @@ class Ledger:
         self.calls: list[Event] = []
         self.pending: dict[str, Pending] = {}
         self.abandoned: dict[str, Pending] = {}
+        self.deadlines: dict[str, float] = {}
+        self.clock: Callable[[], float] = time.time
+        self._is_replaying = False
         self.observations: list[Observation] = []
         self.enqueued: deque[dict[str, Any]] = deque()
         self.best = BestSoFar(criterion)
@@ -108,9 +116,38 @@ class Ledger:
         self.pending[name] = Pending(raced, handle)
         return raced
 
-    def asked(self, treatments: list[Treatment]) -> None:
-        """Record a call of `ask`."""
-        self.calls.append(Asked(tuple(treatments)))
+    def asked(
+        self,
+        treatments: Sequence[Treatment],
+        wanted: int | None = None,
+        expires: float | None = None,
+    ) -> None:
+        """Record a call of `ask`.
+
+        Args:
+            treatments: What it suggested.
+            wanted: How many treatments were asked for, if a finite space ended before; or None.
+            expires: When the treatments expire; None: never.
+        """
+        self.calls.append(Asked(tuple(treatments), wanted, expires))
+        if expires is not None:
+            self.deadlines.update(dict.fromkeys([each.name for each in treatments], expires))
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Nothing expires in a replay: what had expired is in the record, as an abandonment."""
+        self._is_replaying = True
+        try:
+            yield
+        finally:
+            self._is_replaying = False
+
+    def expired(self) -> list[Treatment]:
+        """Return the pending treatments whose time is over."""
+        if not self.deadlines or self._is_replaying:
+            return []
+        now = self.clock()
+        return [self.pending[name].treatment for name, at in self.deadlines.items() if at <= now]
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Record points to suggest first.
@@ -191,6 +228,8 @@ class Ledger:
         """Record the outcome of a treatment."""
         name = observation.treatment.name
         pending = self.pending.pop(name, None)
+        if self.deadlines:
+            self.deadlines.pop(name, None)
         asked = (pending or self.abandoned[name]).treatment
         if isinstance(asked, RacedReplicate):
             self._told_of_race(observation, asked, pending)

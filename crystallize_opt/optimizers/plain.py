@@ -17,6 +17,7 @@ from crystallize_opt.errors import (
     ObjectiveError,
     ReplayDiverged,
     TellError,
+    UsageError,
 )
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND
@@ -125,12 +126,24 @@ class PlainDriver:
             are_checked=True,
         )
 
-    async def ask(self, n: int = 1) -> list[Treatment]:
+    @property
+    def unfinished(self) -> list[Treatment]:
+        """The same as `pending`."""
+        return self.pending
+
+    async def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
         """Ask the optimizer, which decides how many treatments it suggests at once.
 
         Raises:
+            UsageError: `ttl` is given.
             TypeError: The optimizer returns something other than a list of treatments.
         """
+        if ttl is not None:
+            raise UsageError(
+                "ask(ttl=) needs a SpaceOptimizer: a plain optimizer is asked again only when all "
+                "of its suggestions have been told, and takes no late outcomes. Give a trial up by "
+                "abandon()."
+            )
         asked = await resolve(self.optimizer.ask())
         is_sequence = isinstance(asked, (list, tuple)) and asked
         if not is_sequence or not all(isinstance(each, Treatment) for each in asked):

@@ -78,6 +78,17 @@ def replay(
     state: SavedState | None,
 ) -> None:
     """Repeat recorded calls on an optimizer: see `SpaceOptimizer.replay`."""
+    with optimizer.ledger.replaying():
+        _replay(optimizer, proposals, events, versions, state)
+
+
+def _replay(
+    optimizer: Replayed,
+    proposals: Proposals,
+    events: Iterable[Event],
+    versions: Mapping[str, str] | None,
+    state: SavedState | None,
+) -> None:
     asks = 0
     for event in events:
         if isinstance(event, Asked):
@@ -146,15 +157,18 @@ def _repeat(optimizer: Replayed, proposals: Proposals, event: Asked) -> None:
         if treatment.name != recorded.name:
             raise _diverged(optimizer, recorded.name, recorded.name, treatment.name, None)
         treatments.append(treatment)
-    optimizer.ledger.asked(treatments)
+    optimizer.ledger.asked(treatments, event.wanted, event.expires)
 
 
 def _ask_again(optimizer: Replayed, event: Asked, versions: Mapping[str, str] | None) -> None:
     """Repeat an ask, and check that its suggestions equal the recorded ones."""
     try:
-        asked = optimizer.ask(len(event.treatments))
+        asked = optimizer.ask(event.wanted or len(event.treatments))
     except SpaceExhausted:
         asked = []
+    if asked and event.expires is not None:
+        optimizer.ledger.calls.pop()  # The same call, with the recorded deadline.
+        optimizer.ledger.asked(asked, event.wanted, event.expires)
     for old, new in zip_longest(event.treatments, asked):
         if (
             old is None

@@ -23,7 +23,7 @@ from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.baseline import checked_baseline, point_of
 from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsupported
 from crystallize_opt.optimizers.last_step import LastStep, pruned
-from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND, Ledger, Measured
+from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND, EXPIRED, Ledger, Measured
 from crystallize_opt.optimizers.replay import replay
 from crystallize_opt.optimizers.reports import Heard
 from crystallize_opt.optimizers.unique import Dropped, Proposals, Repeats
@@ -34,7 +34,7 @@ from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, ReportedPoint, SavedState
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ _FOR_ADAPTERS = (
         "races",
         "racing",
     ),
-    *("required_metrics", "restore_state", "saved_state", "searched", "settings"),
+    *("required_metrics", "restore_state", "saved_state", "searched", "settings", "unfinished"),
 )
 """What adapters and the loop of a search use. Tab completion does not list these names."""
 
@@ -218,6 +218,16 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             SpaceExhausted: The backend has no points left, for example at the end of a grid.
         """
 
+    def _suggest_batch(self, n: int) -> Sequence[tuple[Handle, dict[str, Any]]]:
+        """Return up to `n` suggestions for one ask, chosen jointly.
+
+        Called for batches only. By default there are none: `_suggest` is then called for each.
+
+        Args:
+            n: How many are needed.
+        """
+        return ()
+
     @abstractmethod
     def _insert(self, params: Mapping[str, Any]) -> Handle:
         """Accept a point that the backend did not suggest; return its handle for `_learn`.
@@ -325,8 +335,14 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
     # What users call ---------------------------------------------------------------------------
 
-    def ask(self, n: int = 1) -> list[Treatment]:
+    def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
         """Suggest `n` treatments, which are pending until they are told.
+
+        Args:
+            n: How many treatments. A backend with joint batches chooses them together.
+            ttl: Time to live: after so many seconds on the system's clock, a treatment that is
+                still pending expires. It is no longer in `pending`, and the next `ask` abandons it.
+                A late outcome can still be told. None: no limit.
 
         Returns:
             `n` treatments; fewer where a finite space ends within the batch.
@@ -338,22 +354,29 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         if self.criterion.lacks_baseline:
             _ = self.criterion.limits  # This raises the error that says what to do.
         n = 1 if n == 1 else whole_number("The number of treatments to ask for", n)
+        expires = None if ttl is None else self.ledger.clock() + _seconds(ttl)
+        for expired in self.ledger.expired():
+            self.tell(self.ledger.abandonment(expired, EXPIRED))
         treatments: list[Treatment] = []
+        wanted = None
         self._proposals.begin()
         try:
-            for _ in range(n):
+            for left in range(n, 0, -1):
                 try:
-                    handle, params = self._proposals.next(self)
+                    handle, params = self._proposals.next(self, left)
                 except SpaceExhausted:
-                    if treatments:
-                        break
-                    raise
+                    if not treatments:
+                        raise
+                    wanted = n
+                    break
                 treatments.append(self._pend(params, handle))
         finally:
             # If the backend raises within a batch, the treatments before stay pending: record them.
             if treatments:
                 self._proposals.known.asked += len(treatments)
-                self.ledger.asked(treatments)
+                self.ledger.asked(treatments, wanted, expires)
+            if n > 1:
+                self._proposals.end(self)
         return treatments
 
     def enqueue(self, *points: Mapping[str, Any]) -> None:
@@ -708,7 +731,13 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
 
     @property
     def pending(self) -> list[Treatment]:
-        """The treatments asked for and not yet told, in order."""
+        """The treatments asked for and not yet told, in order, without those that have expired."""
+        expired = self.ledger.expired()
+        return [each for each in self.unfinished if each not in expired]
+
+    @property
+    def unfinished(self) -> list[Treatment]:
+        """The treatments asked for and not yet told, in order, also those that have expired."""
         return [pending.treatment for pending in self.ledger.pending.values()]
 
     @property
@@ -813,3 +842,10 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         """Show the space, and the best and the last trials, in a notebook."""
         caption = html_table(repr(self)[1:-1], [], [])
         return f"{caption}{self.space._repr_html_()}{self.history._repr_html_()}"
+
+
+def _seconds(ttl: Any) -> float:
+    seconds = as_number(ttl)
+    if seconds is None or isinstance(ttl, bool) or not 0 < seconds < math.inf:
+        raise UsageError(f"ask(ttl=) is a number of seconds, more than 0, not {ttl!r}.")
+    return seconds

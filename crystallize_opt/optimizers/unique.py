@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -62,6 +63,8 @@ class Backend(Protocol):
     """The hooks of `SpaceOptimizer` that make suggestions."""
 
     def _suggest(self) -> tuple[Any, dict[str, Any]] | None: ...
+
+    def _suggest_batch(self, n: int) -> Sequence[tuple[Any, dict[str, Any]]]: ...
 
     def _complete(self, params: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]: ...
 
@@ -119,6 +122,7 @@ class Proposals:
         name = space.fidelity
         highest = None if name is None else getattr(space[name], "high", None)
         self._highest = {} if name is None else {name: highest}
+        self._batch: deque[tuple[Any, dict[str, Any]]] = deque()
         self._unseen: UnseenPoints | None = None
         if repeats != "allowed":
             unseen = UnseenPoints(space, rng)
@@ -129,6 +133,15 @@ class Proposals:
         """Begin an ask; afterwards add the number of suggestions to `known.asked`."""
         # Enqueued points are not the backend's, so they end its row.
         self.known.begin(math.inf if self._ledger.enqueued else 0)
+
+    def end(self, backend: Backend) -> None:
+        """End an ask: discard the suggestions of a joint batch for which there is no place.
+
+        This happens where a finite space ends within the batch.
+        """
+        while self._batch:
+            handle, _ = self._batch.popleft()
+            backend._drop(handle, Dropped.REPEATED)  # noqa: SLF001
 
     def add(self, params: Mapping[str, Any]) -> None:
         """Count a point as suggested."""
@@ -156,8 +169,13 @@ class Proposals:
         """Tell a backend that an abandoned trial has an outcome after all; return its handle."""
         return backend._reopen(handle, self.encoded(params))  # noqa: SLF001
 
-    def _suggestion(self, backend: Backend) -> tuple[Any, dict[str, Any]] | None:
-        suggestion = backend._suggest()  # noqa: SLF001  (a hook of the same contract)
+    def _suggestion(self, backend: Backend, wanted: int) -> tuple[Any, dict[str, Any]] | None:
+        if wanted > 1 and not self._batch:
+            # At the end of a finite space, a library may search for ever for points that differ.
+            number = wanted if self._unseen is None else int(min(wanted, self._unseen.left))
+            self._batch.extend(backend._suggest_batch(number))  # noqa: SLF001
+        # The hooks are those of the same contract.
+        suggestion = self._batch.popleft() if self._batch else backend._suggest()  # noqa: SLF001
         if self._is_plain or suggestion is None:
             return suggestion
         handle, point = suggestion
@@ -175,8 +193,12 @@ class Proposals:
         point = self._space.validate(self._space.fixed(given).sample(self._rng))
         return self.insert(backend, point), point
 
-    def next(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
+    def next(self, backend: Backend, wanted: int = 1) -> tuple[Any, dict[str, Any]]:
         """Return the handle and the parameters of the next point.
+
+        Args:
+            backend: The hooks of the optimizer.
+            wanted: How many points the ask still needs, this one included.
 
         Raises:
             SpaceExhausted: Every point of a finite space has been suggested.
@@ -192,15 +214,15 @@ class Proposals:
             and not self._space.constraints
             and not (self.repeats == "not pending" and self._ledger.pending)
         ):
-            plain = self._is_plain
-            suggestion = backend._suggest() if plain else self._suggestion(backend)  # noqa: SLF001
+            plain = wanted == 1 and self._is_plain and not self._batch
+            suggestion = backend._suggest() if plain else self._suggestion(backend, wanted)  # noqa: SLF001
             if suggestion is not None:  # The usual case, kept short: nothing has to be checked.
                 return suggestion
             return self._fall_back(backend)
         if unseen is not None and self._asks_in_a_row is not None:
             unseen.require_any()
         for _ in count() if self._asks_in_a_row is None else range(self._asks_in_a_row):
-            suggestion = self._suggestion(backend)
+            suggestion = self._suggestion(backend, wanted)
             if suggestion is None:
                 break
             handle, params = suggestion

@@ -187,8 +187,13 @@ class RecordedOptimizer:
         if self._log is not None:
             self._log.sync()
 
-    async def ask(self, n: int = 1) -> list[Treatment]:
+    async def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
         """Ask for `n` treatments; a plain optimizer decides itself how many it suggests.
+
+        Args:
+            n: How many treatments.
+            ttl: After so many seconds, a treatment that is still pending expires, also if the run
+                was resumed meanwhile: see `SpaceOptimizer.ask`.
 
         Returns:
             The treatments to run. There may be fewer, or none, after `answer_known`.
@@ -196,12 +201,13 @@ class RecordedOptimizer:
         Raises:
             SpaceExhausted: No point is left to suggest.
             TypeError: A plain optimizer returned something other than a list of treatments.
-            UsageError: A trial was set aside: see `set_aside`.
+            UsageError: A trial was set aside: see `set_aside`; or a plain optimizer got a `ttl`.
         """
         with self._turn:
             if self._log is not None:
                 self._log.before_ask()
-            asked = self.optimizer.ask(n)
+            # Optimizers of users may lack the argument.
+            asked = self.optimizer.ask(n) if ttl is None else self.optimizer.ask(n, ttl=ttl)
             treatments = asked if isinstance(asked, list) else await asked
             if self._log is not None:
                 self._log.sync()

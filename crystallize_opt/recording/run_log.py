@@ -17,6 +17,7 @@ from crystallize_opt.storage.description import changes
 from crystallize_opt.storage.journal import Row, RunWriter
 from crystallize_opt.storage.reading import StoredRun
 from crystallize_opt.storage.records import (
+    OF_ASK,
     TrialFormat,
     to_text,
     write_curve,
@@ -171,7 +172,7 @@ class RunLog:
         recorded = [t for e in segment.events if isinstance(e, Asked) for t in e.treatments]
         asked = [t for e in events if isinstance(e, Asked) for t in e.treatments]
         told = [e.observation.treatment for e in own if isinstance(e, Told)]
-        unfinished = {self._key(each) for each in (*self._optimizer.pending, *told)}
+        unfinished = {self._key(each) for each in (*self._optimizer.unfinished, *told)}
         for old, now in zip(recorded, asked, strict=False):  # More may have been asked since.
             if self._key(now) in unfinished:
                 self._pend(self.stored.numbers[id(old)], now)
@@ -360,7 +361,7 @@ class RunLog:
     def _rows_of_event(self, event: Event) -> list[Row]:
         if isinstance(event, Asked):
             self.asks += 1
-            return self._rows_of_ask(event.treatments)
+            return self._rows_of_ask(event)
         if isinstance(event, Reported):
             return [self._row_of_report(event)]
         if isinstance(event, Attached):
@@ -382,13 +383,17 @@ class RunLog:
         """Return the text of an enqueued point or part of a point."""
         return to_text({"params": self._format.write_params(params)})
 
-    def _rows_of_ask(self, treatments: Sequence[Treatment]) -> list[Row]:
+    def _rows_of_ask(self, event: Asked) -> list[Row]:
         rows: list[Row] = []
-        for position, treatment in enumerate(treatments):
+        for treatment in event.treatments:
             self._pend(self._next, treatment)
-            kind = "batch" if position else "ask"
-            rows.append((kind, self._next, self.text_of(treatment)))
+            rows.append(("batch" if rows else "ask", self._next, self.text_of(treatment)))
             self._next += 1
+        about = {name: getattr(event, name) for name in OF_ASK}
+        if any(value is not None for value in about.values()):
+            data = {name: value for name, value in about.items() if value is not None}
+            data = self._format.write_treatment(event.treatments[0]) | data
+            rows[0] = ("ask", rows[0][1], to_text(data))
         return rows
 
     def _pend(self, number: int, treatment: Treatment) -> None:

@@ -54,6 +54,11 @@ class UnseenPoints:
         if (space.is_conditional or space.constraints) and space.size <= LISTED:
             self._count = sum(1 for _ in space.points())
 
+    @property
+    def left(self) -> float:
+        """How many points are left; of a large space with conditions or constraints, at most."""
+        return self._count - len(self._seen)
+
     def add(self, params: Mapping[str, Any]) -> bool:
         """Mark a point, in canonical form, as seen; return whether it was not seen before."""
         if self._fidelity is not None:

@@ -21,7 +21,7 @@ from crystallize_opt.storage.description import (
     space_of,
 )
 from crystallize_opt.storage.journal import Row
-from crystallize_opt.storage.records import STATUSES, TrialFormat
+from crystallize_opt.storage.records import OF_ASK, STATUSES, TrialFormat
 
 _DEEPEST = 320  # Levels of JSON: `encode` takes three for each of at most 100 levels.
 _WORDS = {"nan", "inf", "-inf"}
@@ -37,7 +37,7 @@ _OF_OBSERVATION = (_OF_REPLICATE - {"index", "seed", "curves"}) | {
 _FIELDS = {
     "begin": {"description", "versions", "asked_before"},
     "resume": {"versions"},
-    "ask": {"name", "params", "replicate", "of"},
+    "ask": {"name", "params", "replicate", "of", *OF_ASK},
     "batch": {"name", "params", "replicate", "of"},
     "attach": _OF_OBSERVATION | {"params"},
     "enqueue": {"params"},
@@ -201,8 +201,12 @@ class _Check:
         self.trial_format.check_params(data["params"], whole=True)
         if kind == "attach":
             self._check_observation(data)
-        else:
-            self._pending.add(trial)
+            return
+        self._pending.add(trial)
+        if len(data) > 2:  # Seldom.
+            wanted, expires = data.get("wanted", 1), data.get("expires", 0.0)
+            _expect(type(wanted) is int and wanted >= 1, "wanted", wanted)
+            _expect(type(expires) in _NUMBERS and math.isfinite(expires), "expires", expires)
 
     def _check_baseline(self, trial: int | None, data: dict[str, Any]) -> None:
         _expect(trial is None and _depth(data) <= _DEEPEST, "baseline", trial)

@@ -160,13 +160,13 @@ class StoredRun:
         self.numbers[id(treatment)] = self.trials
         self.trials += 1
         if kind == "ask":
-            events.append(Asked((treatment,)))
+            events.append(Asked((treatment,), data.get("wanted"), data.get("expires")))
         elif kind == "attach":
             events.append(Attached(read_observation(data, treatment)))
         else:
             last = events[-1]
             if isinstance(last, Asked):
-                events[-1] = Asked((*last.treatments, treatment))
+                events[-1] = last._replace(treatments=(*last.treatments, treatment))
 
     def _add_replicate(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
         name = data["name"]

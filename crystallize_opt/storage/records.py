@@ -24,6 +24,8 @@ from crystallize_opt.trials.treatment import RacedReplicate, Treatment
 
 STATUSES = {str(status): status for status in Status}
 """Each status by its text; faster than `Status(...)`."""
+OF_ASK = ("wanted", "expires")
+"""What is written of a call of `ask` besides its treatments, if it is not None."""
 _to_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 

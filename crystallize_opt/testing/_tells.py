@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from typing import Any
 
@@ -287,3 +288,41 @@ class Tells(ContractPart):
             assert state_of(optimizer) == before, f"{who(optimizer)}: {what} changes its state."
         late = Observation(abandoned, status=Status.ABANDONED)
         must_raise(TellError, optimizer, "abandoning twice by tell", lambda: optimizer.tell(late))
+
+    def test_a_trial_expires_and_may_have_a_late_outcome(self) -> None:
+        """`ask(ttl=)` bounds how long a trial is pending; in a replay no time passes."""
+        optimizer, twin = (self.make_optimizer(SQUARE, LOSS) for _ in range(2))
+        now = 1000.0
+        optimizer.ledger.clock = twin.ledger.clock = lambda: now
+        (lost,) = optimizer.ask(ttl=60)
+        now = 1059.0
+        late = ask_one(optimizer)
+        assert optimizer.pending == [lost, late], (
+            f"{who(optimizer)}: pending are {optimizer.pending!r}, although no time is over."
+        )
+        now = 1060.0
+        assert optimizer.pending == [late], (
+            f"{who(optimizer)}: {optimizer.pending!r} are pending; the first has expired."
+        )
+        twin.replay(optimizer.events)
+        assert points_of(twin.pending) == points_of([late]), (
+            f"{who(optimizer)} forgets in a replay when a trial expires."
+        )
+        for each in (optimizer, twin):
+            ask_one(each)
+            (abandoned,) = each.observations
+            assert (abandoned.treatment.name, abandoned.status) == (lost.name, Status.ABANDONED), (
+                f"{who(optimizer)}: the next ask must abandon {lost!r}, but told {abandoned!r}."
+            )
+            must_agree_on_what_runs(self, each)
+            each.tell(completed(lost))
+        assert points_of(search(twin, 2)) == points_of(search(optimizer, 2)), (
+            f"{who(optimizer)} suggests other points after its calls are replayed."
+        )
+        for wrong in (0, -1, math.nan, math.inf, "60", True):
+            must_raise(
+                UsageError,
+                optimizer,
+                f"ask(ttl={wrong!r})",
+                lambda wrong=wrong: optimizer.ask(ttl=wrong),  # type: ignore[misc]
+            )

@@ -10,9 +10,18 @@ from crystallize_opt.trials.treatment import Treatment
 
 
 class Asked(NamedTuple):
-    """One call of `ask`, and the treatments it suggested."""
+    """One call of `ask`, and the treatments it suggested.
+
+    Attributes:
+        treatments: The treatments.
+        wanted: How many were asked for, if a finite space ended before; otherwise None.
+        expires: When they are abandoned if they are still pending, in seconds since the epoch; or
+            None.
+    """
 
     treatments: tuple[Treatment, ...]
+    wanted: int | None = None
+    expires: float | None = None
 
 
 class Enqueued(NamedTuple):

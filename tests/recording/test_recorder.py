@@ -37,6 +37,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.trials.calls import Asked
 from crystallize_opt.trials.observation import Replicate
 from tests.recording.driver import LOSS, SPACE, Driver, tpe
 
@@ -453,3 +454,61 @@ def test_a_search_goes_on_with_another_optimizer_without_the_abandonment(tmp_pat
     driver = Driver(RandomOptimizer(SPACE, LOSS, seed=0), path, resume="attach")
     assert [o.status for o in driver.recorded.optimizer.observations] == [Status.COMPLETED]
     driver.close()
+
+
+@pytest.mark.parametrize("make", [lambda: RandomOptimizer(SPACE, LOSS, seed=0), tpe])
+def test_a_trial_expires_also_if_the_run_was_resumed_meanwhile(
+    make: Callable[[], Any], tmp_path: Path
+) -> None:
+    now = 1000.0
+
+    def opened() -> Driver:
+        optimizer = make()
+        optimizer.ledger.clock = lambda: now
+        return Driver(optimizer, tmp_path / "runs.db")
+
+    driver = opened()
+    (lost,) = run_sync(driver.recorded.ask(ttl=60))
+    (late,) = driver.ask()
+    driver.close()
+
+    driver = opened()
+    assert [t.name for t, _ in driver.resumed.pending] == [lost.name, late.name]
+    driver.close()
+    now = 1060.0
+    driver = opened()
+    assert [t.name for t, _ in driver.resumed.pending] == [late.name]
+    driver.ask()
+    driver.close()
+    now = 0.0  # The abandonment is in the record; it does not follow from the clock.
+    driver = opened()
+    assert [(o.treatment.name, o.status) for o in driver.resumed.observations] == [
+        (lost.name, Status.ABANDONED)
+    ]
+    driver.tell(lost)
+    driver.tell(late)
+    whole = make()
+    whole.replay(driver.recorded.optimizer.calls)
+    assert points(driver.ask(3)) == points(whole.ask(3))
+    driver.close()
+    assert [o.treatment.name for o in History.load(tmp_path / "runs.db")] == [lost.name, late.name]
+
+
+def test_a_batch_that_ends_a_finite_space_is_resumed_with_what_was_wanted(tmp_path: Path) -> None:
+    def opened() -> Driver:
+        return Driver(RandomOptimizer({"x": (1, 3)}, LOSS, seed=0), tmp_path / "runs.db")
+
+    driver = opened()
+    assert len(driver.ask(5)) == 3
+    driver.close()
+    driver = opened()
+    (asked,) = driver.recorded.optimizer.calls
+    assert isinstance(asked, Asked)
+    assert (len(asked.treatments), asked.wanted) == (3, 5)
+    driver.close()
+
+
+def test_a_plain_optimizer_takes_no_time_to_live() -> None:
+    driver = Driver(Plain())
+    with pytest.raises(UsageError, match="needs a SpaceOptimizer"):
+        run_sync(driver.recorded.ask(ttl=60))

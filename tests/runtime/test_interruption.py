@@ -141,11 +141,11 @@ def test_a_second_signal_does_not_wait_for_threads(fresh_handlers: None) -> None
 
 def test_a_second_signal_ends_an_ask(fresh_handlers: None) -> None:
     class Endless(GridOptimizer):
-        def ask(self, n: int = 1) -> list[Treatment]:
+        def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
             if self.observations:
                 send_both_signals(os.getpid())
                 threading.Event().wait()
-            return super().ask(n)
+            return super().ask(n, ttl=ttl)
 
     def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
         return data, {"loss": x}

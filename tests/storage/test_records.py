@@ -98,8 +98,8 @@ def test_strange_metrics_are_stored(tmp_path: Path) -> None:
     name = "naïve 損失 \x00 \ud800"
 
     class Odd(RandomOptimizer):
-        def ask(self, n: int = 1) -> list[Treatment]:
-            asked = super().ask(n)
+        def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
+            asked = super().ask(n, ttl=ttl)
             point = {"delta": 0.5}
             odd = {"sum": 1.0, name: math.inf, "huge": 1e308, "nan": math.nan}
             self.attach(Observation(Treatment(f"odd {asked[0].name}", point), odd))

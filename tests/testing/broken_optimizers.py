@@ -403,13 +403,13 @@ class GuessesMissingMetrics(Sound):
 
 
 class TakesAnyBatch(Sound):
-    def ask(self, n: Any = 1) -> list[Treatment]:
-        return super().ask(max(1, int(n or 1)))
+    def ask(self, n: Any = 1, *, ttl: float | None = None) -> list[Treatment]:
+        return super().ask(max(1, int(n or 1)), ttl=ttl)
 
 
 class CutsBatches(Sound):
-    def ask(self, n: int = 1) -> list[Treatment]:
-        return super().ask(min(n, 3))
+    def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
+        return super().ask(min(n, 3), ttl=ttl)
 
 
 class PrunesWithoutSayingSo(Sound):
@@ -543,6 +543,11 @@ class LearnsNothingFromAttachedTimeouts(_KnowsWhatIsAttached):
 class LosesCountOfLateOutcomes(Sound):
     def _reopen(self, handle: Params, params: Mapping[str, Any]) -> Params:
         return handle
+
+
+class NeverExpires(Sound):
+    def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
+        return super().ask(n)
 
 
 class AbandonsAnything(Sound):

@@ -178,6 +178,7 @@ MORE_FAULTS: dict[str, set[str]] = {
     },
     "LearnsNothingFromAttachedTimeouts": {"test_told_and_attached_trials_are_known_alike"},
     "LosesCountOfLateOutcomes": {"test_an_abandoned_trial_may_have_a_late_outcome"},
+    "NeverExpires": {"test_a_trial_expires_and_may_have_a_late_outcome"},
     "AbandonsAnything": {"test_what_is_not_pending_is_not_abandoned"},
     "SharesAGeneratorPerSpace": {"test_a_search_space_stays_as_it_was"},
 }

@@ -96,9 +96,9 @@ def test_a_batch_is_asked_for_jointly_and_told_before_the_next() -> None:
     calls: list[Any] = []
 
     class Batches(GridOptimizer):
-        def ask(self, n: int = 1) -> list[Treatment]:
+        def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
             calls.append(n)
-            return super().ask(n)
+            return super().ask(n, ttl=ttl)
 
         def tell(self, objective_values: Any) -> None:
             calls.append("tell")
@@ -320,9 +320,9 @@ def test_observations_are_told_in_the_thread_of_the_search() -> None:
     threads: set[int] = set()
 
     class Watching(GridOptimizer):
-        def ask(self, n: int = 1) -> list[Treatment]:
+        def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
             threads.add(threading.get_ident())
-            return super().ask(n)
+            return super().ask(n, ttl=ttl)
 
         def tell(self, objective_values: Any) -> None:
             threads.add(threading.get_ident())

@@ -119,8 +119,11 @@ class QuietClient:
     def _experiment(self) -> Any:
         return self.native._experiment  # noqa: SLF001  (the client shows neither it nor its trials)
 
-    def ask(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the index and the parameters of a new trial; None if Ax has no suggestion.
+    def ask(self, number: int = 1) -> list[tuple[int, dict[str, Any]]]:
+        """Return the indices and the parameters of new trials, chosen in one call of Ax.
+
+        Returns:
+            As many trials as wanted; fewer if Ax generates no more now; none if it raises an error.
 
         Raises:
             SpaceExhausted: The generation strategy has generated all of its trials.
@@ -129,7 +132,7 @@ class QuietClient:
             if self._has_several:
                 kernel.wait_for_build()
             try:
-                ((index, stored),) = self.native.get_next_trials(max_trials=1).items()
+                trials = self.native.get_next_trials(max_trials=number)
             except (
                 DataRequiredError,
                 MaxParallelismReachedException,
@@ -137,12 +140,14 @@ class QuietClient:
                 SearchSpaceExhausted,
                 InfeasibilityError,
             ):
-                return None
+                return []
             except GenerationStrategyCompleted as error:
+                if number > 1:
+                    return []  # Perhaps it can generate some of them: ask for one.
                 raise SpaceExhausted(
                     "The generation strategy has generated all of its trials."
                 ) from error
-            return index, dict(stored)
+            return [(index, dict(stored)) for index, stored in trials.items()]
 
     def attach(self, stored: dict[str, Stored]) -> int:
         """Return the index of a new trial with these parameters."""

@@ -1,7 +1,8 @@
-"""Ax's generation strategies, driven by its `Client`: `get_next_trials(1)` and `complete_trial`.
+"""Ax's generation strategies, driven by its `Client`: `get_next_trials(n)` and `complete_trial`.
 
 For a seed, the suggestions are bit for bit those of a loop over `Client(random_seed=seed)` with the
-same strategy. The differences from a loop written by hand are:
+same strategy; those of `ask(n)` are those of `get_next_trials(n)`. The differences from a
+loop written by hand are:
 
 - Ax gets private names: `p0`, `p1`, … for parameters and `m0`, `m1`, … for metrics (in alphabetical
   order of yours, which is the order in which Ax models them). `E`, `lambda` and `val-loss` work.
@@ -134,6 +135,7 @@ class AxOptimizer(SpaceOptimizer[int]):
         standard_errors=True,
         attached=True,
         recommends=True,
+        joint_batches=True,
         unique_points=True,
     )
     asks_in_a_row = 3
@@ -204,12 +206,12 @@ class AxOptimizer(SpaceOptimizer[int]):
     # Ask ---------------------------------------------------------------------------------------
 
     def _suggest(self) -> tuple[int, dict[str, Any]] | None:
+        return next(iter(self._suggest_batch(1)), None)
+
+    def _suggest_batch(self, n: int) -> list[tuple[int, dict[str, Any]]]:
         # Some generators raise IndexError if there is nothing to search.
-        asked = self._client.ask() if self._ax_space.has_choice else None
-        if asked is None:
-            return None
-        index, stored = asked
-        return index, self._ax_space.decode(stored)
+        asked = self._client.ask(n) if self._ax_space.has_choice else []
+        return [(index, self._ax_space.decode(stored)) for index, stored in asked]
 
     def _insert(self, params: Mapping[str, Any]) -> int:
         return self._client.attach(self._ax_space.encode(params))

@@ -249,6 +249,7 @@ def native_suggestions(
     evaluate: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda p: {"loss": any_loss(p)},
     first: Sequence[tuple[Mapping[str, Any], float]] = (),
     baseline: Mapping[str, Any] | None = None,
+    batch: int = 1,
 ) -> list[Point]:
     """The suggestions of the loop in Ax's documentation."""
     hand, suggested = ByHand(space), []
@@ -270,8 +271,8 @@ def native_suggestions(
             client.complete_trial(client.attach_baseline(dict(baseline)), dict(evaluate(baseline)))
         for params, loss in first:
             client.complete_trial(client.attach_trial(dict(params)), {"loss": loss})
-        for _ in range(trials):
-            for index, native in client.get_next_trials(max_trials=1).items():
+        for _ in range(0, trials, batch):
+            for index, native in client.get_next_trials(max_trials=batch).items():
                 point = hand.point(native)
                 suggested.append(point)
                 client.complete_trial(index, dict(evaluate(point)))

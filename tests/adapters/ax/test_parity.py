@@ -117,6 +117,38 @@ def test_suggestions_in_many_generated_spaces_are_those_of_the_loop(
     check_parity(space, seed, direction)
 
 
+def in_batches(optimizer: AxOptimizer, trials: int, batch: int) -> list[Point]:
+    suggested = []
+    for _ in range(0, trials, batch):
+        treatments = optimizer.ask(batch)
+        suggested += [dict(treatment.params) for treatment in treatments]
+        for treatment in treatments:
+            optimizer.tell(Observation(treatment, {"loss": any_loss(treatment.params)}))
+    return suggested
+
+
+def test_batches_are_those_of_get_next_trials() -> None:
+    batched, single = (
+        AxOptimizer(SQUARE, LOSS, seed=3, generation_strategy=quick_strategy(3)) for _ in range(2)
+    )
+    batches = in_batches(batched, 6, 3)
+    native = native_suggestions(SearchSpace(SQUARE), 6, seed=3, strategy=quick_strategy(3), batch=3)
+
+    assert exactly(batches) == exactly(native)
+    assert generators_of(batched) == ["Sobol"] * 3 + ["BoTorch"] * 3
+    # They are others than those of one ask after the other: see docs/ax.md.
+    in_batches(single, 3, 3)
+    assert exactly(batches[3:]) != exactly([dict(single.ask()[0].params) for _ in range(3)])
+
+
+@pytest.mark.slow
+def test_batches_of_the_default_strategy_are_those_of_get_next_trials() -> None:
+    optimizer = AxOptimizer(EVERY_KIND, LOSS, seed=3)
+    native = native_suggestions(EVERY_KIND, 12, seed=3, batch=6)
+
+    assert exactly(in_batches(optimizer, 12, 6)) == exactly(native)
+
+
 @pytest.mark.slow
 def test_suggestions_in_conditional_spaces_are_those_of_the_loop() -> None:
     space = SearchSpace(

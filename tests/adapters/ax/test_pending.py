@@ -15,7 +15,15 @@ from ax.generation_strategy.transition_criterion import (
     MinTrials,
 )
 
-from crystallize_opt import Constant, Integer, Observation, Ordinal, SearchSpace, SpaceExhausted
+from crystallize_opt import (
+    Constant,
+    Integer,
+    Observation,
+    Ordinal,
+    SearchSpace,
+    SpaceExhausted,
+    Treatment,
+)
 from crystallize_opt.adapters import AxOptimizer
 from tests.adapters.ax.native import (
     LOSS,
@@ -23,6 +31,7 @@ from tests.adapters.ax.native import (
     generators_of,
     quick_strategy,
     run,
+    sobol_strategy,
     statuses,
     told_data,
     trials_of,
@@ -49,17 +58,26 @@ def test_sixteen_pending_trials_can_be_told_in_any_order() -> None:
         assert told_data(optimizer)[index][0] == any_loss(params), "a value is told for another"
 
 
-def test_a_batch_is_asked_in_sequence() -> None:
-    batch, single = (
-        AxOptimizer(SQUARE, LOSS, seed=0, generation_strategy=quick_strategy()) for _ in range(2)
-    )
-    run(batch, 3)
-    run(single, 3)
+def test_a_batch_has_other_points_than_what_is_enqueued_attached_or_pending() -> None:
+    space = SearchSpace({"n": (1, 3), "c": ["a", "b"], "m": (1, 2)})
+    optimizer = AxOptimizer(space, LOSS, seed=0, generation_strategy=sobol_strategy())
+    optimizer.attach(Observation(Treatment("old", {"n": 1, "c": "a", "m": 1}), {"loss": 1.0}))
+    optimizer.enqueue({"n": 2, "c": "b", "m": 2})
+    first = optimizer.ask(4)
+    assert first[0].params == {"n": 2, "c": "b", "m": 2}
+    for treatment in first[:3]:
+        optimizer.tell(Observation(treatment, {"loss": any_loss(treatment.params)}))
+    rest = optimizer.ask(12)  # Seven points are left.
 
-    together = [dict(treatment.params) for treatment in batch.ask(2)]
-    one_by_one = [dict(single.ask()[0].params) for _ in range(2)]
-    assert exactly(together) == exactly(one_by_one)
-    assert not batch.capabilities.joint_batches
+    points = [{"n": 1, "c": "a", "m": 1}, *(dict(t.params) for t in (*first, *rest))]
+    assert len({space.key(point) for point in points}) == len(points) == 12
+    assert statuses(optimizer).count("RUNNING") == len(optimizer.pending) == 8
+    replayed = AxOptimizer(space, LOSS, seed=0, generation_strategy=sobol_strategy())
+    replayed.replay(optimizer.events)
+    assert exactly([dict(t.params) for t in replayed.pending]) == exactly(
+        [dict(t.params) for t in optimizer.pending]
+    )
+    assert statuses(replayed) == statuses(optimizer)
 
 
 def test_a_strategy_that_wants_fewer_pending_or_more_data_never_raises() -> None:
