@@ -39,6 +39,26 @@ def test_the_quickstart_runs_with_each_optimizer_by_one_changed_line(
     assert 0.1 < winner < 1
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
+@pytest.mark.parametrize("library", ["sklearn", pytest.param("torch", marks=pytest.mark.slow)])
+def test_the_example_of_early_stopping_spends_fewer_epochs(
+    library: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(library)
+    example = runpy.run_path(str(ROOT / "examples" / "early_stopping.py"))
+
+    step = example["train" if library == "sklearn" else "train_torch"]
+    example["main"](step, trials=8, epochs=5)
+
+    shown = re.findall(
+        r"(\d+) of 40 epochs; the winner's accuracy is (\d\.\d+)", capsys.readouterr().out
+    )
+    (without, _), (with_, accuracy) = shown
+    assert int(without) == 40
+    assert 8 <= int(with_) < 40
+    assert float(accuracy) > 0.5
+
+
 def test_the_code_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

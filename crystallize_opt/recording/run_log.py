@@ -96,6 +96,7 @@ class RunLog:
         self._numbers: dict[str | int, list[tuple[int, Treatment]]] = {}  # Of pending trials.
         # Finished trials that have not been told to the optimizer: a few at most.
         self._written: list[str | int] = []
+        self._numbers_written: dict[str | int, int | None] = {}
         self._set_aside: list[str | int] = []
         # Abandoned trials, of which an outcome may come after all.
         self._abandoned: dict[str | int, tuple[int, Treatment]] = {}
@@ -291,24 +292,28 @@ class RunLog:
         Returns:
             Whether the outcome is on disk.
         """
+        treatment = observation.treatment
+        key = self._key(treatment)
+        if key in self._written:
+            return True  # Points that were reported since are written when this outcome is told.
         if self.seen < len(self._optimizer.calls):
             # Others have called the optimizer, perhaps to abandon this trial; or learning curves
             # have been reported, whose points come before the outcome.
             self.sync()
-        treatment = observation.treatment
-        key = self._key(treatment)
         found = self._numbers.get(key)
         asked = found[0] if found else None
         if asked is None and observation.status is not Status.ABANDONED:
             asked = self._abandoned.get(key)
-        if asked is None:  # The outcome is written, or the trial was never asked for.
-            return key in self._written
+        if asked is None:  # The trial was never asked for.
+            return False
         if asked[1] is not treatment and self.text_of(asked[1]) != self.text_of(treatment):
             return False  # The optimizer will refuse a treatment with other parameters.
         if key in self._set_aside:
             return False
-        self._append([self._row_of(observation)])
+        row = self._row_of(observation)
+        self._append([row])
         self._written.append(key)
+        self._numbers_written[key] = row[1]
         return True
 
     def set_aside(self, observation: Observation) -> None:
@@ -355,10 +360,17 @@ class RunLog:
                 rows.append(self._row_of_points(points))
                 continue
             for event in some:
-                rows += self._rows_of_event(event)
+                rows += self._rows_of_event(event, follows=bool(rows))
         return rows
 
-    def _rows_of_event(self, event: Event) -> list[Row]:
+    def _rows_of_event(self, event: Event, *, follows: bool) -> list[Row]:
+        """Return the rows of an event.
+
+        Args:
+            event: The event.
+            follows: Whether the optimizer was called since the last write: perhaps by a thread of a
+                trial, which reported a point after an outcome was written and before it was told.
+        """
         if isinstance(event, Asked):
             self.asks += 1
             return self._rows_of_ask(event)
@@ -372,10 +384,15 @@ class RunLog:
             return [("enqueue", None, self.text_of_params(event.params))]
         if isinstance(event, Told):
             key = self._key(event.observation.treatment)
-            for written in (self._written, self._set_aside):
-                if key in written:
-                    written.remove(key)
+            if key in self._written:
+                self._written.remove(key)
+                number = self._numbers_written.pop(key, None)
+                if not follows or number is None:
                     return []
+                return [("told", number, to_text({"name": event.observation.treatment.name}))]
+            if key in self._set_aside:
+                self._set_aside.remove(key)
+                return []
             return [self._row_of(event.observation)]
         return [self._row_of_points([event])]
 

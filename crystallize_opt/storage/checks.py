@@ -44,6 +44,7 @@ _FIELDS = {
     "report": {"name", "prune", "replicate"},
     "replicate": {"name", "replicate"},
     "curve": {"name", "points", "prune"},
+    "told": {"name"},
     "observation": _OF_OBSERVATION,
     "baseline": _OF_OBSERVATION | {"params", "function", "point"},
 }
@@ -144,6 +145,9 @@ class _Check:
             self._begin(trial, data)
         elif kind == "resume":
             _check_versions(data["versions"])
+        elif kind == "told":
+            known = data["name"] == self._names[trial] and trial not in self._pending
+            _expect(known, "told trial", data["name"])
         elif kind == "baseline":
             self._check_baseline(trial, data)
         else:

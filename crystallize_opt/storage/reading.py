@@ -132,6 +132,8 @@ class StoredRun:
             self.segments.append(Segment(described, versions, before, trial_format.space))
         elif kind in ("report", "replicate"):
             self._add_replicate(kind, trial, data)
+        elif kind == "told":
+            self._tell_now(self._treatments[trial])
         elif kind == "curve":
             prune = set(data.get("prune", ()))
             self.segments[-1].events += [
@@ -152,6 +154,15 @@ class StoredRun:
             segment.events.append(BaselineSet(segment.baseline, point))
         elif kind != "resume":
             self._add_trial(event)
+
+    def _tell_now(self, treatment: Treatment) -> None:
+        """Move the tell of a trial here: its outcome was written before other calls."""
+        events = self.segments[-1].events
+        for position in reversed(range(len(events))):
+            event = events[position]
+            if isinstance(event, Told) and event.observation.treatment is treatment:
+                events.append(events.pop(position))
+                return
 
     def _add_trial(self, event: Checked) -> None:
         kind, trial, data, trial_format = event

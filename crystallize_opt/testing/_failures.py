@@ -225,15 +225,39 @@ class Failures(ContractPart):
                 "suggestions."
             )
 
+    def test_learning_curves_are_reported_where_it_prunes(self) -> None:
+        """`report` says whether to prune; a step has one answer; the curve is kept."""
+        optimizer = self.make_optimizer(SQUARE, LOSS)
+        for _ in range(3):
+            treatment = ask_one(optimizer)
+            before = state_of(optimizer)
+            points = {0: 0.5, 1: math.nan, 4: 1.5}
+            prunes = [optimizer.report(treatment, step, points[step]) for step in points]
+            again = [optimizer.report(treatment, step, 7.0) for step in points]
+            assert prunes == again, (
+                f"{who(optimizer)}: report() answers {prunes}, then for the same steps {again}."
+            )
+            if not self.capabilities.pruning:
+                assert not any(prunes), f"{who(optimizer)} prunes, but does not declare `pruning`."
+                assert state_of(optimizer) == before, (
+                    f"{who(optimizer)} does not declare `pruning`, but report() changes its state."
+                )
+            status = Status.PRUNED if any(prunes) else Status.COMPLETED
+            optimizer.tell(Observation(treatment, {"loss": 1.5}, status))
+            (replicate,) = optimizer.observations[-1].replicates
+            assert repr(dict(replicate.curves["loss"])) == repr(points), (
+                f"{who(optimizer)}: {points} were reported, {replicate.curves} is kept."
+            )
+
     def test_replicates_are_reported_where_it_prunes(self) -> None:
-        """`report` says whether to prune; without the capability, it changes nothing."""
+        """`report_replicate` says whether to prune; without the capability, it changes nothing."""
         optimizer = self.make_optimizer(SQUARE, LOSS)
         for _ in range(3):
             treatment = ask_one(optimizer)
             before = state_of(optimizer)
             prunes = [optimizer.report_replicate(treatment, r, {"loss": 0.5 + r}) for r in range(3)]
             assert all(type(prune) is bool for prune in prunes), (
-                f"{who(optimizer)}: report() must return True or False, not {prunes}."
+                f"{who(optimizer)}: report_replicate() must return True or False, not {prunes}."
             )
             if not self.capabilities.pruning:
                 assert not any(prunes), f"{who(optimizer)} prunes, but does not declare `pruning`."

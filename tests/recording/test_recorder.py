@@ -224,6 +224,41 @@ def test_reports_are_resumed(tmp_path: Path) -> None:
     driver.close()
 
 
+def test_curves_that_are_reported_by_hand_are_stored_and_resumed(tmp_path: Path) -> None:
+    def make() -> OptunaOptimizer:
+        return tpe(pruner=optuna.pruners.ThresholdPruner(upper=0.5))
+
+    path = tmp_path / "runs.db"
+    driver = Driver(make(), path)
+    first, second, third = driver.ask(3)
+    report = driver.recorded.report
+    assert [report(first, 0, 0.25), report(second, 0, 0.75), report(first, 1, 0.3)] == [
+        *(False, True, False)
+    ]
+    run_sync(driver.recorded.tell(Observation(second, status=Status.PRUNED)))
+    assert report(third, 0, 0.1) is False  # It is lost when the process dies: nothing is told.
+    driver.recorded._log._writer.close()  # type: ignore[union-attr]  # as if it had been killed
+
+    driver = Driver(make(), path)
+    pending = {treatment.name: treatment for treatment, _ in driver.resumed.pending}
+    assert list(pending) == [first.name, third.name]
+    shown = [each.intermediate_values for each in driver.recorded.optimizer.study.trials]  # type: ignore[union-attr]
+    assert shown == [{0: 0.25, 1: 0.3}, {0: 0.75}, {}]
+    # The first one begins again: its steps have the answers that they had.
+    again = pending[first.name]
+    assert [driver.recorded.report(again, n, v) for n, v in ((0, 9.0), (1, 9.0), (2, 0.4))] == [
+        *(False, False, False)
+    ]
+    driver.tell(again)
+    driver.close()
+
+    told = {each.treatment.name: each for each in History.load(path)}
+    assert told[second.name].replicates[0].curves == {"loss": ((0, 0.75),)}
+    assert dict(told[second.name]) == {"loss": 0.75}
+    assert told[first.name].replicates[0].curves == {"loss": ((0, 0.25), (1, 0.3), (2, 0.4))}
+    Driver(make(), path).close()  # Once more, with the same decisions.
+
+
 def test_one_at_a_time_writes_a_run(driver: Driver, tmp_path: Path) -> None:
     with pytest.raises(RunLocked):
         Driver(tpe(), tmp_path / "runs.db")

@@ -9,21 +9,25 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from crystallize_opt import (
     Capabilities,
     Categorical,
     FrozenContext,
+    History,
     Objective,
     Pruned,
     Status,
     TrialLimits,
     Workers,
 )
-from crystallize_opt.adapters import GridOptimizer
+from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer
+from crystallize_opt.search.callbacks import TrialStored, TrialTold
 from tests.toy import experiment_of
 
 LOSS = Objective("loss", "minimize")
@@ -248,3 +252,85 @@ def test_the_baseline_reports_to_nobody() -> None:
     baseline = optimizer.history.baseline
     assert baseline is not None
     assert baseline.replicates[0].curves == {"loss": tuple((n, 0.0) for n in range(5))}
+
+
+# Stored runs ------------------------------------------------------------------------------------
+
+
+class Once(Impatient):
+    """Ends every trial as soon as another one has been told."""
+
+    def _report(self, handle: Any, step: int, value: float) -> bool:
+        super()._report(handle, step, value)
+        return bool(self.ledger.observations)
+
+
+def test_a_point_that_is_heard_before_an_outcome_is_told_is_so_in_a_resumed_run(
+    tmp_path: Path,
+) -> None:
+    """The outcome is written first; meanwhile, another thread reports a point."""
+    stored, reported, told = (threading.Event() for _ in range(3))
+
+    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        if x == 2.0:
+            stored.wait(60)
+            assert ctx.report("loss", 0.0, step=0) is False  # Nothing is told yet.
+            reported.set()
+            told.wait(60)
+            if ctx.report("loss", 0.0, step=1):
+                raise Pruned
+        return data, {"loss": x}
+
+    def follow(event: object) -> None:
+        if isinstance(event, TrialStored) and event.observation.params["x"] == 1.0:
+            stored.set()
+            assert reported.wait(60)
+        elif isinstance(event, TrialTold):
+            told.set()
+
+    def search(trials: int) -> Once:
+        optimizer = Once([1.0, 2.0, 3.0])
+        experiment_of(step, seed=0).optimize(
+            optimizer,
+            trials,
+            workers=Workers("threads", 2),
+            storage=tmp_path / "runs.db",
+            callbacks=[follow],
+        )
+        return optimizer
+
+    first = search(2)
+    assert statuses(first) == {1.0: Status.COMPLETED, 2.0: Status.PRUNED}
+    resumed = search(3)  # A decision that differs from the stored one would be an error.
+    assert list(statuses(resumed)) == [1.0, 2.0, 3.0]
+    assert [each.treatment.name for each in History.load(tmp_path / "runs.db")] == [
+        *("trial_0", "trial_1", "trial_2")
+    ]
+
+
+@pytest.mark.parametrize("workers", [Workers("threads", 3), Workers(None, 3)])
+def test_a_parallel_search_is_resumed_with_the_same_decisions(
+    workers: Workers, tmp_path: Path
+) -> None:
+    async def train(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        for epoch in range(6):
+            await asyncio.sleep(0)
+            if ctx.report("loss", (x - 0.5) ** 2 + x / (1 + epoch), step=epoch):
+                raise Pruned
+        return data, {"loss": (x - 0.5) ** 2}
+
+    def search(trials: int) -> OptunaOptimizer:
+        pruner = optuna.pruners.SuccessiveHalvingPruner(reduction_factor=2)
+        optimizer = OptunaOptimizer({"x": (0.0, 1.0)}, LOSS, seed=0, pruner=pruner)
+        experiment_of(train, seed=0).optimize(
+            optimizer, trials, workers=workers, storage=tmp_path / "runs.db"
+        )
+        return optimizer
+
+    first, resumed = search(12), search(13)
+    for one, other in zip(first.study.trials, resumed.study.trials, strict=False):
+        assert one.params == other.params
+        assert one.state == other.state
+        assert one.intermediate_values == other.intermediate_values
+        assert one.system_attrs == other.system_attrs  # the rungs
+    assert {each.status for each in first.observations} == {Status.COMPLETED, Status.PRUNED}

@@ -419,6 +419,17 @@ class PrunesWithoutSayingSo(Sound):
         return replicate == 1
 
 
+class PrunesAtAnyPoint(Sound):
+    def report(self, treatment: Treatment, step: int, value: Any) -> bool:
+        super().report(treatment, step, value)
+        return step == 4
+
+
+class ForgetsCurves(Sound):
+    def report(self, treatment: Treatment, step: int, value: Any) -> bool:
+        return False
+
+
 class LearnsFromReports(Sound):
     def report_replicate(
         self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]

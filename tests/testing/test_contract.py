@@ -169,6 +169,8 @@ MORE_FAULTS: dict[str, set[str]] = {
     "TakesAnyBatch": {"test_a_batch_of_no_whole_number_is_refused"},
     "CutsBatches": {"test_a_batch"},
     "PrunesWithoutSayingSo": {"test_replicates_are_reported_where_it_prunes"},
+    "PrunesAtAnyPoint": {"test_learning_curves_are_reported_where_it_prunes"},
+    "ForgetsCurves": {"test_learning_curves_are_reported_where_it_prunes"},
     "LearnsFromReports": {"test_replicates_are_reported_where_it_prunes"},
     "TakesOneReplicate": {"test_it_is_driven_by_an_experiment"},
     "ForgetsAttached": {"test_attached_trials_are_learnt_from"},
