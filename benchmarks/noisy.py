@@ -12,6 +12,7 @@ of a group. Run, for example:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import random
 import statistics
@@ -266,10 +267,13 @@ def main() -> None:
     parser.add_argument("groups", nargs="*", default=list(GROUPS), metavar="|".join(GROUPS))
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--problems", nargs="*", default=list(PROBLEMS), choices=list(PROBLEMS))
+    parser.add_argument("--budget", type=int, help="the evaluations of a search")
     given = parser.parse_args()
     for group in given.groups:
         for name in given.problems:
             problem = PROBLEMS[name]
+            if given.budget is not None:
+                problem = dataclasses.replace(problem, budget=given.budget)
             what = "40 trials" if group == "saving" else f"{problem.budget} evaluations"
             print(f"\n{name}, noise {problem.noise:g}, {what}, {given.seeds} seeds", flush=True)
             first: list[float] = []

@@ -33,6 +33,7 @@ class RunStarted:
     Attributes:
         title: The name of the stored run or of the experiment, or the optimizer's class.
         resumed: The finished trials of a stored run that continues; they cause no other events.
+        replicates_per_trial: The largest number of replicates of a trial.
         workers: The largest number of trials that run at once.
         criterion: What makes a trial the best.
         stored_run: Identifies the stored run, also after its file was moved; the same each time the

@@ -16,7 +16,7 @@ from crystallize_opt.trials.placed import PlacedTreatment, TrialFolders
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 
 Done = list[tuple[ReplicateRun, Replicate]]
-"""Replicates of a trial, in order. Only the last one can have failed."""
+"""Replicates of a trial, in order. Of those of one turn, only the last one can have failed."""
 
 
 @dataclass(slots=True, eq=False)

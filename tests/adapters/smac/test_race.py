@@ -40,6 +40,7 @@ from crystallize_opt.adapters import RandomOptimizer, SMACOptimizer
 from crystallize_opt.errors import UsageError
 from crystallize_opt.trials.treatment import RacedReplicate
 from tests.adapters.smac.native import LOSS, MIXED, SQUARE, NativeSpace, SortedLocalSearch
+from tests.adapters.smac.test_interruption import Interrupts
 from tests.recording.killed_runs import exactly
 from tests.toy import experiment_of
 
@@ -336,3 +337,29 @@ def test_settings_that_do_not_fit_a_race_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=why):
         search(optimizer(), 10, replicates, **settings)
+
+
+def test_an_interrupted_ask_does_not_end_the_race() -> None:
+    found = []
+    for at in (9, 10**9):
+        optimizer = race(race=4, facade_options={"random_design": Interrupts(at)})
+        replicates = [Replicate(r, r, {"loss": 0.1 * r}) for r in range(3)]
+        optimizer.attach(
+            Observation.of_replicates(Treatment("known", {"x": 0.3, "y": 0.5}), replicates)
+        )
+        interrupted = 0
+        for number in range(30):
+            try:
+                (treatment,) = optimizer.ask()
+            except KeyboardInterrupt:
+                interrupted += 1
+                (treatment,) = optimizer.ask()
+            assert isinstance(treatment, RacedReplicate)
+            loss = {"loss": noisy(treatment.params, treatment.replicate)}
+            statuses = {3: Status.ABANDONED, 6: Status.FAILED}
+            status = statuses.get(number, Status.COMPLETED)
+            optimizer.tell(Observation(treatment, loss, status))
+        assert interrupted == (at == 9)
+        found.append(list(map(exactly, optimizer.observations)))
+
+    assert found[0] == found[1]
