@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crystallize_opt import Constraint, Objective, Observation, Status, Treatment
@@ -205,6 +205,7 @@ few_lags = st.sampled_from([0.0, 1.0, 1.5, 3.0, 1e308])
 
 
 @given(st.lists(st.tuples(few_lags, few_lags), min_size=1, max_size=6))
+@example([(3.0, 1.0), (1.5, 3.0), (1.0, 1e308)])  # The second one, although it fails by more.
 def test_the_nearest_trial_fails_the_least_of_what_trials_fail_at_most(
     values: list[tuple[float, float]],
 ) -> None:
