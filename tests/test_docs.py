@@ -53,6 +53,19 @@ def test_the_code_of_the_page_on_stored_runs_runs(
         assert len(connection.execute(query).fetchall()) == 5
 
 
+def test_the_code_of_the_page_on_loops_by_hand_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in python_of("by_hand.md"):
+        exec(block, {})  # noqa: S102
+
+    pending, resumed, best = capsys.readouterr().out.splitlines()
+    assert "trial_3" in pending
+    assert resumed == "['trial_1']"
+    assert "trial_0" in best
+
+
 def test_the_code_of_the_page_on_learning_curves_runs(capsys: pytest.CaptureFixture[str]) -> None:
     code = "\n".join(python_of("learning_curves.md"))
     names: dict[str, object] = {}
@@ -113,7 +126,11 @@ def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["mlflow.md", "notebooks.md", "optimizers.md", "storage.md", "write_an_adapter.md"]
+    "page",
+    [
+        *("by_hand.md", "mlflow.md", "notebooks.md", "optimizers.md", "storage.md"),
+        "write_an_adapter.md",
+    ],
 )
 def test_the_links_of_the_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
