@@ -149,6 +149,25 @@ def test_a_value_that_did_not_change_is_described_as_before() -> None:
     assert identity(Plain(a=1, b=2)) == identity(Plain(b=2, a=1))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (0.0, -0.0),
+        ([1.0, 0.0], [1.0, -0.0]),
+        ({0, 8}, {8, 0}),  # In a table of eight places, in two orders.
+        (frozenset({0, 8}), frozenset({8, 0})),
+        ({1: "a", 2: "b"}, {2: "b", 1: "a"}),
+        ({"a": {0, 8}}, {"a": {8, 0}}),
+        (collections.Counter("ab"), collections.Counter("ba")),
+        (Slots(1, 2), Slots(1, 2)),
+    ],
+    ids=range(8),
+)
+def test_equal_values_have_one_identity(one: Any, other: Any) -> None:
+    assert one == other or isinstance(one, Slots)
+    assert identity(one) == identity(other)
+
+
 # Code ---------------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,7 @@ HOSTILE: list[tuple[str, Change]] = [
     ("ask", text('{"name":"trial_0","params":{"delta":NaN}}')),
     ("ask", text('{"name":"trial_0","params":{"delta":1e999}}')),
     ("ask", text("{} {}")),
+    ("ask", text('{"name":"trial_0","params":{"delta":0.5}} true')),
     ("ask", text("[" * 100_000)),
     ("ask", text('{"name":' * 500)),
     ("ask", text("[]")),
@@ -135,6 +136,7 @@ HOSTILE: list[tuple[str, Change]] = [
     ("begin", within("description", "experiment", "seed", value="x")),
     ("begin", within("description", "experiment", "deep", value=json.loads("[" * 400 + "]" * 400))),
     ("begin", lambda event: event.update(kind="resume")),
+    ("begin", lambda event: event.update(kind="enqueue", text='{"params":{}}')),
 ]
 
 
