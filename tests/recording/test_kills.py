@@ -139,7 +139,7 @@ def test_a_killed_search_on_processes_leaves_none_behind_and_goes_on(tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["count", "timer"])
 @pytest.mark.parametrize("workers", [1, 4])
-@pytest.mark.parametrize("kind", ["random", "tpe", "nsga", "cma"])
+@pytest.mark.parametrize("kind", ["random", "tpe", "nsga", "cma", "curves"])
 def test_fifty_kills(kind: str, workers: int, how: str, tmp_path: Path) -> None:
     found = killed(
         tmp_path, kind, trials=30, deaths=50, workers=workers, replicates=workers, how=how

@@ -41,7 +41,7 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "percentile": lambda: optuna.pruners.PercentilePruner(40.0, n_startup_trials=2),
     "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(reduction_factor=2),
     "Hyperband": lambda: optuna.pruners.HyperbandPruner(max_resource=EPOCHS, reduction_factor=3),
-    "threshold": lambda: optuna.pruners.ThresholdPruner(upper=4.0, n_warmup_steps=2),
+    "threshold": lambda: optuna.pruners.ThresholdPruner(upper=2.0, n_warmup_steps=2),
     "patient": lambda: optuna.pruners.PatientPruner(optuna.pruners.MedianPruner(2), patience=1),
     "Wilcoxon": lambda: optuna.pruners.WilcoxonPruner(p_threshold=0.3),
 }
