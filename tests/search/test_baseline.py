@@ -262,6 +262,8 @@ def test_a_stored_search_is_judged_by_its_baseline(tmp_path: Path) -> None:
     read = history_from_optuna(study)
     assert read.best is not None
     assert read.best.params == best.params
+    (note,) = read.notes
+    assert "loss <= baseline - 30 %" in note
 
 
 @pytest.mark.parametrize(

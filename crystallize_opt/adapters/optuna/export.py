@@ -127,8 +127,14 @@ class _Export:
                 f"The storage has a study {study.study_name!r} with another space, objectives or "
                 "constraints. Give another study_name=."
             )
-        study.set_user_attr(KEY, {**goals, "notes": self._history.notes})
-        notes = [*self._history.notes, *(each.note for each in self._shown.values() if each.note)]
+        notes = list(self._history.notes)
+        if self._history.criterion.is_relative:
+            notes.append(
+                "Bounds relative to the baseline are values here, because a study has no baseline: "
+                f"{', '.join(each.text for each in self._history.constraints)}."
+            )
+        study.set_user_attr(KEY, {**goals, "notes": notes})
+        notes = [*notes, *(each.note for each in self._shown.values() if each.note)]
         if notes:
             study.set_user_attr("notes", notes)
         return study
