@@ -173,7 +173,7 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             from crystallize_opt.adapters.smac.space import SearchedSpace
             from crystallize_opt.adapters.smac.warm_start import (
                 budgets_of,
-                configurations_in_brackets,
+                competing_in_brackets,
                 has_a_model,
             )
 
@@ -224,8 +224,8 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
         # Values of the fidelity, such as whole numbers, to SMAC's budgets.
         self._budgets: dict[float, float] = {}
         # Completed trials whose configuration competes for a higher budget, by name.
-        self._racing: dict[str, Any] = {}
-        self._competing = configurations_in_brackets
+        self._racing: dict[str, Trial] = {}
+        self._competing = competing_in_brackets
         if budget is not None:
             self._budgets = {_value_of(each, budget): each for each in budgets_of(self._run.facade)}
 
@@ -311,12 +311,16 @@ class SMACOptimizer(SpaceOptimizer["Trial"]):
             return None
         competing = self._competing(self._run.facade)
         if competing is not None:
-            self._racing = {n: each for n, each in self._racing.items() if each in competing}
+            self._racing = {
+                name: handle
+                for name, handle in self._racing.items()
+                if id(handle.info.config) in competing
+            }
         return self._racing.keys()
 
     def _learn(self, handle: Trial, observation: Observation) -> None:
         if self._budget is not None:
-            self._racing[observation.treatment.name] = handle.info.config
+            self._racing[observation.treatment.name] = handle
         if self.races and handle.attached:
             self._learn_attached(handle, observation)
         else:

@@ -88,8 +88,8 @@ class Brackets(SuccessiveHalving):
         yield from super().__iter__()
 
 
-def configurations_in_brackets(facade: AbstractFacade) -> set[Configuration] | None:
-    """Return the configurations that compete for a higher budget; None if that is not known.
+def competing_in_brackets(facade: AbstractFacade) -> set[int] | None:
+    """Return the ids of the configurations that compete for a higher budget; None if unknown.
 
     SMAC takes those out that are not promoted when it compares a stage, in the `ask` after the last
     trial of the stage was told; those of a bracket's last stage in the next `ask`.
@@ -98,7 +98,8 @@ def configurations_in_brackets(facade: AbstractFacade) -> set[Configuration] | N
     if not isinstance(intensifier, SuccessiveHalving):
         return None
     stages: Any = intensifier._tracker  # noqa: SLF001
-    return {each for batches in stages.values() for _, batch in batches for each in batch}
+    # The `id`, because the hash of a configuration is that of its text: it takes too long.
+    return {id(each) for batches in stages.values() for _, batch in batches for each in batch}
 
 
 def budgets_of(facade: AbstractFacade) -> list[float]:

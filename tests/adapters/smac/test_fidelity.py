@@ -160,6 +160,27 @@ def test_a_table_of_trials_has_the_fidelity_and_can_be_attached(tmp_path: Path) 
     assert treatment.params["x"] not in [o.params["x"] for o in history]
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_trials_that_race_are_those_that_may_be_promoted(interrupted: bool) -> None:
+    """Also after an interrupted ask, when the search is repeated on another facade."""
+    optimizer = SMACOptimizer(SPACE, LOSS, seed=0, facade=HyperbandFacade)
+    assert SMACOptimizer(SQUARE, LOSS, seed=0).racing() is None
+    racing = []
+    for number in range(14):
+        (treatment,) = optimizer.ask()
+        racing.append(sorted(int(name.removeprefix("trial_")) for name in optimizer.racing() or ()))
+        optimizer.tell({"loss": treatment.params["x"]})
+        if interrupted and number in (4, 10):
+            optimizer._run._broken = True  # As after a KeyboardInterrupt within SMAC.
+    promoted = [o.params["x"] for o in optimizer.observations if o.params["t"] == 3]
+    first = [n for n, o in enumerate(optimizer.observations) if o.params["x"] in promoted and n < 9]
+
+    assert racing[:9] == [list(range(number)) for number in range(9)]
+    assert racing[9:12] == [first, [*first, 9], [*first, 9, 10]]
+    assert len(racing[12]) == 2  # One configuration, with one and with three epochs.
+    assert racing[13] == []
+
+
 def test_an_enqueued_point_has_the_highest_fidelity_unless_it_says_another_one() -> None:
     optimizer = SMACOptimizer(SPACE, LOSS, seed=0, facade=HyperbandFacade)
     optimizer.enqueue({"x": 0.5}, {"x": 0.25, "y": 0.5}, {"t": 2})
