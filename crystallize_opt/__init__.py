@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     __version__: str
     from crystallize_opt.analysis.compare import compare
     from crystallize_opt.analysis.comparison import Comparison
+    from crystallize_opt.analysis.report import report
     from crystallize_opt.search.adaptive import Adaptive
     from crystallize_opt.search.failures import Failures
     from crystallize_opt.search.search import Search
@@ -66,6 +67,7 @@ else:
             "TrialLimits": "crystallize_opt.workers.limits",
             "Workers": "crystallize_opt.workers.workers",
             "compare": "crystallize_opt.analysis.compare",
+            "report": "crystallize_opt.analysis.report",
         },
     )
 
@@ -124,6 +126,7 @@ __all__ = [
     "compare",
     "data_source",
     "pipeline_step",
+    "report",
 ]
 
 # Without this handler, Python prints the package's warnings where nobody has configured logging.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Self, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from crystallize_opt.errors import UnknownMetricError, UsageError
 from crystallize_opt.runtime.checks import whole_number
@@ -51,6 +51,8 @@ class History(Sequence[Observation]):
         left_out: Trials that are not among the observations, because they do not fit the space,
             objectives and constraints.
         baseline: The outcome of the search's baseline, or None; it is none of the observations.
+        about: What made the run, for a report: the optimizer, seeds, versions; or a function that
+            returns it.
         are_checked: Whether a completed observation is known to have finite metrics, as those of an
             optimizer or of a stored run are. Others without them become invalid.
 
@@ -76,6 +78,7 @@ class History(Sequence[Observation]):
         notes: Sequence[str] = (),
         left_out: Sequence[Observation] = (),
         baseline: Observation | None = None,
+        about: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         are_checked: bool = False,
     ) -> None:
         fidelity = None if space is None else space.fidelity
@@ -89,6 +92,7 @@ class History(Sequence[Observation]):
         self.notes = list(notes)
         self.left_out = list(left_out)
         self.baseline = baseline
+        self._about = about
         if baseline is not None:
             self.criterion.set_baseline(baseline)
 
@@ -156,6 +160,7 @@ class History(Sequence[Observation]):
             name=stored.name,
             left_out=stored.left_out,
             baseline=stored.baseline,
+            about=stored.about,
             are_checked=True,
         )
 
@@ -169,6 +174,12 @@ class History(Sequence[Observation]):
         from crystallize_opt.storage.journal import run_names
 
         return run_names(path)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What made the run: optimizer, seeds and versions, as far as they are known."""
+        about = self._about() if callable(self._about) else self._about or {}
+        return {name: str(value) for name, value in about.items() if value is not None}
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -412,7 +423,8 @@ class History(Sequence[Observation]):
 
         By fANOVA (F. Hutter, H. Hoos, K. Leyton-Brown, An efficient approach for assessing
         hyperparameter importance, ICML 2014), as Optuna computes it (extra `optuna`, and
-        scikit-learn). Parameters that some trials do not have are left out.
+        scikit-learn). Parameters that some trials do not have are left out. Of a long run, 200
+        trials are taken, evenly spaced.
 
         Args:
             metric: The objective's metric; by default, the first.

@@ -26,6 +26,8 @@ Trials = Sequence[Observation]
 _DOT: dict[str, Any] = {"linestyle": "none", "markersize": 4}
 _BEST: dict[str, Any] = {"marker": "*", "markersize": 13, "color": "black", "linestyle": "none"}
 _COLUMNS = 3
+_MOST = 200
+"""From how many trials importances are computed: fANOVA's time grows with their number."""
 
 
 def _label(objective: Objective) -> str:
@@ -119,6 +121,13 @@ def _measured(trials: Trials, metric: str) -> list[Observation]:
     return found
 
 
+def _parameters(trials: Trials, space: SearchSpace | None) -> list[str]:
+    names = list(space or dict.fromkeys(name for each in trials for name in each.params))
+    if not names:
+        raise UsageError("No trial has parameters: there is nothing to draw.")
+    return names
+
+
 def _positions(
     parameter: Parameter | None, values: Sequence[Any]
 ) -> tuple[list[float], list[str] | None, bool]:
@@ -137,7 +146,7 @@ def plot_slices(
 ) -> Picture:
     """Draw the objective over each parameter; later trials are darker."""
     found = _measured(trials, objective.metric)
-    names = list(space or dict.fromkeys(name for each in found for name in each.params))
+    names = _parameters(found, space)
     rows = -(-len(names) // _COLUMNS)
     picture, grid = panels(rows, min(_COLUMNS, len(names)), width=10.0, height=2.8, sharey=True)
     axes = [ax for row in grid for ax in row]
@@ -171,7 +180,7 @@ def plot_slices(
 def plot_parallel(trials: Trials, space: SearchSpace | None, objective: Objective) -> Picture:
     """Draw each trial as a line over all parameters; the best quarter is dark."""
     found = _measured(trials, objective.metric)
-    names = list(space or dict.fromkeys(name for each in found for name in each.params))
+    names = _parameters(found, space)
     picture, ((ax,),) = panels(1, width=max(8.0, 1.3 * len(names)), height=3.6)
     order = sorted(found, key=lambda each: objective.sign * each[objective.metric])
     good = {id(each) for each in order[: max(1, len(order) // 4)]}
@@ -221,6 +230,8 @@ def importances(
     with needs("Importances need", "sklearn", "numpy"):
         import sklearn.ensemble  # noqa: F401  (optuna's evaluator imports it)
     found = _measured(trials, objective.metric)
+    if len(found) > _MOST:
+        found = [found[index * len(found) // _MOST] for index in range(_MOST)]
     names = [
         name
         for name in (space or dict.fromkeys(found[0].params))
@@ -248,7 +259,12 @@ def importances(
             "Importances need at least four completed trials, and a parameter that all of them "
             f"have with different values; {len(found)} trials completed."
         )
-    study = optuna.create_study(direction=objective.direction)
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # Else it announces the study.
+    try:
+        study = optuna.create_study(direction=objective.direction)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
     for index, each in enumerate(found):
         params = {name: column[index] for name, column in columns.items()}
         study.add_trial(
@@ -256,7 +272,7 @@ def importances(
                 params=params, distributions=distributions, value=each[objective.metric]
             )
         )
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=16, seed=0)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 

@@ -756,8 +756,12 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             pending=self.pending,
             left_out=self.ledger.left_out,
             baseline=self.baseline,
+            about=self._about,
             are_checked=True,
         )
+
+    def _about(self) -> dict[str, Any]:
+        return {"optimizer": type(self).__name__, "optimizer's seed": self.seed, **self.versions}
 
     def get_best_treatment(self, weights: Mapping[str, float] | None = None) -> Treatment:
         """Return the treatment of the best completed trial that satisfies the constraints.

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from crystallize_opt.errors import StorageError
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.storage.files import checked_path, checkpoint_folder, sqlite_uri
-from crystallize_opt.storage.lock import OpenFiles, RunLock
+from crystallize_opt.storage.lock import OpenFiles, RunLock, is_written
 from crystallize_opt.storage.schema import (
     APPLICATION_ID,
     SCHEMA,
@@ -255,6 +255,28 @@ def run_names(path: str | os.PathLike[str]) -> list[str]:
     """Return the names of the runs in a file, the oldest first."""
     with reading(path) as connection, storage_errors(os.fspath(path), "read"):
         return [*_numbers(connection)]
+
+
+class Written(NamedTuple):
+    """When a run was written, in seconds since the epoch, and whether a search is writing it."""
+
+    first: float
+    last: float
+    now: bool
+
+
+def written(path: str | os.PathLike[str], run: str) -> Written:
+    """Return when a run was written.
+
+    Raises:
+        StorageError: There is no such file, or the file is damaged.
+    """
+    with reading(path) as connection, storage_errors(os.fspath(path), "read"):
+        number = _numbers(connection).get(run)
+        first, last = connection.execute(
+            "SELECT min(at), max(at) FROM events WHERE run = ?", (number,)
+        ).fetchone()
+    return Written(first or 0.0, last or 0.0, is_written(os.path.realpath(path), run))
 
 
 def _numbers(connection: sqlite3.Connection) -> dict[str, int]:

@@ -42,8 +42,7 @@ class RunLock:
         # Imported when needed, because this import takes as long as importing this package.
         from filelock import FileLock, Timeout
 
-        # The number of the run is in the file, which is read under the lock; so use the name.
-        self.path = f"{real}.lock-{zlib.crc32(run.encode('utf-8', 'surrogatepass')):08x}"
+        self.path = lock_path(real, run)
         # No lock per thread, because a search may continue in another thread. No soft lock,
         # because its file would outlive a killed process.
         self._lock = FileLock(self.path, thread_local=False, fallback_to_soft=False)
@@ -85,6 +84,31 @@ class RunLock:
                 kept_open.close(self._workers)
                 self._workers = None
             self._lock.release()
+
+
+def is_written(real: str, run: str) -> bool:
+    """Whether a writer has a run open at this moment.
+
+    Args:
+        real: The real path of the database.
+        run: The run's name.
+    """
+    from filelock import FileLock, Timeout
+
+    path = lock_path(real, run)
+    if not os.path.exists(path):  # noqa: PTH110  (and make no such file)
+        return False
+    try:
+        with FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False):
+            return False
+    except Timeout:
+        return True
+
+
+def lock_path(real: str, run: str) -> str:
+    """Return the path of the lock's file."""
+    # The number of the run is in the file, which is read under the lock; so use the name.
+    return f"{real}.lock-{zlib.crc32(run.encode('utf-8', 'surrogatepass')):08x}"
 
 
 def _lock_of_workers(path: str, run: str) -> int | None:

@@ -230,6 +230,7 @@ class StoredObservations(Sequence[Observation]):
     Attributes:
         name: The run's name.
         description: The description of the last segment; empty if no segment has begun.
+        versions: The versions of Python and the libraries in the last segment.
         space: The space of the last segment.
         left_out: The observations of earlier segments that do not fit the last one.
         baseline: The outcome of the last segment's baseline, or None.
@@ -241,6 +242,7 @@ class StoredObservations(Sequence[Observation]):
     def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None) -> None:
         self.name = name
         self.description: Mapping[str, Any] = {}
+        self.versions: Mapping[str, str] = {}
         self.space: SearchSpace | None = None
         self._asked: dict[int | None, tuple[TrialFormat, str]] = {}
         self._pending: dict[int | None, None] = {}
@@ -261,6 +263,18 @@ class StoredObservations(Sequence[Observation]):
             raise RunChanged(f"space= is not the space of the run {name!r}: {'; '.join(found)}.")
         if self._earlier:
             self._fit()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What made the last segment: optimizer, seeds and versions."""
+        optimizer = self.description.get("optimizer", {})
+        return {
+            "optimizer": str(optimizer.get("class", "")).rpartition(".")[2],
+            "optimizer's seed": optimizer.get("seed"),
+            "experiment's seed": self.description.get("experiment", {}).get("seed"),
+            "replicates of a trial": self.description.get("replicates_per_trial"),
+            **self.versions,
+        }
 
     def _fit(self) -> None:
         """Bring the observations of earlier segments to the goals of the last one."""
@@ -292,7 +306,7 @@ class StoredObservations(Sequence[Observation]):
         elif kind == "begin":
             if self.description:
                 self._earlier.append((len(self._told), goals_of(self.description, self.space)))
-            self.description = data["description"]
+            self.description, self.versions = data["description"], data["versions"]
             self.space = trial_format.space
             self._pending.clear()
             self._positions.clear()
