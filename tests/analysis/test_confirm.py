@@ -16,12 +16,16 @@ from crystallize_opt import (
     Hypothesis,
     Objective,
     Observation,
+    Replicate,
     SeedPlugin,
     Status,
     Treatment,
 )
 from crystallize_opt.adapters import RandomOptimizer
+from crystallize_opt.analysis.confirm import Candidate, Plan, Question
+from crystallize_opt.analysis.paired import paired_test
 from crystallize_opt.errors import MissingExtraError, TrialsFailedError, UsageError
+from crystallize_opt.trials.best import Criterion
 from tests.search.ways import WAYS, each_way
 from tests.toy import exact, experiment_of
 
@@ -318,3 +322,59 @@ def test_a_missing_scipy_is_named_before_anything_runs(monkeypatch: pytest.Monke
     monkeypatch.setitem(__import__("sys").modules, "scipy", None)
     with pytest.raises(MissingExtraError, match=r"confirm\(\) needs scipy.*\[analysis\]"):
         experiment().confirm(GOOD, 3, objective=LOSS)
+
+
+# How comparisons are judged -----------------------------------------------------------------------
+
+
+def test_a_higher_value_of_what_is_maximized_is_better() -> None:
+    more = Treatment("more", {"x": -3.0})
+    for direction, verdict in (("maximize", "better"), ("minimize", "worse")):
+        found = experiment().confirm(more, 8, objective=Objective("size", direction))  # type: ignore[arg-type]
+        assert found.verdict == verdict
+
+
+def test_a_failed_comparison_makes_no_other_one_easier() -> None:
+    """It counts with the p-value 1: each interval and p-value is that of two comparisons."""
+
+    def fails(data: Any, ctx: Any, *, x: float = 0.0) -> Any:
+        if x == 9:
+            raise ValueError("boom")
+        return noisy(data, ctx, x=x)
+
+    bad, fair = Treatment("bad", {"x": 9.0}), Treatment("fair", {"x": -0.5})
+    found = experiment(fails).confirm([bad, fair], 8, objective=LOSS, test="t")
+
+    failed, judged = found.effects
+    assert failed.verdict == "failed"
+    assert judged.raw_p_value is not None
+    assert judged.p_value == pytest.approx(min(1.0, 2 * judged.raw_p_value))
+    base = {each.index: each["loss"] for each in found.baseline.replicates}
+    ours = found.candidates[1].replicates
+    differences = [each["loss"] - base[each.index] for each in ours]
+    assert judged.interval == paired_test(differences, "t", 0.05 / 2).interval
+
+
+@pytest.mark.parametrize("changed", [{"replicates": 5}, {"test": "wilcoxon"}, {"alpha": 0.01}])
+def test_another_question_is_another_run(changed: dict[str, Any], tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"replicates": 4, "test": "t", "alpha": 0.05}
+    for options in (asked, asked | changed, asked):
+        experiment().confirm(GOOD, objective=LOSS, storage=tmp_path / "runs.db", **options)
+
+    assert len(History.runs(tmp_path / "runs.db")) == 2
+
+
+def test_a_sequential_plan_is_complete_only_when_it_is_decided() -> None:
+    """After a whole block that says nothing, as when Ctrl-C comes between two blocks."""
+    same = Treatment("same", {"x": 1.0})
+    criterion = Criterion((LOSS,))
+    seeds = tuple(range(8))
+    question = Question(
+        (Candidate(same),), Treatment("baseline"), criterion, 8, 0.05, "sequential", (), seeds
+    )
+    plan = Plan(question)
+    for complete in (False, True):
+        for treatment in plan.ask():
+            run = Replicate(0, treatment.seed, {"loss": 1.0})  # type: ignore[attr-defined]
+            plan.tell(Observation.of_replicates(treatment, [run]))
+        assert plan.is_complete is complete
