@@ -168,6 +168,27 @@ def test_equal_values_have_one_identity(one: Any, other: Any) -> None:
     assert identity(one) == identity(other)
 
 
+class Remade:
+    """Its parts exist only while it is described."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        return Remade, (Slots(self.value, 0),)
+
+
+def test_objects_that_exist_only_while_they_are_described_are_told_apart() -> None:
+    values = [Remade(number) for number in range(9)]
+
+    assert identity(values) != identity([values[0]] * 9)
+    assert len({identity([values[0], each]) for each in values}) == 9
+
+
+def test_the_identity_of_a_long_list_is_short() -> None:
+    assert len(identity([0.5] * 100_000)) < 200
+
+
 # Code ---------------------------------------------------------------------------------------------
 
 

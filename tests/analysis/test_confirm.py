@@ -222,7 +222,7 @@ def test_the_sequential_test_stops_when_every_comparison_is_decided(
     several = [Treatment(f"good {i}", {"x": -1.0 - i}) for i in range(candidates)]
     found = experiment(exactly).confirm(several, 40, objective=LOSS, test="sequential")
 
-    assert found.replicates == pairs
+    assert found.replicates == pairs == len(found.seeds)
     assert {each.verdict for each in found.effects} == {"better"}
 
 
@@ -330,8 +330,11 @@ def test_a_missing_scipy_is_named_before_anything_runs(monkeypatch: pytest.Monke
 def test_a_higher_value_of_what_is_maximized_is_better() -> None:
     more = Treatment("more", {"x": -3.0})
     for direction, verdict in (("maximize", "better"), ("minimize", "worse")):
-        found = experiment().confirm(more, 8, objective=Objective("size", direction))  # type: ignore[arg-type]
+        searched = Observation(more, {"size": 9.0})
+        found = experiment().confirm(searched, 8, objective=Objective("size", direction))  # type: ignore[arg-type]
         assert found.verdict == verdict
+        # Fresh, it is 5.
+        assert ("which flattered it by 4" in str(found)) is (direction == "maximize")
 
 
 def test_a_failed_comparison_makes_no_other_one_easier() -> None:
@@ -353,6 +356,7 @@ def test_a_failed_comparison_makes_no_other_one_easier() -> None:
     ours = found.candidates[1].replicates
     differences = [each["loss"] - base[each.index] for each in ours]
     assert judged.interval == paired_test(differences, "t", 0.05 / 2).interval
+    assert "97.5 % interval" in str(found)
 
 
 @pytest.mark.parametrize("changed", [{"replicates": 5}, {"test": "wilcoxon"}, {"alpha": 0.01}])

@@ -121,3 +121,9 @@ def test_an_unknown_test_is_refused() -> None:
 
     with pytest.raises(UsageError, match=r"'auto', 't', 'wilcoxon', .* not 'z'"):
         checked_test("z")
+
+
+@pytest.mark.parametrize(("test", "p_value"), [("permutation", 2**-4), ("t", 0.0)])
+def test_equal_differences_are_as_unlikely_as_the_test_can_say(test: Test, p_value: float) -> None:
+    assert paired_test([1.5] * 5, test, 0.05).p_value == p_value
+    assert paired_test([0.0] * 5, test, 0.05).p_value == 1.0

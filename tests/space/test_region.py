@@ -215,3 +215,45 @@ def test_constraints_with_too_many_sides_are_drawn_from_all_the_same() -> None:
     assert positions_in(space) is None
     for seed in range(5):
         space.validate(space.sample(seed))
+
+
+# Which regions are narrow, and with conditions ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bound", "share", "is_narrow"), [(0.15, 0.011, True), (0.5, 0.125, False)]
+)
+def test_a_region_is_narrow_where_less_than_a_twentieth_of_the_draws_hit_it(
+    bound: float, share: float, is_narrow: bool
+) -> None:
+    assert bound**2 / 2 == pytest.approx(share, rel=0.05)
+    space = SearchSpace(box("ab"), [f"a + b <= {bound}"])
+    assert (space.region is not None) is is_narrow
+
+
+@pytest.mark.parametrize("kinds", [["p", "q"], ["q", "p"]])
+def test_a_contradiction_under_one_choice_only_is_no_contradiction(kinds: list[str]) -> None:
+    space = SearchSpace(
+        {
+            "a": (0.0, 1.0),
+            "kind": kinds,
+            "c": Float(0.5, 1.0).when(kind="p"),
+            "d": Float(0.0, 1.0).when(kind="q"),
+        },
+        ["a + c <= 0.7", "c <= a", "a + d <= 0.002"],
+    )
+    for seed in range(5):
+        point = space.sample(seed)
+        assert point["kind"] == "q"
+        assert space.validate(point) == point
+
+
+def test_the_children_of_a_constrained_number_follow_its_drawn_value() -> None:
+    space = SearchSpace(
+        {"n": (1, 30), "m": (1, 30), "child": Float(0, 1).when(n=2)}, ["n + m <= 4"]
+    )
+    assert space.region is not None
+    points = [space.sample(seed) for seed in range(30)]
+
+    assert [space.validate(point) for point in points] == points
+    assert {"child" in point for point in points} == {True, False}

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from crystallize_opt import Categorical, Failures, Float, History, Integer, Objective
-from crystallize_opt.adapters import RandomOptimizer
+from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import StorageError
 from tests.recording import resuming
 from tests.recording.resuming import tpe
@@ -153,6 +154,68 @@ def test_an_event_that_this_package_does_not_write_is_refused(
         History.load(path)
     with pytest.raises(StorageError, match=r"is damaged|space of this run cannot be read"):
         search(path, 8, replicates_per_trial=2)
+
+
+@pytest.fixture(scope="module")
+def file_with_all_kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a baseline, an enqueued point, and reports of a pruner."""
+    path = tmp_path_factory.mktemp("all") / "runs.db"
+    all_kinds(path, 6)
+    return path
+
+
+def all_kinds(path: Path, trials: int) -> None:
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=1)
+    loss = Objective("sum", "minimize")
+    optimizer = OptunaOptimizer({"delta": (0.0, 1.0)}, loss, seed=0, pruner=pruner)
+    if not path.exists():
+        optimizer.enqueue({"delta": 0.25})
+    toy_experiment(seed=0).optimize(
+        optimizer, trials, 2, storage=path, baseline=True, progress=False
+    )
+
+
+DEEP = json.loads("[" * 400 + "]" * 400)
+MORE_HOSTILE: list[tuple[str, Change]] = [
+    ("report", data(prune=1)),
+    ("report", data(prune=None)),
+    ("baseline", lambda event: event.update(trial=0)),
+    ("baseline", data(status="failed", error="boom")),
+    ("baseline", data(params={"delta": DEEP})),
+    ("enqueue", data(params={"delta": 5.0})),
+    ("enqueue", data(params={"other": 0.5})),
+]
+
+
+@pytest.mark.parametrize("number", range(-1, len(MORE_HOSTILE)))
+def test_events_of_the_other_kinds_are_checked(
+    number: int, file_with_all_kinds: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.db"
+    path.write_bytes(file_with_all_kinds.read_bytes())
+    if number < 0:  # As it was written.
+        assert len(History.load(path)) >= 6
+        return
+    rewritten(path, *MORE_HOSTILE[number])
+
+    with pytest.raises(StorageError, match="is damaged"):
+        History.load(path)
+    with pytest.raises(StorageError, match="is damaged"):
+        all_kinds(path, 8)
+
+
+def test_a_trial_that_is_told_twice_is_refused(file_of_runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    path.write_bytes(file_of_runs.read_bytes())
+
+    def again(event: dict[str, Any]) -> None:
+        event["trial"] = 0
+        event["data"]["name"] = "trial_0"
+
+    rewritten(path, "observation", again, number=1)
+
+    with pytest.raises(StorageError, match="is not pending"):
+        History.load(path)
 
 
 def test_what_is_rewritten_as_it_was_is_read(file_of_runs: Path, tmp_path: Path) -> None:
