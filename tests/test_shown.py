@@ -243,11 +243,13 @@ def test_tab_completion_of_an_optimizer_shows_what_users_call() -> None:
     assert completed(optimizer) >= {
         *("ask", "attach", "capabilities", "constraints", "enqueue", "events"),
         *("get_best_treatment", "history", "objective", "objectives", "observations"),
-        *("pareto_front", "pending", "replay", "seed", "space", "study", "tell", "versions"),
+        *("pareto_front", "pending", "replay", "report", "seed", "space", "study", "tell"),
+        "versions",
     }
     assert not completed(optimizer) & {
         *("adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion", "is_seed_drawn"),
-        *("ledger", "libraries", "may_use_global_random_state", "measured", "report"),
+        *("ledger", "libraries", "may_use_global_random_state", "measured"),
+        *("hears_curve", "pairs_replicates", "report_replicate"),
         *("required_metrics", "restore_state", "saved_state", "searched", "settings"),
     }
     assert optimizer.ledger.pending == {}  # Adapters still have these names.
@@ -256,9 +258,11 @@ def test_tab_completion_of_an_optimizer_shows_what_users_call() -> None:
 def test_tab_completion_shows_no_machinery() -> None:
     observation = Observation(Treatment("t", {"x": 1.0}), {"loss": 1.0})
     assert {"params", "sem", "status", "get"} <= completed(observation)
-    assert not {"checked", "ended_early", "of_replicates"} & completed(observation)
+    assert not {"checked", "ended_at", "ended_early", "of_replicates"} & completed(observation)
     context = FrozenContext({"x": 1})
-    assert completed(context) == {"add", "as_dict", "get", "logger", "metrics"}
+    assert completed(context) == {
+        *("add", "as_dict", "checkpoint", "curves", "get", "logger", "metrics", "report")
+    }
 
     shown = {name for name in dir(crystallize_opt) if not name.startswith("_")}
     assert set(crystallize_opt.__all__) <= shown

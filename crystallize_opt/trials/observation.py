@@ -189,7 +189,7 @@ class Observation(_Metrics):
         return f"<{shown}>"
 
     def __dir__(self) -> list[str]:
-        return listed(self, ("checked", "ended_early", "of_replicates"))
+        return listed(self, ("checked", "ended_after", "ended_at", "ended_early", "of_replicates"))
 
     def _repr_html_(self) -> str:
         """Show the outcome, with the parameters, in a notebook."""

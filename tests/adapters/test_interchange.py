@@ -13,6 +13,7 @@ import pytest
 from crystallize_opt import (
     Categorical,
     Constant,
+    Constraint,
     Float,
     History,
     Integer,
@@ -202,9 +203,7 @@ def test_a_client_of_ax_becomes_a_history(tmp_path: Path) -> None:
 
     for read in (history_from_ax(client), history_from_ax(tmp_path / "ax.json")):
         assert read.objectives == (Objective("score", "maximize"), LOSS)
-        assert [str(c) for c in read.constraints] == [
-            "Constraint(metric='lag', comparison='<=', bound=3.0, reduce=None)"
-        ]
+        assert read.constraints == (Constraint("lag", "<=", 3.0),)
         assert [str(o.status) for o in read] == ["completed", "failed", "completed"]
         assert read[1].error == "boom"
         assert read[2].metrics == {"score": 0.5, "loss": 1.5, "lag": 2.0}
