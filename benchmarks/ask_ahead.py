@@ -187,7 +187,7 @@ def interval(differences: list[float]) -> tuple[float, float]:
     return medians[50], medians[1949]
 
 
-def print_regret(trials: int, seeds: int, functions: list[str]) -> None:
+def print_regret(trials: int, seeds: int, functions: list[str], optimizers: list[str]) -> None:
     more = round(trials * 0.95 / 0.82)
     print(f"Median log10 regret, {seeds} paired seeds; the difference with its 95 % interval.")
     print(f"{more} trials with ask_ahead take about as long as {trials} without.")
@@ -198,7 +198,8 @@ def print_regret(trials: int, seeds: int, functions: list[str]) -> None:
     print("| --- | --- | --- | --- | --- |")
     for name in functions:
         f, space = FUNCTIONS[name]
-        for who, make in OPTIMIZERS.items():
+        for who in optimizers:
+            make = OPTIMIZERS[who]
             logs: list[list[float]] = [[], [], [], []]
             for seed in range(seeds):
                 plain, one, four = (
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=0, help="default: 30 for regret, else 100")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--functions", nargs="+", choices=[*FUNCTIONS], default=[*FUNCTIONS])
+    parser.add_argument("--optimizers", nargs="+", choices=[*OPTIMIZERS], default=[*OPTIMIZERS])
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     if given.what == "busy":
@@ -233,7 +235,7 @@ def main() -> None:
     elif given.what == "schedule":
         print_schedule(given.trials or 100)
     else:
-        print_regret(given.trials or 30, given.seeds, given.functions)
+        print_regret(given.trials or 30, given.seeds, given.functions, given.optimizers)
 
 
 if __name__ == "__main__":
