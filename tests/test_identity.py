@@ -204,6 +204,19 @@ def test_what_a_function_calls_is_a_part_of_it(monkeypatch: pytest.MonkeyPatch) 
     assert identity(plain_values.even) != identity(plain_values.odd)
 
 
+def test_the_attributes_of_a_function_are_parts_of_it() -> None:
+    def made(**attributes: Any) -> Any:
+        def function(x: float) -> float:
+            return x
+
+        vars(function).update(attributes)
+        return function
+
+    assert identity(made(scale=1)) == identity(made(scale=1))
+    assert identity(made(scale=1)) != identity(made(scale=2))
+    assert identity(made()) != identity(made(scale=1))
+
+
 def test_the_bases_and_attributes_of_a_class_are_parts_of_it() -> None:
     def made(scale: float, offset: float) -> Any:
         class Base:
