@@ -168,6 +168,15 @@ def test_equal_values_have_one_identity(one: Any, other: Any) -> None:
     assert identity(one) == identity(other)
 
 
+class Wide:
+    """So large that the next one takes the place in memory of one that is gone."""
+
+    __slots__ = ("value", *(f"_{number}" for number in range(40)))
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+
 class Remade:
     """Its parts exist only while it is described."""
 
@@ -175,7 +184,7 @@ class Remade:
         self.value = value
 
     def __reduce__(self) -> Any:
-        return Remade, (Slots(self.value, 0),)
+        return Remade, (Wide(self.value),)
 
 
 def test_objects_that_exist_only_while_they_are_described_are_told_apart() -> None:
