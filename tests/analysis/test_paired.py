@@ -127,3 +127,17 @@ def test_an_unknown_test_is_refused() -> None:
 def test_equal_differences_are_as_unlikely_as_the_test_can_say(test: Test, p_value: float) -> None:
     assert paired_test([1.5] * 5, test, 0.05).p_value == p_value
     assert paired_test([0.0] * 5, test, 0.05).p_value == 1.0
+
+
+@given(st.lists(st.floats(0.01, 9).flatmap(lambda v: st.sampled_from([v, -v])), min_size=1))
+def test_the_evidence_is_the_mean_of_what_the_bets_have_won(differences: list[float]) -> None:
+    """Computed as it is defined, without the scaling that prevents overflows."""
+    won = []
+    for bet in (0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0):
+        wealth = 1.0
+        for count, difference in enumerate(differences, 1):
+            size = math.sqrt(math.fsum(each**2 for each in differences[:count]) / count)
+            wealth *= 1 + math.tanh(bet * difference / size)
+        won.append(wealth)
+
+    assert evidence(differences)[-1] == pytest.approx(math.fsum(won) / len(won))
