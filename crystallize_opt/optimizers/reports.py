@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from crystallize_opt.errors import ObjectiveError
 from crystallize_opt.trials.curves import HEARD_REPLICATE, Curve, checked_step
 from crystallize_opt.trials.observation import Observation, checked_value
 
@@ -42,20 +43,29 @@ class Heard:
     mean: tuple[float, int] = (0.0, 0)
 
     def add(
-        self, step: int, value: float | Mapping[str, float], metric: str
+        self, step: int, value: float | Mapping[str, float], metric: str | None
     ) -> tuple[int, Mapping[str, float]]:
         """Keep a point that was reported by hand; return its step, and its values by metric.
 
         Args:
             step: The step.
             value: A mapping of metrics to values, or the value of `metric`.
-            metric: The objective's metric.
+            metric: The objective's metric; None if there are several objectives.
 
         Raises:
             UsageError: The step is not a whole number, or a value is not a number.
+            ObjectiveError: One value is given, but there are several objectives.
         """
-        step = checked_step(metric, step)
-        given = value if isinstance(value, Mapping) else {metric: value}
+        if isinstance(value, Mapping):
+            given = value
+        elif metric is None:
+            raise ObjectiveError(
+                "With several objectives, report() takes a mapping of metrics to values, not "
+                f"{value!r}."
+            )
+        else:
+            given = {metric: value}
+        step = checked_step(metric or ", ".join(given), step)
         points = {name: checked_value(name, each) for name, each in given.items()}
         for name, number in points.items():
             self.curves.setdefault(name, {}).setdefault(step, number)

@@ -420,6 +420,7 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         Raises:
             TellError: The treatment is not pending.
             UsageError: The step is not a whole number, or a value is not a number.
+            ObjectiveError: One value is given, but there are several objectives.
 
         Example:
             >>> from crystallize_opt.adapters import RandomOptimizer
@@ -435,11 +436,11 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             {'loss': ((0, 1.0), (1, 0.5), (2, 0.3333333333333333))}
         """
         handle = self.ledger.find(treatment).handle
-        metric = self.objectives[0].metric
+        metric = self.objectives[0].metric if len(self.objectives) == 1 else None
         heard = self.ledger.heard(treatment)
         step, points = heard.add(step, value, metric)
         hears = self.capabilities.pruning and treatment.name not in self.ledger.abandoned
-        if metric not in points or not hears:
+        if metric is None or metric not in points or not hears:
             return False
         known = len(heard.answers)
         prune = heard.point(step, points[metric], partial(self._report, handle))

@@ -303,10 +303,10 @@ class RecordedOptimizer:
         Raises:
             TellError: The trial is not pending.
         """
-        if isinstance(self.optimizer, SpaceOptimizer):
-            observation = self.optimizer.ledger.with_curves(observation)
         with self._turn:
             if self._log is not None:
+                if isinstance(self.optimizer, SpaceOptimizer):
+                    observation = self.optimizer.ledger.with_curves(observation)
                 self.write(observation)
             told = self.optimizer.tell(observation)
             now = [observation] if told is None else await told
