@@ -104,6 +104,13 @@ def test_the_code_of_the_page_on_comparisons_runs(
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
 
 
+def test_the_code_of_the_page_on_scikit_learn_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = python_of("sklearn.md")
+    exec(block, {})  # noqa: S102
+
+    assert "'svc__C': " in capsys.readouterr().out
+
+
 def test_the_code_of_the_page_on_pictures_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
