@@ -245,11 +245,11 @@ def search(problem: Problem, way: Way, seed: int) -> Found:
     best = experiment_of(problem, seed, own_seeds=way.own_seeds).optimize(
         optimizer, way.trials or 10 * problem.budget, way.replicates, stop=spent, progress=False
     )
-    replicates = sum(len(each.replicates) for each in optimizer.observations)
+    ran = [each for each in optimizer.observations if each.repeats is None]
     return Found(
         problem.truth(best.params),
-        len(optimizer.observations),
-        replicates,
+        len(ran),
+        sum(len(each.replicates) for each in ran),
         time.perf_counter() - began,
     )
 
