@@ -273,8 +273,10 @@ def test_what_the_optimizer_discarded_is_no_trial() -> None:
 
     history = history_from_ax(optimizer.client)
 
-    assert exactly(o.treatment.params for o in history) == exactly(
-        o.treatment.params for o in optimizer.history
+    # A random point that took the place of discarded ones has a later number in Ax than the rest of
+    # its batch.
+    assert sorted(exactly(o.treatment.params for o in history)) == sorted(
+        exactly(o.treatment.params for o in optimizer.history)
     )
     assert history.notes == ["Suggestions that AxOptimizer discarded are left out."]
 
