@@ -257,3 +257,22 @@ def test_the_children_of_a_constrained_number_follow_its_drawn_value() -> None:
 
     assert [space.validate(point) for point in points] == points
     assert {"child" in point for point in points} == {True, False}
+
+
+def test_draws_of_numbers_on_a_log_scale_are_uniform_on_it() -> None:
+    """As those among plain draws that happen to satisfy the constraint."""
+    names = "abc"
+    logs = {n: Float(1e-4, 1.0, log=True) for n in names}
+    space = SearchSpace(logs, ["a + b + c <= 0.002"])
+    assert space.region is not None
+    whole = space.region.whole
+    assert whole is not None
+    rng = random.Random(0)
+    plain = (space.draw(rng) for _ in range(5_000))
+    expected = [
+        math.log(each[n]) for each in plain if space.satisfies_constraints(each) for n in names
+    ]
+    drawn = [math.log(v) for _ in range(60) for v in whole.draw(rng).values()]
+
+    error = math.hypot(*(np.std(each) / math.sqrt(len(each)) for each in (drawn, expected)))
+    assert abs(np.mean(drawn) - np.mean(expected)) < 4 * error
