@@ -276,3 +276,13 @@ def test_draws_of_numbers_on_a_log_scale_are_uniform_on_it() -> None:
 
     error = math.hypot(*(np.std(each) / math.sqrt(len(each)) for each in (drawn, expected)))
     assert abs(np.mean(drawn) - np.mean(expected)) < 4 * error
+
+
+def test_numbers_with_steps_fill_the_grid_of_their_region() -> None:
+    space = SearchSpace(
+        {"a": Float(0, 20, step=0.5), "b": Float(0, 20, step=0.25)}, ["a + b == 3.5"]
+    )
+    points = [space.sample(seed) for seed in range(60)]
+
+    assert [space.validate(point) for point in points] == points
+    assert {point["a"] for point in points} == {number / 2 for number in range(8)}
