@@ -195,6 +195,10 @@ GROUPS: dict[str, dict[str, Way]] = {
         "TPE, Adaptive, alpha=0.5": Way(tpe, Adaptive(2, 10, alpha=0.5)),
         "TPE, Adaptive, told plain means": Way(tpe_told_plain_means, UP_TO_10),
     },
+    "default": {
+        "TPE, mean of 5": Way(tpe, 5),
+        "TPE, Adaptive(2, 10)": Way(tpe, UP_TO_10),
+    },
     "gp": {
         "Optuna GP, mean of 5": Way(gp, 5),
         "Optuna GP, Adaptive(2, 10)": Way(gp, UP_TO_10),
@@ -266,9 +270,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("groups", nargs="*", default=list(GROUPS), metavar="|".join(GROUPS))
     parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--problems", nargs="*", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument("--budget", type=int, help="the evaluations of a search")
     given = parser.parse_args()
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
     for group in given.groups:
         for name in given.problems:
             problem = PROBLEMS[name]
@@ -278,7 +284,7 @@ def main() -> None:
             print(f"\n{name}, noise {problem.noise:g}, {what}, {given.seeds} seeds", flush=True)
             first: list[float] = []
             for label, way in GROUPS[group].items():
-                found = [search(problem, way, seed) for seed in range(given.seeds)]
+                found = [search(problem, way, seed) for seed in seeds]
                 regrets = [each.regret for each in found]
                 shown = (
                     f"{label:36} | regret {statistics.fmean(regrets):7.3f} mean, "
