@@ -24,8 +24,8 @@ class Adaptive:
         maximum: How many replicates a trial runs at most; more than `minimum`.
         alpha: The level of each test, at most 0.5. A higher level saves more replicates, and gives
             up more trials that were as good. With 0.5, a trial ends as soon as its mean on the
-            common seeds is worse than that of the best trial. The default found better points than
-            0.05 and 0.5 in `benchmarks/noisy.py`.
+            common seeds is worse than that of the best trial. Figures for three levels are in
+            docs/noise.md.
 
     Raises:
         UsageError: An argument is out of its range.
