@@ -38,7 +38,8 @@ from crystallize_opt.search.callbacks import Event, RunStarted
 from crystallize_opt.search.failures import Failures
 from crystallize_opt.search.search import Search
 from crystallize_opt.storage.settings import Storage
-from crystallize_opt.trials.best import BestSoFar, Criterion
+from crystallize_opt.trials.best import Criterion
+from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.objective import Objective
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.runtime.extras import needs
-from crystallize_opt.trials.best import BestSoFar, Criterion
+from crystallize_opt.trials.best import Criterion
+from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.observation import Observation, Status
 
 

@@ -14,7 +14,8 @@ from crystallize_opt.runtime.shown import cut
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.trials.best import BestSoFar, Criterion, has_completed
+from crystallize_opt.trials.best import Criterion, has_completed
+from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.objective import Objective
 from crystallize_opt.trials.observation import Observation, Status
 

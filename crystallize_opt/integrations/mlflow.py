@@ -21,7 +21,7 @@ from crystallize_opt.search.callbacks import (
     TrialFailed,
     TrialStarted,
 )
-from crystallize_opt.trials.best import BestSoFar
+from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.curves import Curve
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment

@@ -5,31 +5,30 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from crystallize_opt.errors import (
     InvalidParametersError,
-    NoCompletedTrialError,
     SpaceExhausted,
     UnknownMetricError,
     UsageError,
 )
-from crystallize_opt.history.history import Front, History
 from crystallize_opt.optimizers.base import BaseOptimizer
 from crystallize_opt.optimizers.baseline import checked_baseline, point_of
 from crystallize_opt.optimizers.capabilities import Capabilities, refuse_unsupported
+from crystallize_opt.optimizers.hooks import Handle
 from crystallize_opt.optimizers.last_step import LastStep, pruned
-from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND, EXPIRED, Ledger, Measured
+from crystallize_opt.optimizers.ledger import ABANDONED_BY_HAND, EXPIRED, Ledger
+from crystallize_opt.optimizers.measured import Measured
 from crystallize_opt.optimizers.replay import replay
 from crystallize_opt.optimizers.reports import Heard
-from crystallize_opt.optimizers.unique import Dropped, Proposals, Repeats
+from crystallize_opt.optimizers.results import Results
+from crystallize_opt.optimizers.unique import Proposals, Repeats
 from crystallize_opt.runtime.checks import checked_seed, drawn_seed, whole_number
-from crystallize_opt.runtime.extras import versions_of
-from crystallize_opt.runtime.shown import html_table, listed, number
+from crystallize_opt.runtime.shown import listed
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, ReportedPoint, SavedState
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-Handle = TypeVar("Handle")
 
 _FOR_ADAPTERS = (
     *("abandonment", "adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion"),
@@ -61,13 +59,7 @@ _FOR_ADAPTERS = (
 """What adapters and the loop of a search use. Tab completion does not list these names."""
 
 
-_OTHER_CHOICES = (
-    "Use recommend(), or run the best trials again: "
-    "experiment.confirm(optimizer.history.top(5)).best."
-)
-
-
-class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
+class SpaceOptimizer(Results[Handle], BaseOptimizer):
     """The base of all optimizers over a `SearchSpace`.
 
     The base keeps the ledger, asks the backend again if a suggestion may not be tried, and finds
@@ -113,37 +105,6 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         UnsupportedSpaceError: `capabilities` does not cover something in the space.
         ObjectiveError: There are several objectives, and the optimizer takes one.
     """
-
-    libraries: tuple[str, ...] = ()
-    """The distributions that the backend needs; their versions are in `.versions`."""
-
-    baseline: Observation | None = None
-    """The outcome of the baseline, which `set_baseline` was given; `history.baseline`."""
-
-    capabilities: Capabilities = Capabilities()
-    """What this optimizer can do. An instance's capabilities may differ from those of its class."""
-
-    can_be_copied: bool = True
-    """Whether `copy` and `pickle` work; if not, `replay` brings another optimizer to this state."""
-
-    may_use_global_random_state: bool = True
-    """Whether the backend might draw from `random` or numpy's global generator.
-
-    If it never does, set this to False: the loop then need not restore them before each call.
-    """
-
-    asks_in_a_row: int | None = 20
-    """After how many suggestions in a row that were discarded, or of which a search knew the
-    outcome, a random point takes their place; None: any number, until the backend has no more."""
-
-    races: bool = False
-    """Whether the optimizer asks for each replicate of a trial on its own."""
-
-    pairs_replicates: bool = False
-    """Whether the backend prunes by comparing replicates of the same seed, not running means."""
-
-    duplicates: bool = False
-    """Whether a search runs a point again whose outcome it knows, instead of reporting that."""
 
     def __init__(
         self,
@@ -204,136 +165,6 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
             positions=found,
             last_step=self._last_step,
         )
-
-    # What a backend supplies -------------------------------------------------------------------
-
-    @abstractmethod
-    def _suggest(self) -> tuple[Handle, dict[str, Any]] | None:
-        """Return the next suggestion: a handle that the backend defines, and active parameters.
-
-        Returns:
-            The suggestion, or None if the backend has none: a random point takes its place.
-
-        Raises:
-            SpaceExhausted: The backend has no points left, for example at the end of a grid.
-        """
-
-    def _suggest_batch(self, n: int) -> Sequence[tuple[Handle, dict[str, Any]]]:
-        """Return up to `n` suggestions for one ask, chosen jointly.
-
-        Called for batches only. By default there are none: `_suggest` is then called for each.
-
-        Args:
-            n: How many are needed.
-        """
-        return ()
-
-    @abstractmethod
-    def _insert(self, params: Mapping[str, Any]) -> Handle:
-        """Accept a point that the backend did not suggest; return its handle for `_learn`.
-
-        Args:
-            params: The active parameters of a point, in canonical form and in the space's order.
-        """
-
-    @abstractmethod
-    def _learn(self, handle: Handle, observation: Observation) -> None:
-        """Report the outcome of a suggested or inserted point to the backend.
-
-        Args:
-            handle: The handle from `_suggest` or `_insert`.
-            observation: The outcome. If its status is COMPLETED, the metrics of all objectives and
-                constraints are finite floats.
-        """
-
-    def _drop(self, handle: Handle, why: Dropped) -> None:
-        """Tell the backend that one of its suggestions was discarded and will have no outcome.
-
-        Args:
-            handle: The handle from `_suggest`.
-            why: Whether the point violates a linear constraint or was suggested before.
-        """
-
-    def _reopen(self, handle: Handle, params: Mapping[str, Any]) -> Handle:
-        """Return the handle for `_learn` of an abandoned trial that has an outcome after all.
-
-        By default it is that of the same point, inserted once more. A backend that can take back
-        what it learnt of the abandoned trial does so here, and returns `handle`.
-
-        Args:
-            handle: The handle with which `_learn` got the status ABANDONED.
-            params: The trial's parameters, as for `_insert`.
-        """
-        return self._insert(params)
-
-    def _complete(self, params: Mapping[str, Any]) -> tuple[Handle, dict[str, Any]]:
-        """Suggest a point with the given values. By default the rest is drawn at random.
-
-        Args:
-            params: Some or all of the active parameters, in canonical form.
-        """
-        space = self.space if self._last_step is None else self.space.without_fidelity
-        try:
-            point = space.validate(params)
-        except InvalidParametersError:  # Only a part of a point was given.
-            point = space.validate(space.fixed(params).sample(self._rng))
-        return self._insert(point), point
-
-    def _reseed(self) -> None:
-        """Begin again with `self.seed`, which has changed. Called only before the first call.
-
-        By default nothing happens: the backend has no random choices of its own.
-        """
-
-    def _learn_baseline(self, observation: Observation, point: Mapping[str, Any] | None) -> None:
-        """Learn the outcome of the baseline. By default nothing happens.
-
-        Args:
-            observation: The outcome, completed, with all required metrics.
-            point: Its active parameters in canonical form and in the space's order; None if the
-                baseline is no point of the space.
-        """
-
-    def _recommend(self) -> Treatment | None:
-        """Return the treatment that the model takes for the best; None if there is none.
-
-        Called only if `capabilities.recommends` is true, and if a trial may be the best.
-        """
-        return None
-
-    def _report(self, handle: Handle, step: int, value: float) -> bool:
-        """Report an intermediate value to the backend; return whether it would end the trial here.
-
-        Called only if `capabilities.pruning` is true, and once for each step of a trial. The values
-        are the trial's learning curve or, if it reports none, running means over its replicates:
-        see `optimizers/reports.py`. Do not draw from global random generators here: a trial is
-        running.
-
-        Args:
-            handle: The handle from `_suggest` or `_insert`.
-            step: The step, at least 0.
-            value: The value of the only objective; it may be nan or infinite.
-        """
-        return False
-
-    def _pend(self, params: Mapping[str, Any], handle: Handle) -> Treatment:
-        """Name a suggestion. A backend that races says here of which trial it is a replicate."""
-        return self.ledger.add(params, handle)
-
-    def race_up_to(self, replicates: int) -> None:
-        """Take the largest number of replicates of a trial. Called if `races` is true."""
-
-    def racing(self) -> Collection[str] | None:
-        """Return the trials whose configuration may be suggested again with a higher fidelity.
-
-        Their checkpoints are kept. By default none is suggested again.
-
-        Returns:
-            The names of completed trials; None if this optimizer never suggests one again.
-        """
-        return None
-
-    # What users call ---------------------------------------------------------------------------
 
     def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
         """Suggest `n` treatments, which are pending until they are told.
@@ -718,135 +549,8 @@ class SpaceOptimizer(BaseOptimizer, Generic[Handle]):
         self._rng.seed(self.seed)
         self._reseed()
 
-    @property
-    def events(self) -> list[Event]:
-        """Every ask, enqueue, report, tell and attach, in order; `replay` repeats them."""
-        return list(self.ledger.calls)
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """The versions of Python, of this package and of the backend's libraries."""
-        # The points of a narrow region are drawn with numpy and SciPy.
-        also = ("numpy", "scipy") if self.space.region is not None else ()
-        return versions_of(tuple(dict.fromkeys((*self.libraries, *also))))
-
-    @property
-    def pending(self) -> list[Treatment]:
-        """The treatments asked for and not yet told, in order, without those that have expired."""
-        expired = self.ledger.expired()
-        return [each for each in self.unfinished if each not in expired]
-
-    @property
-    def unfinished(self) -> list[Treatment]:
-        """The treatments asked for and not yet told, in order, also those that have expired."""
-        return [pending.treatment for pending in self.ledger.pending.values()]
-
-    @property
-    def observations(self) -> list[Observation]:
-        """Every observation that was told or attached, in order."""
-        return list(self.ledger.observations)
-
-    @property
-    def history(self) -> History:
-        """Every observation that was told or attached, with the best trial and a table of all."""
-        return History(
-            self.observations,
-            self.objectives,
-            self.constraints,
-            space=self.space,
-            pending=self.pending,
-            left_out=self.ledger.left_out,
-            baseline=self.baseline,
-            about=self._about,
-            are_checked=True,
-        )
-
-    def _about(self) -> dict[str, Any]:
-        return {"optimizer": type(self).__name__, "optimizer's seed": self.seed, **self.versions}
-
-    def get_best_treatment(self, weights: Mapping[str, float] | None = None) -> Treatment:
-        """Return the treatment of the best completed trial that satisfies the constraints.
-
-        With several objectives, that is the compromise: the trial of `pareto_front()` closest to
-        the best value of every objective, each scaled to its range over the front.
-
-        Args:
-            weights: With several objectives, how much the distance in each one counts, by metric; 1
-                where it is left out. None: all count the same.
-
-        Raises:
-            NoCompletedTrialError: No completed trial satisfies the constraints; the message names
-                the nearest one.
-            ObjectiveError: There are weights, but one objective only; or a weight names no
-                objective, is negative or is not finite; or all are 0.
-        """
-        best = self.ledger.best.best
-        if weights is not None:
-            best = self.criterion.compromise(self.pareto_front, weights)
-        if best is None:
-            raise NoCompletedTrialError(self.ledger.why_no_best())
-        return best.treatment
-
-    def recommend(self, by: Literal["mean", "model"] = "mean") -> Treatment:
-        """Return the treatment to use, chosen by the observed means or by the optimizer's model.
-
-        The mean of few noisy replicates flatters the best of many trials. Where trials are noisy, a
-        third way is to run the best ones again: `experiment.confirm(history.top(5)).best`.
-
-        Args:
-            by: `"mean"`: the best observed mean, as `get_best_treatment`. `"model"`: the best
-                trial according to the model of the optimizer, if it has one (Ax).
-
-        Raises:
-            NoCompletedTrialError: No completed trial satisfies the constraints, or none does so
-                according to the model.
-            UsageError: The optimizer has no model that recommends a trial, or there are several
-                objectives.
-        """
-        if by == "mean":
-            return self.get_best_treatment()
-        if by != "model":
-            raise UsageError(f"recommend() takes 'mean' or 'model', not {by!r}.")
-        if not self.capabilities.recommends or len(self.objectives) > 1:
-            why = "has no model that recommends a trial; AxOptimizer has one"
-            if self.capabilities.recommends:
-                why = "recommends by its model for one objective only"
-            raise UsageError(f"{type(self).__name__} {why}. {_OTHER_CHOICES}")
-        best = self.get_best_treatment()  # Its error says why there is nothing to recommend.
-        recommended = self._recommend()
-        if recommended is None:
-            raise NoCompletedTrialError(
-                f"To the model, no trial surely satisfies the constraints; the best mean has "
-                f"{best.name!r}. {_OTHER_CHOICES}"
-            )
-        return recommended
-
-    @property
-    def pareto_front(self) -> Front:
-        """The completed, feasible observations that no other one dominates, in order.
-
-        With one objective: every observation with the best value. `pareto_front()` is the same.
-        """
-        return Front(self.criterion.front(self.ledger.observations))
-
     def __dir__(self) -> list[str]:
         return listed(self, _FOR_ADAPTERS)
-
-    def __repr__(self) -> str:
-        goals = ", ".join(f"{each.direction} {each.metric}" for each in self.objectives)
-        parts = [f"{len(self.ledger.observations)} trials"]
-        if self.ledger.pending:
-            parts.append(f"{len(self.ledger.pending)} pending")
-        best = self.ledger.best.best
-        if best is not None:
-            parts += [f"best {o.metric}={number(best[o.metric])}" for o in self.objectives]
-        names = f"{len(self.space)} parameter{'s' * (len(self.space) != 1)}"
-        return f"<{type(self).__name__}: {goals} over {names}; {', '.join(parts)}>"
-
-    def _repr_html_(self) -> str:
-        """Show the space, and the best and the last trials, in a notebook."""
-        caption = html_table(repr(self)[1:-1], [], [])
-        return f"{caption}{self.space._repr_html_()}{self.history._repr_html_()}"
 
 
 def _seconds(ttl: Any) -> float:

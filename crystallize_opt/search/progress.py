@@ -19,7 +19,7 @@ from crystallize_opt.search.callbacks import (
     TrialStarted,
     TrialTold,
 )
-from crystallize_opt.trials.best import BestSoFar
+from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.raced import suggestions_of
 

@@ -16,7 +16,7 @@ from crystallize_opt.runtime.stepwise import Ended, HandOver, Stepwise
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.runtime.tracebacks import short_traceback, shortened
 from crystallize_opt.search.settings import SearchSettings, checked_settings, takes_settings
-from crystallize_opt.trials.best import BestSoFar
+from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.calls import Attached, Told
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment

@@ -8,7 +8,8 @@ from typing import Any
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.runtime.checks import finite_number, whole_number
-from crystallize_opt.trials.best import BestSoFar, Criterion
+from crystallize_opt.trials.best import Criterion
+from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation
 

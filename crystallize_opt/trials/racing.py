@@ -21,7 +21,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.trials.best import BestSoFar, Criterion
+from crystallize_opt.trials.best import Criterion
+from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.observation import Observation, Replicate, Status, mean_of
 from crystallize_opt.trials.treatment import Treatment
 

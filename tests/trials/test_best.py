@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from crystallize_opt import Constraint, Objective, Observation, Status, Treatment
 from crystallize_opt.errors import ObjectiveError
-from crystallize_opt.trials.best import ENOUGH, BestSoFar, Criterion, dominates, non_dominated
+from crystallize_opt.trials.best import ENOUGH, Criterion
+from crystallize_opt.trials.best_so_far import BestSoFar
+from crystallize_opt.trials.front import dominates, non_dominated
 from crystallize_opt.trials.objective import Direction
 
 NAMES = ("a", "b", "c")

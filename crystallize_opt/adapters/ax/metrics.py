@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from crystallize_opt.optimizers.ledger import Measured
+from crystallize_opt.optimizers.measured import Measured
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, as_number
