@@ -70,7 +70,7 @@ class OptimizerSearchCV(BaseSearchCV):  # type: ignore[misc]
         >>> space = {"C": Float(0.001, 100.0, log=True)}
         >>> model = LogisticRegression(max_iter=1000)
         >>> search = OptimizerSearchCV(model, space, n_trials=5, random_state=0).fit(X, y)
-        >>> search.best_score_ > 0.9, len(search.history_)
+        >>> bool(search.best_score_ > 0.9), len(search.history_)
         (True, 5)
     """
 

@@ -94,11 +94,12 @@ def test_a_standard_error_that_is_none_is_not_told(sem: float) -> None:
                 Constraint("b", ">=", -1.0),
             ],
         ),
-        (
+        pytest.param(
             # Names and numbers that Ax would read in another way.
             [Objective("val-loss", "minimize"), Objective("a,b", "maximize")],
             [Constraint("E", "<=", 1e-5), Constraint("größe", ">=", -3.0)],
             None,
+            marks=pytest.mark.slow,
         ),
     ],
 )
