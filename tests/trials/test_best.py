@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crystallize_opt import Constraint, Objective, Observation, Status, Treatment
+from crystallize_opt import Constraint, Objective, Observation, Replicate, Status, Treatment
 from crystallize_opt.errors import ObjectiveError
 from crystallize_opt.trials.best import ENOUGH, Criterion
 from crystallize_opt.trials.best_so_far import BestSoFar
@@ -353,3 +353,25 @@ def test_a_front_of_many_blocks(count: int) -> None:
     assert non_dominated(points) == set(on_front) | {
         point for point in above if not any(dominates(other, point) for other in on_front)
     }
+
+
+@given(st.permutations([("lucky", 0.0, 1), ("known", 0.5, 3), ("poor", 0.9, 3), ("new", 0.1, 2)]))
+def test_a_raced_trial_with_fewer_replicates_is_not_the_best(
+    order: list[tuple[str, float, int]],
+) -> None:
+    trials = [
+        Observation(
+            Treatment(name),
+            {"loss": loss},
+            replicates=[Replicate(r, r, {"loss": loss}) for r in range(count)],
+            raced=True,
+        )
+        for name, loss, count in order
+    ]
+    criterion = Criterion((Objective("loss", "minimize"),))
+    so_far = BestSoFar(criterion)
+    for each in trials:
+        so_far.add(each)
+
+    assert criterion.best(trials) is trials[[name for name, _, _ in order].index("known")]
+    assert so_far.best is criterion.best(trials)

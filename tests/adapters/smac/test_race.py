@@ -19,7 +19,7 @@ from smac import (
 )
 from smac.acquisition.maximizer import LocalAndSortedRandomSearch
 from smac.facade.abstract_facade import AbstractFacade
-from smac.runhistory import TrialValue
+from smac.runhistory import StatusType, TrialValue
 
 from crystallize_opt import (
     Adaptive,
@@ -274,6 +274,12 @@ def test_a_failed_replicate_fails_its_trial_and_ends_its_race() -> None:
     incumbent = optimizer.facade.intensifier.get_incumbent()
     assert incumbent is not None
     assert dict(best.params) == pytest.approx(dict(incumbent))
+    # Also the first failure, before which nothing was measured, costs more than any success.
+    costs: dict[bool, list[float]] = {True: [], False: []}
+    for value in optimizer.facade.runhistory.values():
+        costs[value.status is StatusType.SUCCESS].append(float(value.cost))
+    assert len(costs[False]) == len(failed)
+    assert min(costs[False]) > max(costs[True])
 
 
 def test_an_abandoned_replicate_may_be_asked_for_again() -> None:
