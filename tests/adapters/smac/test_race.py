@@ -263,6 +263,9 @@ def test_a_failed_replicate_fails_its_trial_and_ends_its_race() -> None:
         assert isinstance(treatment, RacedReplicate)
         if first or (treatment.replicate == 2 and treatment.params["x"] > 0.5):
             optimizer.tell(Observation(treatment, status=Status.FAILED, error="boom"))
+            if first:  # SMAC hears of it when there is a value that it can be worse than.
+                statuses = {value.status for value in optimizer.facade.runhistory.values()}
+                assert StatusType.CRASHED not in statuses
             first = False
         else:
             optimizer.tell({"loss": noisy(treatment.params, treatment.replicate)})
