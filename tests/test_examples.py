@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import runpy
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,3 +78,45 @@ def test_the_code_of_the_readme_runs(
     out = capsys.readouterr().out
     assert "lower" not in out  # the last line prints the winner's name
     assert re.search(r"trial_\d+$", out.strip())
+
+
+def example(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "examples" / f"{name}.py"))
+
+
+def test_the_example_of_constraints_and_two_objectives_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    example("constraints_and_pareto")["main"](12)
+
+    out = capsys.readouterr().out
+    assert re.search(r"^0\.\d{3}  \d+\.\d\d ms  \{'trees': ", out)
+    assert "The compromise is trial_" in out
+    assert (tmp_path / "pareto.png").stat().st_size > 10_000
+
+
+def test_the_example_of_a_noisy_metric_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    example("noisy_metric")["main"](6, 8)
+
+    out = capsys.readouterr().out
+    assert re.search(r"^\d\d replicates in 6 trials", out)
+    assert "8 pairs of replicates on fresh seeds" in out
+
+
+def test_the_example_of_a_crash_goes_on_where_it_ended(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "resume_after_crash.py")]
+    first, second = (
+        subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+        for _ in range(2)
+    )
+
+    assert first.returncode == -signal.SIGKILL
+    assert second.stdout.startswith("20 trials, the best is trial_")
+
+
+@pytest.mark.slow
+def test_the_example_of_a_dask_cluster_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    example("dask_cluster")["main"](6)
+
+    assert capsys.readouterr().out.startswith("6 trials, the best is trial_")
