@@ -20,10 +20,8 @@ def loss(x: Float(-5.0, 5.0), y: Float(-5.0, 5.0)) -> float:  # type: ignore[val
 def main(num_trials: int = 40, workers: int = 2) -> None:
     experiment = Experiment.of(loss, seed=0)
     optimizer = OptunaOptimizer(experiment.search_space(), Objective("loss", "minimize"), seed=0)
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")  # type: ignore[no-untyped-call]
+    with cluster, Client(cluster) as client:  # type: ignore[no-untyped-call]
         # A function that makes the executor: if it breaks, the search makes another one.
         best = experiment.optimize(
             optimizer, num_trials, workers=Workers(client.get_executor, workers)

@@ -17,7 +17,7 @@ def conversion(
 ) -> float:
     """Return the simulated share of 500 customers who buy; the global generator is seeded."""
     chance = 0.1 + 0.2 * discount * (1 - discount) - 0.002 * abs(reminder_days - 7)
-    return sum(random.random() < chance for _ in range(500)) / 500
+    return float(sum(random.random() < chance for _ in range(500)) / 500)
 
 
 TODAY = Treatment("today", {"discount": 0.1, "reminder_days": 14.0})

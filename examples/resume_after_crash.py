@@ -23,7 +23,7 @@ def loss(x: Float(-5.0, 5.0), y: Float(-5.0, 5.0)) -> float:  # type: ignore[val
     if not marker.exists() and len(History.load(FILE)) == 7:
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return (x - 1) ** 2 + (y + 2) ** 2
+    return float((x - 1) ** 2 + (y + 2) ** 2)
 
 
 def main() -> None:

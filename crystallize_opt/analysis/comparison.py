@@ -414,10 +414,13 @@ class Comparison:
     # Shown ----------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return (
-            f"<Comparison of {len(self.optimizers)} optimizers on {len(self.experiments)} "
-            f"experiments with {len(self.seeds)} seeds: {self.verdict}>"
-        )
+        counts = {
+            "optimizer": len(self.optimizers),
+            "experiment": len(self.experiments),
+            "seed": len(self.seeds),
+        }
+        shown = [f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items()]
+        return f"<Comparison of {shown[0]} on {shown[1]} with {shown[2]}: {self.verdict}>"
 
     def __str__(self) -> str:
         return text_table(self._caption(), *self._table())

@@ -109,7 +109,7 @@ def test_with_other_versions_every_suggestion_is_compared(
         return {k: v * 0.99 for k, v in ask(self, *arguments).items() if k == "x"}
 
     monkeypatch.setattr(optuna.samplers.TPESampler, "sample_relative", another)
-    for module in ("recording.resume", "optimizers.space_optimizer"):
+    for module in ("recording.resume", "optimizers.results"):
         monkeypatch.setattr(f"crystallize_opt.{module}.versions_of", lambda _: {"optuna": "9.9"})
     # The first suggestion of the model; with the stored state, trial_8 would be the first compared.
     with pytest.raises(ReplayDiverged, match=r"'trial_4'.*5\.\d\.\d.*9\.9") as caught:

@@ -223,6 +223,10 @@ class AxOptimizer(SpaceOptimizer[int]):
                 "Ax has another baseline as its status quo, which cannot be changed: "
                 f"{self.baseline!r}. Build a fresh optimizer."
             )
+        if any(parameter.conditions for parameter in self.space.values()):
+            # Ax's status quo has a value for every parameter, also for those that are inactive:
+            # https://github.com/facebook/Ax/blob/1.3.1/ax/core/search_space.py
+            point = None
         if self.criterion.is_relative:  # There is no trial yet.
             self._native_constraints = native_constraints(
                 self.criterion, has_status_quo=point is not None

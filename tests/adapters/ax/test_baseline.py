@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from crystallize_opt import Constraint, History, Objective, Observation, SearchSpace, Treatment
+from crystallize_opt import (
+    Constraint,
+    Float,
+    History,
+    Objective,
+    Observation,
+    SearchSpace,
+    Treatment,
+)
 from crystallize_opt.adapters import AxOptimizer
 from crystallize_opt.errors import UsageError
 from crystallize_opt.interchange import history_from_ax
@@ -189,3 +197,28 @@ def test_a_search_with_a_baseline_resumes_exactly(tmp_path: Path) -> None:
     assert status_quo is not None
     assert status_quo.parameters == {"p0": 0.5, "p1": 0.5}
     assert History.load(tmp_path / "parts.db").best == again.history.best
+
+
+def test_in_a_space_with_conditions_the_bound_is_a_value() -> None:
+    space = SearchSpace({"kind": ["a", "b"], "x": Float(0.0, 1.0).when(kind="a"), "y": (0.0, 1.0)})
+    optimizer = AxOptimizer(
+        space,
+        LOSS,
+        constraints=[relative("area", "<=", 10)],
+        seed=0,
+        generation_strategy=sobol_strategy(),
+    )
+    baseline = Treatment("baseline", {"kind": "b", "y": 0.5})
+    optimizer.set_baseline(
+        Observation(baseline, {"loss": 1.0, "area": 2.0}), {"kind": "b", "y": 0.5}
+    )
+
+    for treatment in optimizer.ask(3):
+        optimizer.tell(Observation(treatment, {"loss": treatment["y"], "area": 2.1}))
+    config = optimizer.client._experiment.optimization_config
+    assert config is not None
+    (bound,) = config.outcome_constraints
+    assert bound.bound == pytest.approx(2.2)
+    assert not bound.relative
+    assert optimizer.client._experiment.status_quo is None
+    assert optimizer.history.baseline is not None
