@@ -427,7 +427,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Show the verdict and a table in a notebook."""
-        return html_table(self._caption(), *self._table())
+        return html_table(self._caption().replace("\n", " "), *self._table())
 
     def _caption(self) -> str:
         goals = {name: f"{goal.direction} {goal.metric}" for name, goal in self.goals.items()}

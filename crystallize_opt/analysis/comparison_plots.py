@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import cycle
 
 from crystallize_opt.analysis.curves import Curve
-from crystallize_opt.history.figure import Picture, panels
+from crystallize_opt.history.figure import Picture, count_trials, panels
 from crystallize_opt.runtime.extras import needs
 
 _LINES = ("-", "--", "-.", ":")
@@ -42,7 +42,10 @@ def plot_curves(
                 if curve.low:
                     color = drawn.get_color()
                     ax.fill_between(curve.places, curve.low, curve.high, color=color, alpha=0.15)
-            ax.set_xlabel("trials" if over == "trials" else "seconds, with the asks")
+            if over == "trials":
+                count_trials(ax, "trials")
+            else:
+                ax.set_xlabel("seconds, with the asks")
             ax.set_ylabel(labels[experiment])
             if rows > 1:
                 ax.set_title(experiment)

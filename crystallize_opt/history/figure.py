@@ -10,6 +10,7 @@ from crystallize_opt.runtime.extras import needs
 with needs("Pictures need", "matplotlib", "numpy", extra="analysis"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 
 class Picture(Figure):
@@ -39,3 +40,9 @@ def panels(
     picture = Picture(figsize=(width, 0.4 + height * rows), layout="constrained")
     grid = picture.subplots(rows, columns, squeeze=False, **shared)
     return picture, [list(row) for row in grid]
+
+
+def count_trials(ax: Axes, label: str) -> None:
+    """Let the horizontal axis count trials: whole numbers only."""
+    ax.set_xlabel(label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))

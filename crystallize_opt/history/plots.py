@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import UsageError
-from crystallize_opt.history.figure import Picture, panels
+from crystallize_opt.history.figure import Picture, count_trials, panels
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.runtime.shown import cut
 from crystallize_opt.space.numbers import Float, Integer
@@ -109,7 +109,7 @@ def plot_best(trials: Trials, criterion: Criterion, baseline: Observation | None
         _limit(ax, [each for own in shown.values() for each in own], objective.sign, pruned)
         ax.set_ylabel(_label(objective))
         ax.legend(fontsize="small")
-    rows[-1][0].set_xlabel("trial")
+    count_trials(rows[-1][0], "trial")
     return picture
 
 
