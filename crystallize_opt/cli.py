@@ -16,7 +16,7 @@ from crystallize_opt.errors import CrystallizeOptError, UsageError, printable
 from crystallize_opt.history.history import History
 from crystallize_opt.plain_data import described, encode
 from crystallize_opt.runtime.extras import needs
-from crystallize_opt.runtime.shown import cut, number, text_table
+from crystallize_opt.runtime.shown import cut, duration, number, text_table
 from crystallize_opt.storage.journal import written
 from crystallize_opt.trials.observation import Observation
 
@@ -147,8 +147,8 @@ def _state(file: str, run: str | None) -> tuple[str, bool]:
         counts["pending"] = len(history.pending)
     lines = [
         f"{history.name}: {'running' if when.now else 'not running'}",
-        f"elapsed       {_duration(end - when.first)}",
-        f"last written  {_duration(max(0.0, time.time() - when.last))} ago",
+        f"elapsed       {duration(end - when.first)}",
+        f"last written  {duration(max(0.0, time.time() - when.last))} ago",
         f"trials        {len(history)}: {', '.join(f'{n} {name}' for name, n in counts.items())}",
     ]
     if history.objectives:
@@ -167,12 +167,6 @@ def _values(history: History, best: Observation | None) -> str:
     if best is None:
         return ""
     return ", ".join(f"{each.metric}={number(best[each.metric])}" for each in history.objectives)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 # What is written ----------------------------------------------------------------------------------

@@ -414,14 +414,10 @@ class RunSearch(PipelineStep):
     ) -> None:
         """Run the winner on fresh seeds, unless the first shows that seeds make no difference."""
         metric = criterion.objectives[0].metric
-        found: list[Replicate] = []
-        for index in range(fresh):
-            replicate = run_sync(_fresh_replicate(recipe, best.treatment, index))
-            found.append(replicate)
-            if index == 0 and {replicate.metrics.get(metric)} == {
-                each[metric] for each in best.replicates
-            }:
-                return
+        known = {each[metric] for each in best.replicates}
+        found = run_sync(_fresh_replicates(recipe, best.treatment, fresh, metric, known))
+        if found is None:
+            return
         mean = Observation.of_replicates(best.treatment, found).checked(criterion.metrics)
         if not criterion.is_candidate(mean):
             raise NoCompletedTrialError(
@@ -431,13 +427,21 @@ class RunSearch(PipelineStep):
         ctx.metrics.add(_CONFIRMED, mean[metric])
 
 
-async def _fresh_replicate(recipe: Recipe, treatment: Treatment, index: int) -> Replicate:
-    seed = recipe.seed_plugin.confirmation_seed_of(index)
-    async with open_run(recipe) as session:
-        ((_, replicate),) = await run_replicates(
-            session, SingleReplicate(treatment, index, seed), 0, 1
-        )
-    return replicate
+async def _fresh_replicates(
+    recipe: Recipe, treatment: Treatment, count: int, metric: str, known: set[float]
+) -> list[Replicate] | None:
+    """Run a treatment on fresh seeds; None if the first gives the one value known already."""
+    found: list[Replicate] = []
+    async with open_run(recipe) as session:  # The steps are set up once.
+        for index in range(count):
+            seed = recipe.seed_plugin.confirmation_seed_of(index)
+            ((_, replicate),) = await run_replicates(
+                session, SingleReplicate(treatment, index, seed), 0, 1
+            )
+            if index == 0 and {replicate.metrics.get(metric)} == known:
+                return None
+            found.append(replicate)
+    return found
 
 
 class _Began:

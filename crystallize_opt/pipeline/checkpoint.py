@@ -42,11 +42,12 @@ class Checkpoint:
             CheckpointError: The trial runs on a machine that does not have the folder.
         """
         with self._lock:
-            if self._path is None and self._folders is None:
-                self._path = Path(tempfile.mkdtemp(prefix="crystallize_opt_"))
-            elif self._path is None and self._folders is not None:
-                self._path = _made(self._folders, self._replicate)
-            assert self._path is not None  # noqa: S101  (for the type checker)
+            if self._path is None:
+                self._path = (
+                    Path(tempfile.mkdtemp(prefix="crystallize_opt_"))
+                    if self._folders is None
+                    else _made(self._folders, self._replicate)
+                )
             return self._path
 
     def close(self) -> None:

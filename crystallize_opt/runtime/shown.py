@@ -38,6 +38,12 @@ def number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def duration(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds: `"3:12:40"`."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 def html_table(
     caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()
 ) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from crystallize_opt.errors import UsageError, printable
 from crystallize_opt.pipeline.context import logger
-from crystallize_opt.runtime.shown import number
+from crystallize_opt.runtime.shown import duration, number
 from crystallize_opt.search.callbacks import (
     Event,
     RunStarted,
@@ -106,8 +106,7 @@ class ProgressLines:
         if (best := so_far.best) is not None:
             values = [f"{each.metric}={number(best[each.metric])}" for each in so_far.objectives]
             parts.append(f"best {', '.join(values)}")
-        minutes, seconds = divmod(int(now - self._began), 60)
-        parts.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02}")
+        parts.append(duration(now - self._began))
         self._write(printable(", ".join(parts)))
 
 

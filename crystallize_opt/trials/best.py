@@ -245,8 +245,9 @@ class Criterion:
             ranked = [each for _, each in sorted(pairs, key=itemgetter(0))]
         found: list[Observation] = []
         for each in ranked:
-            known = each.params and any(same_value(each.params, o.params) for o in found)
-            if len(found) < count and not known:
+            if len(found) == count:
+                break
+            if not (each.params and any(same_value(each.params, o.params) for o in found)):
                 found.append(each)
         return found
 
