@@ -357,8 +357,7 @@ class Experiment(Recipe):
     ) -> Result:
         replicates = whole_number("replicates", replicates)
         for given in treatments:
-            if not isinstance(given, Treatment):
-                raise TypeError(f"treatments= takes a list of Treatment, but {given!r} is not one.")
+            _check_treatment("treatments= takes a list of Treatment", given)
         names = [treatment.name for treatment in treatments]
         if len(set(names)) < len(names):
             raise UsageError(f"Two treatments have the same name: {names!r}.")
@@ -390,6 +389,8 @@ class Experiment(Recipe):
         """Return the last step's data, and a text about parameters that no step read."""
         if seed is not None:
             seed = checked_seed(seed)
+        if treatment is not None:
+            _check_treatment("apply() takes a Treatment", treatment)
         async with open_run(self) as session:
             condition = BASELINE if treatment is None else treatment.name
             run = await session.run_replicate(treatment, condition=condition, data=data, seed=seed)
@@ -403,3 +404,10 @@ class Experiment(Recipe):
             except UnreadParameterError as error:
                 return run.data, str(error)
         return run.data, None
+
+
+def _check_treatment(what: str, given: Any) -> None:
+    if not isinstance(given, Treatment):
+        raise TypeError(
+            f"{what}, but {given!r} is not one. Give parameters a name: Treatment('mine', {{...}})."
+        )

@@ -121,6 +121,17 @@ def test_the_code_of_the_page_on_pictures_runs(
     assert (tmp_path / "run.png").stat().st_size > 10_000
 
 
+def test_the_six_jobs_take_the_lines_that_their_table_says() -> None:
+    text = (ROOT / "docs" / "six_jobs.md").read_text(encoding="utf-8")
+    said = [int(lines) for lines in re.findall(r"^\| \[.*\| \d+ \| (\d) \|$", text, re.MULTILINE)]
+    jobs = [block.split("# the job\n")[1].splitlines() for block in python_of("six_jobs.md")]
+
+    assert [len(lines) for lines in jobs] == said
+    assert len(said) == 6
+    assert max(said) <= 2
+    assert max(len(line) for lines in jobs for line in lines) <= 120
+
+
 def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
     sources = [
         (ROOT / "examples" / "custom_optimizer.py").read_text(encoding="utf-8"),

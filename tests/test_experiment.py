@@ -29,8 +29,8 @@ from crystallize_opt import (
     Treatment,
     pipeline_step,
 )
-from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.errors import TeardownError, UnknownMetricError, UsageError
+from crystallize_opt.adapters import GridOptimizer, RandomOptimizer
+from crystallize_opt.errors import SpaceError, TeardownError, UnknownMetricError, UsageError
 from tests.toy import (
     DELTAS,
     PlainOptimizer,
@@ -203,6 +203,13 @@ def test_hypothesis_without_a_treatment_is_refused(treatments: list[Treatment]) 
 def test_what_is_no_treatment_is_refused() -> None:
     with pytest.raises(TypeError, match=r"list of Treatment, but \{'delta': 1.0\} is not one"):
         toy().run(treatments=[{"delta": 1.0}])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"Treatment, but \{'delta': 1.0\} is not one.* a name"):
+        toy().apply({"delta": 1.0})  # type: ignore[arg-type]
+
+
+def test_an_experiment_in_place_of_its_space_is_refused_with_a_hint() -> None:
+    with pytest.raises(SpaceError, match=r"mapping of names .* Give its search_space\(\)"):
+        GridOptimizer(toy(), Objective("total", "minimize"))  # type: ignore[arg-type]
 
 
 # apply ----------------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ from crystallize_opt.analysis.paired import (
 )
 from crystallize_opt.errors import (
     NoCompletedTrialError,
-    ObjectiveError,
     SpaceExhausted,
     TeardownError,
     TrialsFailedError,
@@ -45,7 +44,12 @@ from crystallize_opt.runtime.extras import needs
 from crystallize_opt.search.search import Search
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.best import Criterion
-from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
+from crystallize_opt.trials.objective import (
+    Constraint,
+    Objective,
+    as_constraints,
+    as_objectives,
+)
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 
@@ -227,10 +231,7 @@ def _criterion(
     objectives = as_objectives(objective) if objective is not None else history.objectives  # type: ignore[union-attr]
     if constraints is None:
         constraints = () if history is None else history.constraints
-    for each in constraints:
-        if not isinstance(each, Constraint):
-            raise ObjectiveError(f"A constraint is Constraint(metric, '<=', 1.0), not {each!r}.")
-    return Criterion(tuple(objectives), tuple(constraints))
+    return Criterion(tuple(objectives), as_constraints(constraints))
 
 
 def _baseline(given: Any, history: History | None) -> Treatment:

@@ -12,7 +12,7 @@ from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.shown import html_table, number
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import Criterion
-from crystallize_opt.trials.objective import Constraint, Objective
+from crystallize_opt.trials.objective import Constraint, Objective, as_constraints
 from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Params, Treatment
 
@@ -82,7 +82,7 @@ class History(Pictures, Sequence[Observation]):
         are_checked: bool = False,
     ) -> None:
         fidelity = None if space is None else space.fidelity
-        self.criterion = Criterion(tuple(objectives), tuple(constraints), fidelity)
+        self.criterion = Criterion(tuple(objectives), as_constraints(constraints), fidelity)
         if not are_checked:
             observations = [each.checked(self.criterion.metrics) for each in observations]
         self._observations = observations

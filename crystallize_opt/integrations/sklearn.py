@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from crystallize_opt.adapters.random import RandomOptimizer
-from crystallize_opt.errors import SpaceExhausted
+from crystallize_opt.errors import SpaceExhausted, UsageError
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.extras import needs
@@ -110,6 +110,11 @@ class OptimizerSearchCV(BaseSearchCV):  # type: ignore[misc]
     def _run_search(self, evaluate_candidates: Evaluate) -> None:
         """Ask for candidates, evaluate them, tell: `BaseSearchCV.fit` calls this method."""
         trials = whole_number("n_trials", self.n_trials)
+        if not callable(self.optimizer):
+            raise UsageError(
+                "optimizer= is a class such as OptunaOptimizer, or a function that is called as "
+                f"one, not {self.optimizer!r}."
+            )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         metric = self._metric()
         optimizer = self.optimizer(as_space(self.space), Objective(metric, "maximize"), seed=seed)

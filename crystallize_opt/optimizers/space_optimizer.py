@@ -32,7 +32,7 @@ from crystallize_opt.runtime.shown import listed
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, ReportedPoint, SavedState
-from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
+from crystallize_opt.trials.objective import Constraint, Objective, as_constraints, as_objectives
 from crystallize_opt.trials.observation import Observation, Status, as_number
 from crystallize_opt.trials.treatment import Treatment
 
@@ -123,7 +123,7 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
         self.space = as_space(space)
         self.objectives = as_objectives(objective)
         super().__init__(self.objectives[0] if len(self.objectives) == 1 else self.objectives)
-        self.constraints = tuple(constraints)
+        self.constraints = as_constraints(constraints)
         self.is_seed_drawn = seed is None
         self.seed = drawn_seed() if seed is None else checked_seed(seed)
         self.criterion = Criterion(self.objectives, self.constraints, self.space.fidelity)

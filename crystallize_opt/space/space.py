@@ -69,8 +69,9 @@ class SearchSpace(Mapping[str, Parameter]):
         constraints: Iterable[str | LinearConstraint] = (),
     ) -> None:
         if not isinstance(parameters, Mapping):
+            hint = " Give its search_space()." if hasattr(parameters, "search_space") else ""
             raise SpaceError(
-                f"A SearchSpace takes a mapping of names to parameters, not {parameters!r}."
+                f"A SearchSpace takes a mapping of names to parameters, not {parameters!r}.{hint}"
             )
         given: dict[str, Parameter] = {}
         for name, short in parameters.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -226,6 +226,23 @@ def as_objectives(objective: Objective | Sequence[Objective]) -> tuple[Objective
         raise ObjectiveError(f"Two objectives name the same metric: {metrics!r}.")
     _check_thresholds(objectives)
     return tuple(objectives)
+
+
+def as_constraints(constraints: Iterable[Constraint]) -> tuple[Constraint, ...]:
+    """Return outcome constraints as a tuple.
+
+    Raises:
+        ObjectiveError: They are no list, or one of them is not a `Constraint`.
+    """
+    if isinstance(constraints, str) or not isinstance(constraints, Iterable):
+        raise ObjectiveError(
+            f"constraints= takes a list, [Constraint(metric, '<=', 10.0)], not {constraints!r}."
+        )
+    checked = tuple(constraints)
+    for each in checked:
+        if not isinstance(each, Constraint):
+            raise ObjectiveError(f"A constraint is Constraint(metric, '<=', 10.0), not {each!r}.")
+    return checked
 
 
 def _check_thresholds(objectives: Sequence[Objective]) -> None:

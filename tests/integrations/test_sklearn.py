@@ -194,3 +194,6 @@ def test_wrong_arguments_are_refused_by_fit() -> None:
     for wrong in (0, 1.5, "many"):
         with pytest.raises(UsageError, match="n_trials"):
             search(n_trials=wrong).fit(X, Y)
+    for no_class in ("optuna", RandomOptimizer(SPACE, Objective("loss", "minimize"))):
+        with pytest.raises(UsageError, match="optimizer= is a class such as OptunaOptimizer"):
+            search(optimizer=no_class).fit(X, Y)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crystallize_opt import Constraint, Objective
 from crystallize_opt.errors import ObjectiveError
-from crystallize_opt.trials.objective import as_objectives
+from crystallize_opt.trials.objective import as_constraints, as_objectives
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -110,3 +110,9 @@ def test_a_threshold_is_a_finite_number(threshold: Any) -> None:
 def test_what_is_no_objective_is_refused(objectives: Any, message: str) -> None:
     with pytest.raises(ObjectiveError, match=message):
         as_objectives(objectives)
+
+
+@pytest.mark.parametrize("wrong", ["loss <= 3", Constraint("loss", "<=", 3.0), None, ["loss <= 3"]])
+def test_what_is_no_list_of_constraints_is_refused(wrong: Any) -> None:
+    with pytest.raises(ObjectiveError, match=r"Constraint\(metric, '<=', 10\.0\).*not "):
+        as_constraints(wrong)
