@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import os
 import time
@@ -93,26 +94,45 @@ def report(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     report(optimizer.history, f"{folder}/report.html")
     """
-    with needs("A report needs", "jinja2", extra="analysis"):
-        import jinja2
     parts = [about] if isinstance(about, (History, Comparison, Confirmation)) else list(about)
     sections = [section for part in parts for section in _sections(part)]
     if not sections:
         raise UsageError("A report needs a History, a Comparison or a Confirmation.")
+    text = page("report.html.jinja", title=title or _title(parts[0]), sections=sections)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def page(template: str, *, package: str = "crystallize_opt.analysis", **values: Any) -> str:
+    """Return a page: a template filled in.
+
+    Args:
+        template: The name of the template, which may extend `page.html.jinja` and import from
+            `parts.html.jinja`, as the report does.
+        package: The package whose folder has the template.
+        **values: What the template shows; texts are escaped.
+
+    Raises:
+        MissingExtraError: Jinja2 is not installed (extra `analysis`).
+    """
+    now = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    return str(_environment(package).get_template(template).render(now=now, **values))
+
+
+@functools.cache
+def _environment(package: str) -> Any:
+    with needs("Pages need", "jinja2", extra="analysis"):
+        import jinja2
+    packages = dict.fromkeys([package, "crystallize_opt.analysis"])
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("crystallize_opt.analysis", "."),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each, ".") for each in packages]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["shown"] = _shown
-    text = environment.get_template("report.html.jinja").render(
-        title=title or _title(parts[0]),
-        sections=sections,
-        version=versions_of(())["crystallize-opt"],
-        now=time.strftime("%Y-%m-%d %H:%M %Z"),
-    )
-    Path(path).write_text(text, encoding="utf-8")
+    environment.globals["version"] = versions_of(())["crystallize-opt"]
+    return environment
 
 
 def _title(first: Any) -> str:

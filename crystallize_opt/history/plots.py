@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import UsageError
+from crystallize_opt.history.course import PRUNED, TRIAL, VIOLATES, Cut, courses, cut_off
 from crystallize_opt.history.figure import Picture, count_trials, panels
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.runtime.shown import cut
@@ -15,7 +16,6 @@ from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import Criterion, has_completed
-from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.objective import Objective
 from crystallize_opt.trials.observation import Observation, Status
 
@@ -35,30 +35,13 @@ def _label(objective: Objective) -> str:
     return f"{objective.metric} ({objective.direction})"
 
 
-def _limit(ax: Axes, values: Sequence[float], sign: int, others: Sequence[float] = ()) -> None:
-    """Cut off the worst values where they would squeeze all others, and say how many.
-
-    Args:
-        ax: The axes.
-        values: The values of completed trials.
-        sign: 1 if low values are good, -1 if high ones are.
-        others: Values that may be cut off in any case, such as those of pruned trials.
-    """
-    costs = sorted(sign * value for value in values)
-    if not costs:
+def _limit(ax: Axes, cut: Cut | None, sign: int) -> None:
+    """Cut off the worst values where they would squeeze all others, and say how many."""
+    if cut is None:
         return
-    edge = costs[-1]
-    if len(costs) >= 10:
-        high = costs[int(0.9 * (len(costs) - 1))]
-        if costs[-1] - costs[0] > 5 * (high - costs[0]):
-            edge = high + 0.5 * (high - costs[0])
-    beyond = sum(sign * value > edge for value in (*values, *others))
-    if not beyond or edge == costs[0]:
-        return
-    margin = 0.05 * (edge - costs[0])
-    ax.set_ylim(*sorted((sign * (costs[0] - margin), sign * (edge + margin))))
+    ax.set_ylim(cut.low, cut.high)
     ax.annotate(
-        f"{beyond} trials {'above' if sign > 0 else 'below'}",
+        f"{cut.beyond} trials {'above' if sign > 0 else 'below'}",
         (0.01, 0.98 if sign > 0 else 0.02),
         xycoords="axes fraction",
         va="top" if sign > 0 else "bottom",
@@ -69,45 +52,29 @@ def _limit(ax: Axes, values: Sequence[float], sign: int, others: Sequence[float]
 def plot_best(trials: Trials, criterion: Criterion, baseline: Observation | None) -> Picture:
     """Draw the values of all trials, and the best one so far: one row for each objective."""
     picture, rows = panels(len(criterion.objectives), sharex=True)
-    numbers = range(1, len(trials) + 1)
-    for (ax,), objective in zip(rows, criterion.objectives, strict=True):
-        own = Criterion((objective,), criterion.constraints, criterion.fidelity)
-        kinds: dict[str, tuple[str, list[tuple[int, float]]]] = {
-            "trial": ("o", []),
-            "violates a constraint": ("x", []),
-            "pruned": ("v", []),
-        }
-        best, line = BestSoFar(own), []
-        for number, each in zip(numbers, trials, strict=True):
-            best.add(each)
-            line.append(math.nan if best.best is None else best.best[objective.metric])
-            if each.status.has_value and objective.metric in each.metrics:
-                kind = "pruned" if each.status is Status.PRUNED else "violates a constraint"
-                kind = "trial" if own.is_candidate(each) else kind
-                kinds[kind][1].append((number, each[objective.metric]))
-        for name, (marker, points) in kinds.items():
+    markers = {TRIAL: "o", VIOLATES: "x", PRUNED: "v"}
+    for (ax,), course in zip(rows, courses(trials, criterion, baseline), strict=True):
+        for name, points in course.points.items():
             if points:
-                ax.plot(*zip(*points, strict=True), marker=marker, label=name, color="0.5", **_DOT)
-        ax.plot(numbers, line, drawstyle="steps-post", color="C0", label="best so far")
-        if baseline is not None and objective.metric in baseline.metrics:
-            value = baseline[objective.metric]
-            ax.axhline(value, color="black", linestyle=":", label="baseline")
-        failed = [n for n, each in zip(numbers, trials, strict=True) if each.status.has_failed]
-        if failed:
+                columns = zip(*points, strict=True)
+                ax.plot(*columns, marker=markers[name], label=name, color="0.5", **_DOT)
+        numbers = range(1, course.count + 1)
+        ax.plot(numbers, course.best, drawstyle="steps-post", color="C0", label="best so far")
+        if course.baseline is not None:
+            ax.axhline(course.baseline, color="black", linestyle=":", label="baseline")
+        if course.failed:
             ax.plot(
-                failed,
-                [0.02] * len(failed),
+                course.failed,
+                [0.02] * len(course.failed),
                 "|",
                 color="C3",
                 markersize=12,
                 markeredgewidth=2,
                 transform=ax.get_xaxis_transform(),
-                label=f"{len(failed)} failed",
+                label=f"{len(course.failed)} failed",
             )
-        shown = {name: [value for _, value in points] for name, (_, points) in kinds.items()}
-        pruned = shown.pop("pruned")
-        _limit(ax, [each for own in shown.values() for each in own], objective.sign, pruned)
-        ax.set_ylabel(_label(objective))
+        _limit(ax, course.cut, course.objective.sign)
+        ax.set_ylabel(_label(course.objective))
         ax.legend(fontsize="small")
     count_trials(rows[-1][0], "trial")
     return picture
@@ -172,7 +139,8 @@ def plot_slices(
         ax.set_xlabel(name)
     for row in grid:
         row[0].set_ylabel(_label(objective))
-    _limit(axes[0], [each[objective.metric] for each in found], objective.sign)
+    values = [each[objective.metric] for each in found]
+    _limit(axes[0], cut_off(values, objective.sign), objective.sign)
     for ax in axes[len(names) :]:
         ax.remove()
     return picture
