@@ -88,6 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     of_a_run(dashboard)
     dashboard.add_argument("--host", default="127.0.0.1")
     dashboard.add_argument("--port", type=int, default=8080)
+    serve = command("serve", _serve, "serve experiments over HTTP, to SigOpt's client and others")
+    serve.add_argument("file", help="the SQLite file of the experiments, made if there is none")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=4200)
+    serve.add_argument(
+        "--optimizer",
+        default="OptunaOptimizer",
+        help="the optimizer of experiments that name none (OptunaOptimizer)",
+    )
     command("optimizers", _optimizers, "list the optimizers, and what each one can do")
     return parser
 
@@ -270,6 +279,18 @@ def _dashboard(given: Any) -> None:
     from crystallize_opt.integrations.dashboard import serve
 
     serve(given.file, given.run, host=given.host, port=given.port, say=_print)
+
+
+def _serve(given: Any) -> None:
+    from crystallize_opt.service.live import Settings
+    from crystallize_opt.service.serve import serve
+
+    def say(text: str) -> None:
+        _print(text)
+        sys.stdout.flush()
+
+    settings = Settings(optimizer=given.optimizer)
+    serve(given.file, settings, host=given.host, port=given.port, say=say)
 
 
 def _optimizers(_: Any) -> None:

@@ -6,7 +6,7 @@ from another process after a crash.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -249,6 +249,25 @@ class RecordedOptimizer:
             if self.report_replicate(treatment, replicate):
                 return observation.ended_after(replicate.index + 1)
         return observation
+
+    def attach(self, observations: Iterable[Observation], *, skip_outside: bool = False) -> int:
+        """Attach trials of others, and store them at once: see `SpaceOptimizer.attach`.
+
+        Returns:
+            How many trials were skipped.
+        """
+        with self._turn:
+            skipped: int = self.optimizer.attach(observations, skip_outside=skip_outside)  # type: ignore[union-attr]
+            if self._log is not None:
+                self._log.sync()
+        return skipped
+
+    def enqueue(self, *points: Mapping[str, Any]) -> None:
+        """Enqueue points to suggest first, and store them at once: see `SpaceOptimizer.enqueue`."""
+        with self._turn:
+            self.optimizer.enqueue(*points)  # type: ignore[union-attr]
+            if self._log is not None:
+                self._log.sync()
 
     def report(self, treatment: Treatment, step: int, value: float) -> bool:
         """Report a point of the learning curve of a pending trial. Any thread may call this.

@@ -10,11 +10,23 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Protocol
 
 from crystallize_opt.workers.trial import Trial
-from crystallize_opt.workers.workers import Workers
 
 _RECENT_ASKS = 4
+
+
+class Parallel(Protocol):
+    """Who evaluates trials: `Workers`, or the clients of a service."""
+
+    @property
+    def count(self) -> int:
+        """How many trials run at once."""
+
+    @property
+    def ask_ahead(self) -> bool:
+        """Whether trials are asked for ahead."""
 
 
 class Ahead:
@@ -27,7 +39,7 @@ class Ahead:
         trials: The trials that no worker has taken yet, as far as the search knows, in order.
     """
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Parallel) -> None:
         self.trials: deque[Trial] = deque()
         self._workers = workers
         self._asks: deque[float] = deque(maxlen=_RECENT_ASKS)
@@ -48,6 +60,11 @@ class Ahead:
         run = min(self._runs)
         share = max(self._asks) / run if run > 0 else 1.0
         return count + max(1, math.ceil(count * min(share, 1.0)))
+
+    @property
+    def count(self) -> int:
+        """How many trials run at once."""
+        return self._workers.count
 
     def asked(self, seconds: float) -> None:
         """Note how long an ask took."""

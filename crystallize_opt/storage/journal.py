@@ -65,14 +65,13 @@ class RunWriter:
         with contextlib.ExitStack() as undo, storage_errors(shown, "opened"):
             lock = RunLock(real, run)
             undo.callback(lock.release)
-            if not os.path.exists(real):  # noqa: PTH110
-                _create(Path(real))
+            create(real)
             # Read and check a copy, so that a damaged file stays as it is.
             with reading(real) as copy:
                 numbers = dict(copy.execute("SELECT name, run FROM runs"))
                 stored = _run_of(shown, copy, run, numbers.get(run))
             self.rows, self._checksum, self.state = stored[1:]
-            self._connection = _connect(real)
+            self._connection = connect(real)
             undo.callback(self._connection.close)
             self._run: int = numbers.get(run) or self._added(run)
             self.identity = self._identity()
@@ -221,6 +220,22 @@ class RunWriter:
             self._lock.release()
 
 
+def rename_run(path: str | os.PathLike[str], run: str, name: str) -> None:
+    """Rename a run that nobody has open, unless there is none; its checkpoints stay behind.
+
+    Raises:
+        StorageError: Another run has the name, or the file cannot be written.
+        RunLocked: A writer has the run open.
+    """
+    real, shown = checked_path(path, to_write=True), os.fspath(path)
+    with contextlib.ExitStack() as undo, storage_errors(shown, "written"):
+        for each in (run, name):
+            undo.callback(RunLock(real, each).release)
+        connection = connect(real)
+        undo.callback(connection.close)
+        connection.execute("UPDATE runs SET name = ? WHERE name = ?", (name, run))
+
+
 class _StoredRows(NamedTuple):
     name: str
     rows: Sequence[Row]
@@ -286,8 +301,11 @@ def _numbers(connection: sqlite3.Connection) -> dict[str, int]:
     )
 
 
-def _create(path: Path) -> None:
-    """Create an empty file of runs: complete or not at all, even if this process dies."""
+def create(real: str) -> None:
+    """Create an empty file of runs, if there is none: complete or not at all, even after a kill."""
+    if os.path.exists(real):  # noqa: PTH110
+        return
+    path = Path(real)
     wal = Path(f"{path}-wal")
     if wal.exists() and wal.stat().st_size:
         raise StorageError(
@@ -316,7 +334,8 @@ def _create(path: Path) -> None:
         new.unlink(missing_ok=True)
 
 
-def _connect(real: str) -> sqlite3.Connection:
+def connect(real: str) -> sqlite3.Connection:
+    """Open a file of runs for writing."""
     # One thread at a time uses the connection, but not always the thread that opened it: a search
     # in a running event loop moves to another thread when it has to await.
     connection = sqlite3.connect(

@@ -54,6 +54,19 @@ CREATE VIEW metrics AS
   FROM trials, json_each(trials.metrics) AS each;
 """
 
+SERVICE_SCHEMA = """
+CREATE TABLE service (
+  kind TEXT NOT NULL,
+  id INTEGER NOT NULL,
+  parent INTEGER NOT NULL,
+  state TEXT NOT NULL,
+  data TEXT NOT NULL,
+  PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+CREATE INDEX service_by_parent ON service (kind, parent, id, state);
+"""
+"""What the HTTP service knows beyond the runs. Only files that were served have this table."""
+
 
 def distrust(connection: sqlite3.Connection) -> None:
     """Make a connection run nothing that the file defines, and read no huge values."""
@@ -83,7 +96,7 @@ def check_file(path: str, connection: sqlite3.Connection) -> None:
             f"version {SCHEMA_VERSION}. Use the crystallize-opt that wrote it."
         )
     # Compare the schema first: `integrity_check` evaluates expressions in the schema.
-    if _schema_of(connection) != _our_schema():
+    if _schema_of(connection) not in _our_schemas():
         raise StorageError(
             f"{path!r} has other tables, views or triggers than a file of runs. Another program "
             "changed the file, or it is damaged. Restore it from a copy, or give another path."
@@ -107,7 +120,10 @@ def _schema_of(connection: sqlite3.Connection) -> set[tuple[object, ...]]:
 
 
 @functools.cache
-def _our_schema() -> set[tuple[object, ...]]:
+def _our_schemas() -> tuple[set[tuple[object, ...]], ...]:
+    """Return the schema of a file of runs, and that of a file that was served."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(SCHEMA)
-        return _schema_of(connection)
+        of_runs = _schema_of(connection)
+        connection.executescript(SERVICE_SCHEMA)
+        return of_runs, _schema_of(connection)

@@ -1,0 +1,261 @@
+"""The run of one experiment: its optimizer, and what the optimizer knows of the records."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from crystallize_opt.errors import InvalidParametersError
+from crystallize_opt.recording.recorder import RecordedOptimizer
+from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.service.problem import metric_name, problem_of
+from crystallize_opt.service.store import ACTIVE, CLOSED, DELETED, OPEN, Record, Store
+from crystallize_opt.space.parameter import same_value
+from crystallize_opt.storage.journal import rename_run
+from crystallize_opt.storage.settings import Storage
+from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.treatment import Treatment
+
+
+class Course:
+    """The optimizer of an experiment and its run. One thread uses it.
+
+    The run's name is the number of the experiment. What an optimizer cannot unlearn (an observation
+    that was edited or deleted, other bounds) begins the run anew: the experiment's `revision` is
+    then one higher. The earlier run stays in the file under another name.
+
+    Args:
+        store: The records.
+        record: The record of the experiment.
+        default: The optimizer, unless the experiment names one.
+
+    Attributes:
+        has_handed_out: Whether a suggestion was handed out since this object exists.
+
+    Raises:
+        Refusal: The optimizer cannot search the experiment.
+        StorageError: The run cannot be read.
+    """
+
+    def __init__(self, store: Store, record: Record, default: str) -> None:
+        self._store = store
+        self._number, self._data = record.id, record.data
+        self._revision = record.data["revision"]
+        self.has_handed_out = False
+        self._open: dict[int, Treatment] = {}  # By the numbers of suggestions.
+        self._expires: dict[int, float] = {}
+        self._recorded = self._begin(default)
+        self.optimizer: Any = self._recorded.optimizer
+        self._known = {each.treatment.name for each in self.optimizer.observations}
+
+    def _begin(self, default: str) -> RecordedOptimizer:
+        """Return the optimizer, where its run has ended."""
+        problem = problem_of(self._data, default)
+        run, path = self._data["run"], self._store.path
+        storage = None if path is None else Storage(path, run)
+        recorded = RecordedOptimizer(problem.build(), storage)
+        about: dict[str, Any] = {"service": {"revision": self._revision}}
+        stored = recorded.stored_description
+        if stored and stored.get("service", {}).get("revision", 0) != self._revision:
+            recorded.close()
+            rename_run(path or "", run, f"{run} (before revision {self._revision})")
+            recorded = RecordedOptimizer(problem.build(), storage)
+        elif stored:
+            about = {key: stored[key] for key in stored if key not in _OF_OPTIMIZERS}
+        try:
+            recorded.describe(about)
+            run_sync(recorded.resume())
+        except BaseException:
+            recorded.close()
+            raise
+        return recorded
+
+    def close(self) -> None:
+        """Release the run."""
+        self._recorded.close()
+
+    # What the records say -------------------------------------------------------------------------
+
+    def settle(self) -> list[Treatment]:
+        """Bring the optimizer up to the records.
+
+        Returns:
+            The suggestions that were asked for and not handed out.
+        """
+        for record in self._store.page("observation", self._number, states=(ACTIVE,)):
+            self._learn(record)
+        for record in self._store.page("suggestion", self._number, states=(DELETED,)):
+            self._abandon(record)
+        mine = {}
+        left = {each.name: each for each in self.optimizer.pending}
+        for record in self._store.page("suggestion", self._number, states=(OPEN,)):
+            if record.data["revision"] == self._revision:
+                if (treatment := left.pop(record.data["trial"], None)) is not None:
+                    self._note_open(record, treatment)
+            else:
+                mine[record.id] = record
+        for record in mine.values():
+            self._open_again(record, left)
+        while self.optimizer.ledger.enqueued:  # The process died before it asked for the point.
+            treatment = self.ask()
+            left[treatment.name] = treatment
+        return [*left.values()]
+
+    def _open_again(self, record: Record, left: dict[str, Treatment]) -> None:
+        """Let an open suggestion of an earlier revision be pending in this one."""
+        params = record.data["assignments"]
+        if not self._fits(params):
+            return
+        treatment = next((t for t in left.values() if same_value(dict(t.params), params)), None)
+        if treatment is None:
+            treatment = self.ask_for(params)
+        else:
+            del left[treatment.name]
+        data = {**record.data, "trial": treatment.name, "revision": self._revision}
+        with self._store.writing():
+            self._store.put("suggestion", record._replace(data=data))
+        self._note_open(record._replace(data=data), treatment)
+
+    def _fits(self, params: Mapping[str, Any]) -> bool:
+        try:
+            self.optimizer.space.validate(params)
+        except InvalidParametersError:
+            return False
+        return True
+
+    def tell(self, number: int) -> float | None:
+        """Tell an observation; return how long its trial took, if that is known."""
+        record = self._store.get("observation", number, self._number)
+        if record is None or record.state != ACTIVE:
+            return None
+        return self._learn(record)
+
+    def _learn(self, record: Record) -> float | None:
+        """Tell or attach an observation, unless the optimizer knows it."""
+        data, ledger = record.data, self.optimizer.ledger
+        trial = data["trial"] if data["revision"] == self._revision else None
+        if trial is not None:
+            asked = ledger.pending.get(trial) or ledger.abandoned.get(trial)
+            if asked is not None:
+                observation = observation_of(record, asked.treatment)
+                run_sync(self._recorded.tell(observation))
+                if data["suggestion"] is not None:
+                    self._open.pop(data["suggestion"], None)
+                    self._expires.pop(data["suggestion"], None)
+                return observation.duration
+            return None
+        name = f"observation {record.id}"
+        if name not in self._known:
+            treatment = Treatment(name, data["assignments"])
+            observation = observation_of(record, treatment)
+            self._recorded.attach([observation], skip_outside=True)
+            self._known.add(name)
+        return None
+
+    def give_up(self, number: int) -> None:
+        """Abandon a suggestion that was deleted."""
+        if (record := self._store.get("suggestion", number, self._number)) is not None:
+            self._abandon(record)
+
+    def _abandon(self, record: Record) -> None:
+        trial = record.data["trial"]
+        if record.data["revision"] == self._revision and trial in self.optimizer.ledger.pending:
+            run_sync(self._recorded.abandon(trial))
+        self._open.pop(record.id, None)
+        self._expires.pop(record.id, None)
+
+    def expire(self) -> None:
+        """Abandon the suggestions whose time is over; a late observation is taken all the same."""
+        now = time.time()
+        for number in [number for number, at in self._expires.items() if at <= now]:
+            record = self._store.get("suggestion", number, self._number)
+            if record is not None and record.state == OPEN:
+                self._abandon(record)
+                with self._store.writing():
+                    current = self._store.get("suggestion", number) or record
+                    if current.state == OPEN:
+                        data = {**current.data, "expired": True}
+                        self._store.put("suggestion", Record(number, self._number, CLOSED, data))
+            self._expires.pop(number, None)
+
+    # Asking ---------------------------------------------------------------------------------------
+
+    def ask(self) -> Treatment:
+        """Ask for a suggestion.
+
+        Raises:
+            SpaceExhausted: No point is left.
+        """
+        (treatment,) = run_sync(self._recorded.ask())
+        return treatment
+
+    def ask_for(self, params: Mapping[str, Any]) -> Treatment:
+        """Let the optimizer suggest a given point."""
+        self._recorded.enqueue(params)
+        return self.ask()
+
+    def handed_out(
+        self, treatment: Treatment, data: Mapping[str, Any], ttl: float | None
+    ) -> Record:
+        """Record that a client got a suggestion, within `store.writing`."""
+        now = time.time()
+        found = {
+            "assignments": dict(treatment.params),
+            "metadata": data.get("metadata"),
+            "created": now,
+            "trial": treatment.name,
+            "revision": self._revision,
+            "observation": None,
+            "expires": None if ttl is None else now + ttl,
+        }
+        number = self._store.add("suggestion", self._number, OPEN, found)
+        record = Record(number, self._number, OPEN, found)
+        self.has_handed_out = True
+        self._note_open(record, treatment)
+        return record
+
+    def _note_open(self, record: Record, treatment: Treatment) -> None:
+        self._open[record.id] = treatment
+        if record.data["expires"] is not None:
+            self._expires[record.id] = record.data["expires"]
+
+    @property
+    def budget_left(self) -> float:
+        """How many suggestions are left until the budget is used up; infinity without a budget."""
+        if self._data["budget"] is None:
+            return math.inf
+        told = len(self.optimizer.observations)
+        return float(self._data["budget"] - told - len(self._open))
+
+
+_OF_OPTIMIZERS = ("space", "objectives", "constraints", "optimizer", "choices")
+
+
+def observation_of(record: Record, treatment: Treatment) -> Observation:
+    """Return what the record of an observation says of a treatment."""
+    data = record.data
+    began = data["began"]
+    duration = None if began is None else max(0.0, data["created"] - began)
+    if data["failed"]:
+        return Observation(
+            treatment,
+            status=Status.FAILED,
+            error="It was reported as failed.",
+            started_at=began,
+            duration=duration,
+        )
+    return Observation(
+        treatment,
+        dict(_values(data, "value")),
+        sem=dict(_values(data, "value_stddev")),
+        started_at=began,
+        duration=duration,
+    )
+
+
+def _values(data: Mapping[str, Any], key: str) -> Iterator[tuple[str, float]]:
+    for each in data["values"]:
+        if each[key] is not None:
+            yield metric_name(each), float(each[key])

@@ -1,0 +1,130 @@
+"""The transport-free core: a request in, a reply out. Both doors, HTTP and the driver, use it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from crystallize_opt.service import of_experiments, of_observations, of_results, of_suggestions
+from crystallize_opt.service.access import EVERYTHING, Access
+from crystallize_opt.service.given import shown
+from crystallize_opt.service.refusal import Refusal, missing
+from crystallize_opt.service.routing import Request, Route
+from crystallize_opt.service.service import Service
+
+LONGEST_WAIT = 120.0
+"""Seconds that a request waits for a suggestion. SigOpt's client waits for 150 at most."""
+
+
+class Reply(NamedTuple):
+    """What a request is answered with.
+
+    Attributes:
+        status: The HTTP status.
+        body: Plain data; None for no body.
+    """
+
+    status: int
+    body: Any
+
+
+class Handler:
+    """Answers requests. Any thread may call it.
+
+    Args:
+        service: The experiments.
+
+    Example:
+        >>> handler = Handler(Service(None))
+        >>> handler.handle("GET", ["experiments"], {}).body["count"]
+        0
+        >>> handler.handle("GET", ["experiments", "7"], {})
+        Reply(status=404, body={'message': 'There is no experiment 7.'})
+        >>> handler.close()
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._routes: dict[tuple[str, tuple[str, ...]], Route] = {}
+        for module in (of_experiments, of_suggestions, of_observations, of_results):
+            self._routes |= {(each.method, each.pattern): each for each in module.ROUTES}
+
+    def begin(
+        self, method: str, path: Sequence[str], data: Mapping[str, Any], access: Access = EVERYTHING
+    ) -> Reply | Future[Reply]:
+        """Answer a request at once, or with a future if it has to wait for an optimizer.
+
+        Args:
+            method: GET, POST, PUT, DELETE or MERGE.
+            path: The parts of the path after `/v1/`.
+            data: The parameters of the query, or the body.
+            access: What the client may do.
+        """
+        try:
+            route, ids = self._find(method.upper(), [str(part) for part in path])
+            access.check(route.method, route.pattern, ids)
+            found = route.answer(self.service, Request(data, ids, access))
+        except Refusal as refusal:
+            return _refused(refusal)
+        if not isinstance(found, Future):
+            return Reply(route.status, found)
+        reply: Future[Reply] = Future()
+
+        def done(made: Future[Any]) -> None:
+            if not reply.set_running_or_notify_cancel():
+                return
+            error = made.exception()
+            if error is None:
+                reply.set_result(Reply(route.status, route.shown(made.result())))
+            elif isinstance(error, Refusal):
+                reply.set_result(_refused(error))
+            else:
+                reply.set_exception(error)
+
+        found.add_done_callback(done)
+        reply.add_done_callback(lambda each: each.cancelled() and found.cancel())
+        return reply
+
+    def handle(
+        self, method: str, path: Sequence[str], data: Mapping[str, Any], access: Access = EVERYTHING
+    ) -> Reply:
+        """Answer a request, and wait until there is an answer: see `begin`."""
+        reply = self.begin(method, path, data, access)
+        if isinstance(reply, Reply):
+            return reply
+        try:
+            return reply.result(LONGEST_WAIT)
+        except concurrent.futures.TimeoutError:
+            reply.cancel()
+            return too_late()
+
+    def _find(self, method: str, path: Sequence[str]) -> tuple[Route, list[str]]:
+        pattern = tuple("{}" if position % 2 else part for position, part in enumerate(path))
+        route = self._routes.get((method, pattern))
+        if route is not None:
+            return route, [part for position, part in enumerate(path) if position % 2]
+        route = self._routes.get((method, tuple(path)))  # `sessions`, `experiments/batch`
+        if route is not None:
+            return route, []
+        raise missing(f"There is no {method} {shown('/'.join(path))[1:-1]} here.")
+
+    def close(self) -> None:
+        """Finish what was begun, and close the file."""
+        self.service.close()
+
+
+def too_late() -> Reply:
+    """Return the reply to a request whose suggestion takes too long."""
+    return _refused(
+        Refusal(
+            503,
+            f"The optimizer has not made a suggestion within {LONGEST_WAIT:.0f} seconds. It goes on"
+            " working: ask again.",
+        )
+    )
+
+
+def _refused(refusal: Refusal) -> Reply:
+    return Reply(refusal.status, {"message": refusal.message})

@@ -1,0 +1,294 @@
+"""An experiment that is being worked on: its optimizer, in a thread of its own.
+
+The store is the truth about what clients sent: a request is answered when its records are on disk.
+The thread brings the optimizer, whose run is a journal in the same file, up to the records: it
+tells each observation, and asks for suggestions. If the process dies in between, the next one
+compares the two when it opens the experiment (`Course.settle`), and goes on from there. So no
+request waits for the optimizer but those that ask for a suggestion.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from crystallize_opt.errors import CrystallizeOptError, SpaceExhausted
+from crystallize_opt.pipeline.context import logger
+from crystallize_opt.search.ahead import Ahead
+from crystallize_opt.service.course import Course
+from crystallize_opt.service.refusal import Refusal, bad
+from crystallize_opt.service.store import CLOSED, OPEN, Record, Store
+from crystallize_opt.trials.treatment import Treatment
+
+
+class Settings(NamedTuple):
+    """What the service decides for all experiments.
+
+    Attributes:
+        optimizer: The name of the optimizer, unless an experiment names another one.
+        ttl: After so many seconds, an open suggestion expires; None: never.
+        ask_ahead: Whether to make suggestions while clients evaluate, where several do.
+    """
+
+    optimizer: str = "OptunaOptimizer"
+    ttl: float | None = 86400.0
+    ask_ahead: bool = True
+
+
+@dataclass(frozen=True)
+class _Clients:
+    """What `Ahead` asks of workers: how many evaluate at once."""
+
+    count: int
+    ask_ahead: bool
+
+
+class _Waiting(NamedTuple):
+    """A request that waits for a suggestion."""
+
+    answer: Future[Record]
+    data: Mapping[str, Any]
+
+
+class Live:
+    """One experiment with its optimizer. Any thread may call the methods.
+
+    Args:
+        store: The records.
+        number: The number of the experiment.
+        settings: What the service decides for all experiments.
+    """
+
+    def __init__(self, store: Store, number: int, settings: Settings) -> None:
+        self.number = number
+        self._store, self._settings = store, settings
+        self._wake = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._untold: deque[int] = deque()  # The numbers of observations.
+        self._given_up: deque[int] = deque()  # The numbers of suggestions.
+        self._has_changed = self._is_closing = self._is_busy = False
+        self._thread: threading.Thread | None = None
+        self._course: Course | None = None
+        self._pool: deque[Treatment] = deque()  # Asked for ahead, and not handed out.
+        self._is_exhausted = False
+
+    # Called by requests ---------------------------------------------------------------------------
+
+    def suggest(self, data: Mapping[str, Any]) -> Future[Record]:
+        """Ask for a suggestion.
+
+        Args:
+            data: What the suggestion's record has besides: metadata; or assignments that the client
+                chose itself.
+
+        Returns:
+            The record of the suggestion, when there is one; or a `Refusal`.
+        """
+        waiting = _Waiting(Future(), data)
+        self._add(self._waiting, waiting)
+        return waiting.answer
+
+    def observed(self, number: int) -> None:
+        """Take a new observation into account, whose record is on disk."""
+        self._add(self._untold, number)
+
+    def given_up(self, number: int) -> None:
+        """Take into account that a suggestion was deleted."""
+        self._add(self._given_up, number)
+
+    def changed(self) -> None:
+        """Begin the run anew with the records as they are now: observations were edited, say."""
+        with self._wake:
+            self._has_changed = True
+            self._start()
+
+    def _add(self, queue: deque[Any], item: Any) -> None:
+        with self._wake:
+            queue.append(item)
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._is_closing = False
+            name = f"experiment {self.number}"
+            self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._thread.start()
+        self._wake.notify_all()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to do."""
+        with self._wake:
+            return not (self._is_busy or self._has_work())
+
+    def close(self) -> None:
+        """Finish what was begun, and release the run. It is opened again when it is needed."""
+        with self._wake:
+            self._is_closing = True
+            thread = self._thread
+            self._wake.notify_all()
+        if thread is not None:
+            thread.join()
+
+    # In the thread --------------------------------------------------------------------------------
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._untold or self._given_up or self._has_changed)
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self._wake:
+                    self._is_busy = False
+                    while not (self._is_closing or self._has_work() or self._is_to_ask_ahead()):
+                        self._wake.wait()
+                    if self._is_closing and not self._has_work():
+                        return
+                    self._is_busy = True
+                self._turn()
+        finally:
+            with self._wake:
+                self._release()
+                self._thread = None
+                self._is_busy = False
+
+    def _turn(self) -> None:
+        """Do the most urgent thing; whatever goes wrong is an answer, and the run is reopened."""
+        try:
+            if self._course is None or self._has_changed:
+                self._open()
+            elif not self._catch_up():
+                self._answer_or_ask_ahead()
+        except Exception as error:  # noqa: BLE001  (of any optimizer; the next turn begins anew)
+            self._fail(error)
+
+    def _open(self) -> None:
+        self._release()
+        with self._wake:
+            self._has_changed = False
+            self._untold.clear()  # `settle` takes them all from the records.
+            self._given_up.clear()
+        record = self._store.get("experiment", self.number)
+        if record is None:
+            raise bad(f"There is no experiment {self.number}.")
+        self._course = Course(self._store, record, self._settings.optimizer)
+        self._pool.extend(self._course.settle())
+        self._is_exhausted = False
+        bandwidth = record.data["parallel_bandwidth"] or 1
+        is_ahead = self._settings.ask_ahead and bandwidth > 1
+        self._ahead = Ahead(_Clients(bandwidth, is_ahead))
+
+    def _release(self) -> None:
+        self._pool.clear()
+        if self._course is not None:
+            course, self._course = self._course, None
+            course.close()
+
+    def _catch_up(self) -> bool:
+        """Tell one observation, or give one suggestion up; return whether there was one."""
+        assert self._course is not None  # noqa: S101  (`_turn` has checked it)
+        with self._wake:
+            observed = self._untold.popleft() if self._untold else None
+            given_up = self._given_up.popleft() if observed is None and self._given_up else None
+        if observed is not None:
+            self._ahead.ran(self._course.tell(observed))
+            self._is_exhausted = False
+        elif given_up is not None:
+            self._course.give_up(given_up)
+        return observed is not None or given_up is not None
+
+    def _answer_or_ask_ahead(self) -> None:
+        assert self._course is not None  # noqa: S101
+        with self._wake:
+            waiting = self._waiting.popleft() if self._waiting else None
+        if waiting is None:
+            self._ask_ahead()
+        elif waiting.answer.set_running_or_notify_cancel():
+            try:
+                waiting.answer.set_result(self._hand_out(waiting.data))
+            except BaseException as error:
+                waiting.answer.set_exception(_as_refusal(error))
+                if not isinstance(error, (Refusal, SpaceExhausted)):
+                    raise
+
+    def _hand_out(self, data: Mapping[str, Any]) -> Record:
+        """Return a suggestion whose record is on disk."""
+        assert self._course is not None  # noqa: S101
+        course, store = self._course, self._store
+        queued = None
+        if "assignments" not in data:
+            for queued in store.page("queued", self.number, states=(OPEN,), limit=1):
+                data = {**data, "assignments": queued.data["assignments"]}
+        if "assignments" in data:
+            treatment = course.ask_for(data["assignments"])
+        elif self._pool:
+            treatment = self._pool[0]
+        else:
+            course.expire()
+            began = time.perf_counter()
+            treatment = course.ask()
+            self._ahead.asked(time.perf_counter() - began)
+        with store.writing():
+            if queued is not None:
+                store.put("queued", queued._replace(state=CLOSED))
+            record = course.handed_out(treatment, data, self._settings.ttl)
+        if self._pool and treatment is self._pool[0]:
+            self._pool.popleft()
+        return record
+
+    # Ahead ----------------------------------------------------------------------------------------
+
+    def _is_to_ask_ahead(self) -> bool:
+        course = self._course
+        if course is None or self._is_closing or self._is_exhausted or not course.has_handed_out:
+            return False
+        count = self._ahead.most - self._clients
+        return len(self._pool) < min(count, self._clients) and course.budget_left > len(self._pool)
+
+    @property
+    def _clients(self) -> int:
+        return self._ahead.count
+
+    def _ask_ahead(self) -> None:
+        """Ask for one suggestion while clients evaluate others; it knows of those."""
+        assert self._course is not None  # noqa: S101
+        if not self._is_to_ask_ahead():
+            return
+        self._course.expire()
+        began = time.perf_counter()
+        try:
+            self._pool.append(self._course.ask())
+        except SpaceExhausted:
+            self._is_exhausted = True
+        self._ahead.asked(time.perf_counter() - began)
+
+    def _fail(self, error: Exception) -> None:
+        """Answer the requests that wait; the run is opened again for the next one."""
+        if not isinstance(error, Refusal):
+            logger.exception("The optimizer of the experiment %d failed.", self.number)
+        with self._wake:
+            waiting, self._waiting = [*self._waiting], deque()
+        for each in waiting:
+            if each.answer.set_running_or_notify_cancel():
+                each.answer.set_exception(_as_refusal(error))
+        try:
+            self._release()
+        except CrystallizeOptError:
+            logger.exception("The run of the experiment %d could not be closed.", self.number)
+
+
+def _as_refusal(error: BaseException) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, SpaceExhausted):
+        return bad(f"No point is left to suggest: {error}")
+    if isinstance(error, CrystallizeOptError):
+        return Refusal(503, f"The optimizer cannot suggest anything now: {error}")
+    return Refusal(
+        503, f"The optimizer failed with a {type(error).__name__}. The server's log says more."
+    )

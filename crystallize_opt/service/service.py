@@ -1,0 +1,74 @@
+"""One service: its records, its open experiments, its settings."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from crystallize_opt.service.given import number_of
+from crystallize_opt.service.live import Settings
+from crystallize_opt.service.lives import Lives
+from crystallize_opt.service.problem import check_default
+from crystallize_opt.service.refusal import missing
+from crystallize_opt.service.store import Record, Store
+
+
+class Service:
+    """The experiments of one file, for the routes.
+
+    Args:
+        storage: The SQLite file, created if it does not exist; None to keep everything in memory.
+        settings: What the service decides for all experiments.
+
+    Attributes:
+        store: The records.
+        lives: The open experiments.
+
+    Raises:
+        StorageError: The file is damaged, is not a file of runs, or cannot be written.
+        RunLocked: Another service has the file open.
+        UsageError: There is no such optimizer.
+        MissingExtraError: The optimizer is not installed.
+    """
+
+    def __init__(
+        self, storage: str | os.PathLike[str] | None, settings: Settings | None = None
+    ) -> None:
+        self.settings = settings or Settings()
+        check_default(self.settings.optimizer)
+        self.store = Store(storage)
+        self.lives = Lives(self.store, self.settings)
+
+    def experiment(self, text: Any) -> Record:
+        """Return the experiment with an id.
+
+        Raises:
+            Refusal: There is none.
+        """
+        record = self.store.get("experiment", number_of(text, "experiment"))
+        if record is None:
+            raise missing(f"There is no experiment {text}.")
+        return record
+
+    def child(self, kind: str, text: Any, parent: int) -> Record:
+        """Return a record of an experiment.
+
+        Raises:
+            Refusal: There is none, or it is of another experiment.
+        """
+        record = self.store.get(kind, number_of(text, kind), parent)
+        if record is None:
+            raise missing(f"The experiment {parent} has no {kind} {text}.")
+        return record
+
+    def touch(self, record: Record, **changes: Any) -> Record:
+        """Change an experiment within `store.writing`, and return it."""
+        changed = record._replace(data={**record.data, **changes, "updated": time.time()})
+        self.store.put("experiment", changed)
+        return changed
+
+    def close(self) -> None:
+        """Finish what was begun, and close the file. A second call does nothing."""
+        self.lives.close()
+        self.store.close()

@@ -1,0 +1,216 @@
+"""What the service knows beyond the runs: records in one table of the same SQLite file.
+
+A record is a kind, a number, the number of its parent (an experiment, say), a state and JSON. The
+table is the truth about what clients sent; the journals of the runs follow it: see `live.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from crystallize_opt.errors import RunLocked
+from crystallize_opt.storage.files import checked_path
+from crystallize_opt.storage.journal import connect, create
+from crystallize_opt.storage.lock import OpenFiles, RunLock
+from crystallize_opt.storage.schema import SERVICE_SCHEMA
+from crystallize_opt.storage.snapshot import reading, storage_errors
+
+_LOCKED_AS = "\0service"  # No run has this name.
+ACTIVE, DELETED, OPEN, CLOSED = "active", "deleted", "open", "closed"
+
+
+class Record(NamedTuple):
+    """One record.
+
+    Attributes:
+        id: Its number, unique for its kind.
+        parent: The number of the record that it belongs to; 0 for none.
+        state: `"active"`, `"deleted"`, `"open"` or `"closed"`.
+        data: What else is known: plain data.
+    """
+
+    id: int
+    parent: int
+    state: str
+    data: dict[str, Any]
+
+
+class Store:
+    """The records of a service, which any thread may use.
+
+    Args:
+        path: The SQLite file, created if it does not exist; None to keep the records in memory.
+
+    Raises:
+        StorageError: The file is damaged, is not a file of runs, or cannot be written.
+        RunLocked: Another service has the file open.
+
+    Example:
+        >>> store = Store(None)
+        >>> with store.writing():
+        ...     store.add("project", 0, ACTIVE, {"name": "night"})
+        1
+        >>> store.get("project", 1).data
+        {'name': 'night'}
+        >>> store.close()
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self.path = None if path is None else os.fspath(path)
+        self._turn = threading.RLock()
+        self._next: dict[str, int] = {}
+        self._undo = contextlib.ExitStack()
+        if path is None:
+            self._connection = sqlite3.connect(
+                ":memory:", isolation_level=None, check_same_thread=False
+            )
+            self._connection.executescript(SERVICE_SCHEMA)
+        else:
+            self._connection = self._open(checked_path(path, to_write=True), os.fspath(path))
+        self._undo.callback(self._connection.close)
+
+    def _open(self, real: str, shown: str) -> sqlite3.Connection:
+        with contextlib.ExitStack() as undo, storage_errors(shown, "opened"):
+            try:
+                lock = RunLock(real, _LOCKED_AS)
+            except RunLocked:
+                raise RunLocked(
+                    f"{shown!r} is being served by another process. End it first, or serve another "
+                    "file: two services on one file would not know of each other's suggestions."
+                ) from None
+            undo.callback(lock.release)
+            create(real)
+            with reading(real):
+                pass  # A damaged file stays as it is.
+            connection = connect(real)
+            undo.callback(connection.close)
+            if not connection.execute(
+                "SELECT 1 FROM sqlite_schema WHERE name = 'service'"
+            ).fetchone():
+                connection.executescript(f"BEGIN IMMEDIATE; {SERVICE_SCHEMA} COMMIT;")
+            # As long as this object is open, the log stays, whichever run is closed.
+            files = OpenFiles(real, lock.path)
+            self._undo.callback(lock.release)
+            self._undo.callback(files.close)
+            self._undo.callback(files.release)
+            undo.pop_all()
+        return connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write records, all or none: they are on disk when the context ends."""
+        with self._turn:
+            if self._connection.in_transaction:  # A part of another one's changes.
+                yield
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                self._next.clear()
+                raise
+
+    def next_id(self, kind: str) -> int:
+        """Return the number that the next record of a kind gets, if none is given."""
+        with self._turn:
+            if kind not in self._next:
+                (last,) = self._connection.execute(
+                    "SELECT max(id) FROM service WHERE kind = ?", (kind,)
+                ).fetchone()
+                self._next[kind] = (last or 0) + 1
+            return self._next[kind]
+
+    def add(self, kind: str, parent: int, state: str, data: Any, number: int | None = None) -> int:
+        """Add a record within `writing`, and return its number."""
+        number = max(self.next_id(kind), number or 0)
+        self._connection.execute(
+            "INSERT INTO service VALUES (?, ?, ?, ?, ?)",
+            (kind, number, parent, state, json.dumps(data)),
+        )
+        self._next[kind] = number + 1
+        return number
+
+    def put(self, kind: str, record: Record) -> None:
+        """Replace the state and the data of a record, within `writing`."""
+        self._connection.execute(
+            "UPDATE service SET state = ?, data = ? WHERE kind = ? AND id = ?",
+            (record.state, json.dumps(record.data), kind, record.id),
+        )
+
+    def get(self, kind: str, number: int, parent: int | None = None) -> Record | None:
+        """Return a record, or None if there is none, or it has another parent."""
+        with self._turn:
+            row = self._connection.execute(
+                "SELECT id, parent, state, data FROM service WHERE kind = ? AND id = ?",
+                (kind, number),
+            ).fetchone()
+        if row is None or parent not in (None, row[1]):
+            return None
+        return Record(row[0], row[1], row[2], json.loads(row[3]))
+
+    def page(
+        self,
+        kind: str,
+        parent: int | None = None,
+        *,
+        states: Sequence[str] = (),
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = -1,
+        ascending: bool = True,
+    ) -> list[Record]:
+        """Return records in the order of their numbers, which lie between two others."""
+        where, values = _conditions(kind, parent, states, after, before)
+        with self._turn:
+            rows = self._connection.execute(
+                f"SELECT id, parent, state, data FROM service WHERE {where} "  # noqa: S608
+                f"ORDER BY id {'ASC' if ascending else 'DESC'} LIMIT ?",
+                (*values, limit),
+            ).fetchall()
+        return [Record(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
+
+    def count(self, kind: str, parent: int | None = None, *, states: Sequence[str] = ()) -> int:
+        """Return how many records there are."""
+        where, values = _conditions(kind, parent, states, None, None)
+        with self._turn:
+            (found,) = self._connection.execute(
+                f"SELECT count(*) FROM service WHERE {where}",  # noqa: S608
+                values,
+            ).fetchone()
+        return int(found)
+
+    def runs(self) -> list[str]:
+        """Return the names of the runs in the file."""
+        if self.path is None:
+            return []
+        with self._turn:
+            return [name for (name,) in self._connection.execute("SELECT name FROM runs")]
+
+    def close(self) -> None:
+        """Close the file; every record has been written. A second call does nothing."""
+        with self._turn:
+            self._undo.close()
+
+
+def _conditions(
+    kind: str, parent: int | None, states: Sequence[str], after: int | None, before: int | None
+) -> tuple[str, list[Any]]:
+    where = ["kind = ?"]
+    values: list[Any] = [kind]
+    for column, value in (("parent =", parent), ("id >", after), ("id <", before)):
+        if value is not None:
+            where.append(f"{column} ?")
+            values.append(value)
+    if states:
+        where.append(f"state IN ({', '.join('?' * len(states))})")
+        values += states
+    return " AND ".join(where), values

@@ -1,0 +1,141 @@
+"""What each object looks like on the wire, as SigOpt's client reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crystallize_opt.service.store import DELETED, Record, Store
+
+Json = dict[str, Any]
+
+CLIENT = "1"
+"""The one client of a service: its experiments belong to it."""
+
+
+def number(value: int | None) -> str | None:
+    """Return an id, which is a text on the wire."""
+    return None if value is None else str(value)
+
+
+def experiment(record: Record, store: Store) -> Json:
+    """Return an experiment; one that takes training runs only is an `aiexperiment`."""
+    data = record.data
+    found: Json = {
+        "object": "aiexperiment" if data["runs_only"] else "experiment",
+        "id": number(record.id),
+        "client": CLIENT,
+        "user": None,
+        "project": data["project"],
+        "name": data["name"],
+        "type": data["type"],
+        "state": record.state,
+        "created": int(data["created"]),
+        "updated": int(data["updated"]),
+        "development": False,
+        "metadata": data["metadata"],
+        "metrics": [{"object": "metric", **each} for each in data["metrics"]],
+        "parameters": [_parameter(each) for each in data["parameters"]],
+        "conditionals": [{"object": "conditional", **each} for each in data["conditionals"]],
+        "linear_constraints": [_constraint(each) for each in data["linear_constraints"]],
+        "num_solutions": data["num_solutions"],
+        "parallel_bandwidth": data["parallel_bandwidth"],
+        "runs_only": data["runs_only"],
+        "budget" if data["runs_only"] else "observation_budget": data["budget"],
+        "training_monitor": None,
+        "tasks": None,
+    }
+    found["progress"] = _progress(record, store)
+    return found
+
+
+def _parameter(each: Mapping[str, Any]) -> Json:
+    found: Json = {"object": "parameter", **each, "precision": None, "tunable": True}
+    for key in ("bounds", "prior"):
+        if each[key] is not None:
+            found[key] = {"object": key, **each[key]}
+    if each["categorical_values"] is not None:
+        found["categorical_values"] = [
+            {"object": "categorical_value", **value} for value in each["categorical_values"]
+        ]
+    return found
+
+
+def _constraint(each: Mapping[str, Any]) -> Json:
+    terms = [{"object": "constraint_term", **term} for term in each["terms"]]
+    return {"object": "linear_constraint", **each, "terms": terms}
+
+
+def _progress(record: Record, store: Store) -> Json:
+    progress = record.data["progress"]
+
+    def found(key: str) -> Json | None:
+        if progress[key] is None:
+            return None
+        known = store.get("observation", progress[key])
+        return None if known is None else observation(known)
+
+    return {
+        "object": "progress",
+        "observation_count": progress["count"],
+        "observation_budget_consumed": float(progress["count"]),
+        "first_observation": found("first"),
+        "last_observation": found("last"),
+        "best_observation": found("best"),
+    }
+
+
+def suggestion(record: Record) -> Json:
+    """Return a suggestion."""
+    data = record.data
+    return {
+        "object": "suggestion",
+        "id": number(record.id),
+        "experiment": number(record.parent),
+        "assignments": data["assignments"],
+        "state": "closed" if record.state == DELETED and data["observation"] else record.state,
+        "created": int(data["created"]),
+        "metadata": data["metadata"],
+        "deleted": record.state == DELETED,
+        "task": None,
+    }
+
+
+def values(each: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Return the measured values of metrics."""
+    return [{"object": "metric_evaluation", **value} for value in each]
+
+
+def observation(record: Record) -> Json:
+    """Return an observation; `value` and `value_stddev` are those of the only metric."""
+    data = record.data
+    only = data["values"][0] if len(data["values"]) == 1 else {}
+    return {
+        "object": "observation",
+        "id": number(record.id),
+        "experiment": number(record.parent),
+        "suggestion": number(data["suggestion"]),
+        "assignments": data["assignments"],
+        "values": values(data["values"]),
+        "value": only.get("value"),
+        "value_stddev": only.get("value_stddev"),
+        "failed": data["failed"],
+        "created": int(data["created"]),
+        "metadata": data["metadata"],
+        "task": None,
+    }
+
+
+def pagination(
+    data: Sequence[Json],
+    count: int | None = None,
+    before: str | None = None,
+    after: str | None = None,
+) -> Json:
+    """Return one page of a list."""
+    return {
+        "object": "pagination",
+        "count": len(data) if count is None else count,
+        "data": [*data],
+        "paging": {"before": before, "after": after},
+    }
