@@ -66,8 +66,12 @@ optimizer = Optimizer(experiment.search_space(), Objective("accuracy", "maximize
 
 if __name__ == "__main__":
     threadpool_limits(1)  # The matrices are small: more threads cost more than they save.
-    best = experiment.optimize(optimizer, num_trials=30, replicates_per_trial=3, progress=True)
+    best = experiment.optimize(
+        optimizer, num_trials=30, replicates_per_trial=3, baseline=True, progress=True
+    )
     print("Best parameters:", dict(best.params))
+    optimizer.history.plot().savefig("quickstart.png")
+    print("Each trial, the best so far and the baseline: quickstart.png")
 
     print(f"Accuracy on {len(unseen)} digits that the search never saw, mean of 5 trainings:")
     for name, treatment in [("untuned baseline", None), ("winner", best)]:

@@ -50,7 +50,7 @@ def test_the_sdist_holds_the_package_the_tests_and_the_docs(distributions: Path)
         names = {name.partition("/")[2] for name in archive.getnames()}
 
     assert package_files() <= names
-    assert {"README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", "pyproject.toml"} <= names
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "constraints.txt", "mkdocs.yml"} <= names
     assert {"tests/test_distribution.py", "examples/quickstart.py", "docs/optuna.md"} <= names
     assert not any(name.startswith("adapters") for name in names)
 

@@ -1,128 +1,129 @@
-"""What the pages about optimizers show is code that runs."""
+"""What the pages and the README show is code that runs, and prints what they say.
+
+The blocks of a page run in order in one namespace, in an empty folder. In a page,
+
+- a block ```` ```python ```` runs;
+- a block ```` ```output ```` is what the block before it prints; `...` stands for anything;
+- a block ```` ```sql ```` is a query of `runs.db`, which has results;
+- a comment `<!-- skip: next "reason" -->` leaves the next block out, and `skip: start "reason"` all
+  blocks up to `skip: end`. `SKIPPED` below counts them;
+- a comment `<!-- invisible-code-block: python`, lines of code, `-->` runs, but is not shown.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import doctest
+import importlib
+import io
 import re
+import shlex
 import sqlite3
+import tomllib
 from pathlib import Path
-from typing import Any
+from unittest import SkipTest
 
 import pytest
+from sybil import Document, Example
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
+from crystallize_opt import cli
 from tests.adapters import pairs
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SKIPPED = {"docs/parallel.md": 1, "docs/write_an_adapter.md": 6}
+SHELL = re.compile(r"^(?:\$ )?(?:crystallize-opt|python -m crystallize_opt) (.*)$", re.MULTILINE)
+INLINE = re.compile(r"(?<!`)`(?:crystallize-opt|python -m crystallize_opt) ([^`]*)`(?!`)")
+
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES]
+)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
 def python_of(page: str) -> list[str]:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    text = text_of(ROOT / "docs" / page)
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-def test_the_code_of_the_page_on_optimizers_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    for block in python_of("optimizers.md"):
-        exec(block, {})  # noqa: S102
+class Page(Document):
+    """A page whose blocks are run, and what the last block of code has printed."""
 
-    assert "GridOptimizer crystallize-opt True None None" in capsys.readouterr().out
-
-
-def test_the_code_of_the_page_on_fidelity_prints_what_it_says(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    names: dict[str, object] = {}
-    for block in python_of("fidelity.md"):
-        exec(block, names)  # noqa: S102
-
-    printed = capsys.readouterr().out.splitlines()[-1]
-    text = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
-    assert f"This prints `{printed}`" in text
+    printed = ""
 
 
-def test_the_code_of_the_page_on_stored_runs_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (block,) = python_of("storage.md")
-    exec(block, {})  # noqa: S102
+def run(example: Example) -> None:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        PythonEvaluator()(example)
+    assert isinstance(example.document, Page)
+    example.document.printed = printed.getvalue()
 
-    assert capsys.readouterr().out.startswith("['first'] 25 ")
-    text = (ROOT / "docs" / "storage.md").read_text(encoding="utf-8")
-    (query,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+
+def compare(example: Example) -> str | None:
+    assert isinstance(example.document, Page)
+    wanted, got = example.parsed, example.document.printed
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    checker = doctest.OutputChecker()
+    if checker.check_output(wanted, got, flags):
+        return None
+    return checker.output_difference(doctest.Example("", wanted), got, flags)
+
+
+def query(example: Example) -> None:
     with contextlib.closing(sqlite3.connect("runs.db")) as connection:
-        assert len(connection.execute(query).fetchall()) == 5
+        assert connection.execute(example.parsed).fetchall()
 
 
-def test_the_code_of_the_page_on_loops_by_hand_prints_what_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def parse_toml(example: Example) -> None:
+    assert tomllib.loads(example.parsed)
+
+
+def parsed(page: Path) -> Page:
+    evaluators = {"python": run, "output": compare, "sql": query, "toml": parse_toml}
+    parsers = [CodeBlockParser(language, evaluate) for language, evaluate in evaluators.items()]
+    document = Page.parse(str(page), *parsers, SkipParser())
+    assert isinstance(document, Page)
+    return document
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries that a page calls
+@every_page
+def test_the_code_of_a_page_runs_and_prints_what_the_page_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for block in python_of("by_hand.md"):
-        exec(block, {})  # noqa: S102
+    skipped = []
+    for example in parsed(page).examples():
+        try:
+            example.evaluate()
+        except SkipTest as reason:
+            skipped.append(str(reason))
 
-    pending, resumed, best = capsys.readouterr().out.splitlines()
-    assert "trial_3" in pending
-    assert resumed == "['trial_1']"
-    assert "trial_0" in best
-
-
-def test_the_code_of_the_page_on_learning_curves_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    code = "\n".join(python_of("learning_curves.md"))
-    names: dict[str, object] = {}
-    exec(code, names)  # noqa: S102
-
-    assert " of 600 epochs" in capsys.readouterr().out
-    assert "prun" in repr(names["optimizer"].observations[30:])  # type: ignore[attr-defined]
+    assert all(skipped), "a block is skipped for a reason"
+    assert len(skipped) == SKIPPED.get(str(page.relative_to(ROOT)), 0), skipped
 
 
-def test_the_examples_of_noisy_trials_run(capsys: pytest.CaptureFixture[str]) -> None:
-    namespace: dict[str, Any] = {}
-    for block in python_of("noise.md"):
-        exec(block, namespace)  # noqa: S102
-
-    for name in ("optimizer", "racing"):
-        counts = {len(each.replicates) for each in namespace[name].history}
-        assert len(counts) > 1, name
-    assert "beaten_by" in capsys.readouterr().out
-
-
-def test_the_code_of_the_page_on_confirmations_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = python_of("confirm.md")
-    exec(block, {})  # noqa: S102
-
-    assert "20 pairs of replicates on fresh seeds" in capsys.readouterr().out
-
-
-def test_the_code_of_the_page_on_comparisons_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (block,) = python_of("compare.md")
-    exec(block, {})  # noqa: S102
-
-    assert "TPE is better than random (corrected p = " in capsys.readouterr().out
-    assert (tmp_path / "comparison.png").stat().st_size > 10_000
-
-
-def test_the_code_of_the_page_on_scikit_learn_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = python_of("sklearn.md")
-    exec(block, {})  # noqa: S102
-
-    assert "'svc__C': " in capsys.readouterr().out
-
-
-def test_the_code_of_the_page_on_pictures_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (block,) = python_of("pictures.md")
-    exec(block, {})  # noqa: S102
-
-    assert (tmp_path / "run.png").stat().st_size > 10_000
+@every_page
+def test_the_commands_of_a_page_are_those_of_the_command_line(page: Path) -> None:
+    text = text_of(page)
+    blocks = re.findall(r"^```(?:bash|console|text)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    commands = [command for block in blocks for command in SHELL.findall(block)]
+    for command in [*commands, *INLINE.findall(text)]:
+        words = shlex.split(command, comments=True)
+        try:
+            cli._parser().parse_args(words)
+        except SystemExit as error:
+            assert error.code == 0, command  # `--help`  # noqa: PT017
 
 
 def test_the_six_jobs_take_the_lines_that_their_table_says() -> None:
-    text = (ROOT / "docs" / "six_jobs.md").read_text(encoding="utf-8")
+    text = text_of(ROOT / "docs" / "six_jobs.md")
     said = [int(lines) for lines in re.findall(r"^\| \[.*\| \d+ \| (\d) \|$", text, re.MULTILINE)]
     jobs = [block.split("# the job\n")[1].splitlines() for block in python_of("six_jobs.md")]
 
@@ -134,8 +135,8 @@ def test_the_six_jobs_take_the_lines_that_their_table_says() -> None:
 
 def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
     sources = [
-        (ROOT / "examples" / "custom_optimizer.py").read_text(encoding="utf-8"),
-        (ROOT / "tests" / "test_custom_optimizer.py").read_text(encoding="utf-8"),
+        text_of(ROOT / "examples" / "custom_optimizer.py"),
+        text_of(ROOT / "tests" / "test_custom_optimizer.py"),
     ]
     blocks = python_of("write_an_adapter.md")
 
@@ -143,26 +144,44 @@ def test_the_code_of_the_page_on_adapters_is_that_of_the_example() -> None:
     assert [block for block in blocks if not any(block in source for source in sources)] == []
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        *("by_hand.md", "mlflow.md", "notebooks.md", "optimizers.md", "storage.md"),
-        "write_an_adapter.md",
-    ],
-)
-def test_the_links_of_the_pages_lead_somewhere(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    for path, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):
-        target = ROOT / "docs" / path
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    """The links between the pages are checked when the site is built."""
+    for path, anchor in re.findall(r"\]\(([^)#:]+)#?([^)]*)\)", text_of(ROOT / "README.md")):
+        target = ROOT / path
         assert target.exists(), path
         if anchor:
-            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in [h.lower().replace(" ", "-") for h in headings]
+            headings = re.findall(r"^#+ (.*)$", text_of(target), re.MULTILINE)
+            assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]}
+    navigation = text_of(ROOT / "mkdocs.yml").split("\nnav:\n")[1]
+
+    assert sorted(pages) == sorted(
+        re.findall(r"^ *- [^#]*?([\w/]+\.md)$", navigation, re.MULTILINE)
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "crystallize_opt",
+        *(f"crystallize_opt.{part}" for part in ("adapters", "analysis", "integrations")),
+        "crystallize_opt.testing",
+    ],
+)
+def test_every_public_name_is_in_the_reference(module: str) -> None:
+    page = ROOT / "docs" / "reference" / f"{module.removeprefix('crystallize_opt.')}.md"
+
+    documented = re.findall(rf"^::: {module}\.(\w+)$", text_of(page), re.MULTILINE)
+
+    assert sorted(documented) == sorted(importlib.import_module(module).__all__)
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_the_table_of_features_is_that_of_the_code() -> None:
-    text = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    text = text_of(ROOT / "docs" / "optimizers.md")
     slow = [name for name, maker in pairs.MAKERS.items() if maker.is_slow]
     lines = pairs.table(name for name in pairs.MAKERS if name not in slow)
 
@@ -173,6 +192,6 @@ def test_the_table_of_features_is_that_of_the_code() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_the_table_of_features_is_that_of_the_code_of_the_slow() -> None:
-    text = (ROOT / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    text = text_of(ROOT / "docs" / "optimizers.md")
 
     assert "\n".join(pairs.table(pairs.MAKERS)) in text
