@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
 import random
 import statistics
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from crystallize_opt import (
@@ -198,6 +200,8 @@ GROUPS: dict[str, dict[str, Way]] = {
     "default": {
         "TPE, mean of 5": Way(tpe, 5),
         "TPE, Adaptive(2, 10)": Way(tpe, UP_TO_10),
+        "TPE, Adaptive, alpha=0.05": Way(tpe, Adaptive(2, 10, alpha=0.05)),
+        "TPE, Adaptive, alpha=0.1": Way(tpe, Adaptive(2, 10, alpha=0.1)),
     },
     "gp": {
         "Optuna GP, mean of 5": Way(gp, 5),
@@ -222,6 +226,7 @@ GROUPS: dict[str, dict[str, Way]] = {
         "TPE, mean of 10": Way(tpe, 10, trials=40),
         "TPE, Adaptive(2, 10)": Way(tpe, UP_TO_10, trials=40),
         "TPE, Adaptive, alpha=0.05": Way(tpe, Adaptive(2, 10, alpha=0.05), trials=40),
+        "TPE, Adaptive, alpha=0.1": Way(tpe, Adaptive(2, 10, alpha=0.1), trials=40),
         "TPE, Adaptive, alpha=0.5": Way(tpe, Adaptive(2, 10, alpha=0.5), trials=40),
     },
 }
@@ -250,12 +255,10 @@ def search(problem: Problem, way: Way, seed: int) -> Found:
         optimizer, way.trials or 10 * problem.budget, way.replicates, stop=spent, progress=False
     )
     ran = [each for each in optimizer.observations if each.repeats is None]
-    return Found(
-        problem.truth(best.params),
-        len(ran),
-        sum(len(each.replicates) for each in ran),
-        time.perf_counter() - began,
-    )
+    replicates = sum(len(each.replicates) for each in ran)
+    if len(ran) < (way.trials or 0) or (way.trials is None and replicates < problem.budget):
+        raise KeyboardInterrupt  # The search took it, and returned the best so far.
+    return Found(problem.truth(best.params), len(ran), replicates, time.perf_counter() - began)
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float]:
@@ -266,6 +269,67 @@ def interval(differences: Sequence[float]) -> tuple[float, float]:
     return means[100], means[-101]
 
 
+class Kept:
+    """The searches of a file, one line each: those that it has are not run again."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self._found = {tuple(key): Found(**found) for key, found in map(json.loads, lines)}
+
+    def search(self, problem: Problem, label: str, way: Way, seed: int) -> Found:
+        key = (problem.function.__name__, problem.budget, label, way.trials, seed)
+        if key not in self._found:
+            self._found[key] = found = search(problem, way, seed)
+            if self._path is not None:
+                with self._path.open("a") as file:
+                    file.write(json.dumps([key, dataclasses.asdict(found)]) + "\n")
+        return self._found[key]
+
+
+def print_table(rows: dict[str, list[Found]]) -> None:
+    first: list[float] = []
+    for label, found in rows.items():
+        regrets = [each.regret for each in found]
+        shown = (
+            f"{label:36} | regret {statistics.fmean(regrets):7.3f} mean, "
+            f"{statistics.median(regrets):7.3f} median"
+        )
+        if first:
+            gaps = [a - b for a, b in zip(regrets, first, strict=True)]
+            low, high = interval(gaps)
+            shown += f" | {statistics.fmean(gaps):+7.3f} [{low:+.3f}, {high:+.3f}]"
+        else:
+            first = regrets
+            shown += " | the others minus this"
+        trials = statistics.fmean(each.trials for each in found)
+        used = statistics.fmean(each.replicates for each in found)
+        seconds = statistics.fmean(each.seconds for each in found)
+        print(f"{shown} | {trials:5.1f} trials, {used:.1f} replicates, {seconds:.1f} s", flush=True)
+
+
+def run_group(problem: Problem, ways: dict[str, Way], seeds: range, kept: Kept) -> None:
+    """Run all ways on one seed before the next: an interrupted run has whole pairs."""
+    rows: dict[str, list[Found]] = {label: [] for label in ways}
+    interrupted = False
+    try:
+        for seed in seeds:
+            found = {label: kept.search(problem, label, way, seed) for label, way in ways.items()}
+            for label, each in found.items():
+                rows[label].append(each)
+    except KeyboardInterrupt:
+        interrupted = True
+    trials = {way.trials for way in ways.values()}
+    what = "40 trials" if trials == {40} else f"{problem.budget} evaluations"
+    count = len(next(iter(rows.values())))
+    name = problem.function.__name__
+    print(f"\n{name}, noise {problem.noise:g}, {what}, {count} seeds", flush=True)
+    if count:
+        print_table(rows)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("groups", nargs="*", default=list(GROUPS), metavar="|".join(GROUPS))
@@ -273,37 +337,16 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--problems", nargs="*", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument("--budget", type=int, help="the evaluations of a search")
+    parser.add_argument("--keep", type=Path, help="a file that keeps every search, to go on from")
     given = parser.parse_args()
     seeds = range(given.first_seed, given.first_seed + given.seeds)
+    kept = Kept(given.keep)
     for group in given.groups:
         for name in given.problems:
             problem = PROBLEMS[name]
             if given.budget is not None:
                 problem = dataclasses.replace(problem, budget=given.budget)
-            what = "40 trials" if group == "saving" else f"{problem.budget} evaluations"
-            print(f"\n{name}, noise {problem.noise:g}, {what}, {given.seeds} seeds", flush=True)
-            first: list[float] = []
-            for label, way in GROUPS[group].items():
-                found = [search(problem, way, seed) for seed in seeds]
-                regrets = [each.regret for each in found]
-                shown = (
-                    f"{label:36} | regret {statistics.fmean(regrets):7.3f} mean, "
-                    f"{statistics.median(regrets):7.3f} median"
-                )
-                if first:
-                    gaps = [a - b for a, b in zip(regrets, first, strict=True)]
-                    low, high = interval(gaps)
-                    shown += f" | {statistics.fmean(gaps):+7.3f} [{low:+.3f}, {high:+.3f}]"
-                else:
-                    first = regrets
-                    shown += " | the others minus this"
-                trials = statistics.fmean(each.trials for each in found)
-                used = statistics.fmean(each.replicates for each in found)
-                seconds = statistics.fmean(each.seconds for each in found)
-                print(
-                    f"{shown} | {trials:5.1f} trials, {used:.1f} replicates, {seconds:.1f} s",
-                    flush=True,
-                )
+            run_group(problem, GROUPS[group], seeds, kept)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from crystallize_opt.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from crystallize_opt.analysis.comparison import Cell, Comparison
+    from crystallize_opt.analysis.cells import Cell
+    from crystallize_opt.analysis.comparison import Comparison
     from crystallize_opt.analysis.confirmation import Confirmation, Effect
 
 __all__ = ["Cell", "Comparison", "Confirmation", "Effect"]
@@ -13,7 +14,7 @@ __all__ = ["Cell", "Comparison", "Confirmation", "Effect"]
 __getattr__ = lazy_names(
     __name__,
     {
-        "Cell": "crystallize_opt.analysis.comparison",
+        "Cell": "crystallize_opt.analysis.cells",
         "Comparison": "crystallize_opt.analysis.comparison",
         "Confirmation": "crystallize_opt.analysis.confirmation",
         "Effect": "crystallize_opt.analysis.confirmation",

@@ -7,49 +7,47 @@ resumed, show one progress bar, and one that fails does not end the others.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
-import inspect
-import time
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from crystallize_opt.analysis.comparison import Cell, Comparison, Goal
+from crystallize_opt.analysis.cells import Cell
+from crystallize_opt.analysis.comparison import Comparison
 from crystallize_opt.analysis.paired import checked_alpha
+from crystallize_opt.analysis.plan import Plan
+from crystallize_opt.analysis.run_search import (
+    ASKS,
+    BEST,
+    CONFIRMED,
+    FAILURES,
+    SECONDS,
+    Factory,
+    Searches,
+    comparing,
+    stored_in,
+)
 from crystallize_opt.errors import (
     NoCompletedTrialError,
-    SpaceExhausted,
+    RunChanged,
     TrialsFailedError,
     UsageError,
 )
-from crystallize_opt.history.history import History
-from crystallize_opt.optimizers.plain import driven
-from crystallize_opt.pipeline.context import FrozenContext
-from crystallize_opt.pipeline.pipeline import Pipeline
 from crystallize_opt.pipeline.recipe import Recipe
-from crystallize_opt.pipeline.seeding import SeedPlugin
-from crystallize_opt.pipeline.session import open_run
-from crystallize_opt.pipeline.steps import DataSource, PipelineStep
-from crystallize_opt.runtime.checks import SEED_LIMIT, checked_seed, whole_number
+from crystallize_opt.runtime.checks import checked_seed, whole_number
 from crystallize_opt.runtime.extras import needs
-from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.search.adaptive import Adaptive, replicates_of
-from crystallize_opt.search.callbacks import Event, RunStarted
 from crystallize_opt.search.failures import Failures
 from crystallize_opt.search.search import Search
+from crystallize_opt.storage.journal import read_run, run_names
+from crystallize_opt.storage.reading import StoredRun
 from crystallize_opt.storage.settings import Storage
-from crystallize_opt.trials.best import Criterion
-from crystallize_opt.trials.best_so_far import BestSoFar
+from crystallize_opt.trials.calls import Asked
 from crystallize_opt.trials.objective import Objective
-from crystallize_opt.trials.observation import Observation, Replicate, Status
-from crystallize_opt.trials.treatment import SingleReplicate, Treatment
-from crystallize_opt.workers.trial import run_replicates
-
-Factory = Callable[..., Any]
-"""Makes a fresh optimizer from a seed, or from an experiment and a seed."""
-
-_BEST, _SECONDS, _ASKS = "best so far", "seconds", "ask seconds"
-_CONFIRMED, _FAILURES = "confirmed", "failed trials"
+from crystallize_opt.trials.observation import Replicate
+from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.workers import Workers
 
 
 def compare(
@@ -80,21 +78,24 @@ def compare(
             `lambda seed: OptunaOptimizer(space, objective, seed=seed)`, or from an experiment and a
             seed, if the experiments have different spaces. A class with space and objective bound
             is one: `functools.partial(OptunaOptimizer, space, objective)`.
-        num_trials: How many trials each search has, at least 1.
+        num_trials: How many trials each search has, at least 1; of a stored one, in all.
         seeds: How many seeds, which are then 0, 1, ...; or the seeds. The seed of a search is that
             of its optimizer, and is added to the seed of the experiment.
         replicates_per_trial: How often each treatment is run; or `Adaptive(2, 10)`.
         confirm_replicates: On how many fresh seeds the winner of a noisy search is run; 0: on none.
         alpha: The probability of at most this is an error among all verdicts about pairs.
         workers: Where the searches run, and how many at once: as for `optimize`. Each search runs
-            its trials one after the other.
+            its trials one after the other. Limits are those of each trial, which then runs in a
+            process of its own.
         storage: A file for all searches, as for `optimize`: the same call again continues there.
+            The comparison may grow: more trials, seeds, optimizers or experiments.
         progress: As for `optimize`; one step is one search.
 
     Raises:
         UsageError: An argument is out of its range; or the optimizers of an experiment have
             different objectives; or there are several objectives without thresholds.
         TrialsFailedError: Every search failed.
+        RunChanged: The stored comparison has other experiments or optimizers of the same names.
         MissingExtraError: A library of the extra `analysis` is not installed.
         KeyboardInterrupt: The comparison was interrupted. With a storage, the same call continues.
 
@@ -130,38 +131,34 @@ def compare(
     searches = Searches(
         named,
         _checked(optimizers),
-        whole_number("num_trials", num_trials),
         replicates_per_trial,
         whole_number("confirm_replicates", confirm_replicates, 0),
     )
+    wanted = _wanted(searches, chosen, whole_number("num_trials", num_trials))
     goals = {name: searches.goal(name, chosen[0]) for name in named}
+    workers, stored = Workers.of(workers), None
     if storage is not None:
-        storage = Storage.of(storage)
-        storage = dataclasses.replace(storage, run=storage.run or "comparison")
-        for name, experiment in named.items():
-            if experiment.seed_plugin.is_drawn:
-                raise UsageError(
-                    f"The experiment {name!r} has no seed, so a stored comparison could not be "
-                    "continued. Give it one: Experiment(..., seed=0)."
-                )
-    cells = Cells(named, optimizers, chosen)
+        storage = _checked_storage(storage, named)
+        stored = _recorded(storage)
+    cells = Cells(wanted, ()) if stored is None else _grown(stored, wanted, searches, storage)
     search = Search(
-        Recipe(searches, Pipeline([RunSearch(storage)]), name="comparison", seed=0),
+        comparing(searches, storage, workers.limits),
         cells,
-        len(cells.treatments),
-        workers=workers,
+        sum(map(len, cells.batches)),
+        # The limits are those of each trial of a search, not of the whole search.
+        workers=dataclasses.replace(workers, limits=None),
         storage=storage,
         failures=Failures(give_up_after=None, give_up_after_same=None),
         progress=progress,
     )
     with contextlib.suppress(NoCompletedTrialError, KeyboardInterrupt):  # Both raised below.
         search.run()
-    if len(cells.observations) < len(cells.treatments):
+    if not cells.is_complete:
         raise KeyboardInterrupt(
             f"The comparison was interrupted: {search.stop_reason}. With storage=, the same call "
             "continues it."
         )
-    found = [cells.cell(each) for each in cells.treatments]
+    found = list(map(cells.cell, wanted))
     if all(cell.error is not None for cell in found):
         raise TrialsFailedError(f"Every search failed; the first one: {found[0].error}")
     return Comparison(found, goals, num_trials, alpha)
@@ -207,273 +204,153 @@ def _checked(optimizers: Any) -> dict[str, Factory]:
     return dict(optimizers)
 
 
-def made(factory: Factory, recipe: Recipe, seed: int) -> Any:
-    """Make an optimizer: from a seed, or from an experiment and a seed.
+def _checked_storage(given: Any, experiments: Mapping[str, Recipe]) -> Storage:
+    storage = Storage.of(given)
+    for name, experiment in experiments.items():
+        if experiment.seed_plugin.is_drawn:
+            raise UsageError(
+                f"The experiment {name!r} has no seed, so a stored comparison could not be "
+                "continued. Give it one: Experiment(..., seed=0)."
+            )
+    return dataclasses.replace(storage, run=storage.run or "comparison")
 
-    Raises:
-        UsageError: The function needs other arguments.
+
+# What is run --------------------------------------------------------------------------------------
+
+
+class Cells(Plan):
+    """Each search as a trial.
+
+    Args:
+        wanted: The searches of this call.
+        recorded: The searches that a stored comparison has asked for, batch by batch.
     """
-    parameters = inspect.signature(factory).parameters.values()
-    needed = [
-        each.name
-        for each in parameters
-        if each.default is each.empty
-        and each.name != "seed"
-        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-    ]
-    if any(each.name == "seed" for each in parameters) and len(needed) < 2:
-        return factory(*([recipe] if needed else []), seed=seed)
-    if len(needed) == 1:
-        return factory(seed)
-    if len(needed) == 2 and not isinstance(factory, type):
-        return factory(recipe, seed)
-    raise UsageError(
-        f"{factory!r} needs {', '.join(needed) or 'no argument'}, but is called with a seed, or "
-        "with an experiment and a seed. Bind the rest: lambda seed: OptunaOptimizer(space, "
-        "objective, seed=seed)."
-    )
 
-
-def seeded(recipe: Recipe, seed: int) -> Recipe:
-    """Return a copy of an experiment whose replicates have other seeds: its own plus `seed`."""
-    plugins = []
-    for plugin in recipe.plugins:
-        if isinstance(plugin, SeedPlugin):
-            plugin = copy.copy(plugin)
-            plugin.seed, plugin.is_drawn = (plugin.seed + seed) % SEED_LIMIT, False
-        plugins.append(plugin)
-    recipe = copy.copy(recipe)
-    recipe.plugins = plugins
-    return recipe
-
-
-class Cells:
-    """Suggests each search once, as a plain optimizer does."""
-
-    objective = Objective(_FAILURES, "minimize")
+    objective = Objective(FAILURES, "minimize")
 
     def __init__(
-        self, experiments: Mapping[str, Any], optimizers: Mapping[str, Any], seeds: Sequence[int]
+        self, wanted: Sequence[Treatment], recorded: Sequence[Sequence[Treatment]]
     ) -> None:
-        self.treatments = [
-            Treatment(
-                f"{experiment}, {optimizer}, seed {seed}",
-                {"experiment": experiment, "optimizer": optimizer, "seed": seed},
-            )
-            # Seed by seed, so that all optimizers have as many if the comparison is interrupted.
-            for seed in seeds
-            for experiment in experiments
-            for optimizer in optimizers
-        ]
-        self.observations: dict[str, Observation] = {}
-        self._is_asked = False
+        super().__init__()
+        names = {each.name for batch in recorded for each in batch}
+        self.new = [each for each in wanted if each.name not in names]
+        self.batches = [*recorded, *([self.new] if self.new else [])]
 
-    def ask(self) -> list[Treatment]:
-        """Return all searches at once.
-
-        Raises:
-            SpaceExhausted: They have been returned.
-        """
-        if self._is_asked:
-            raise SpaceExhausted("every search has run")
-        self._is_asked = True
-        return list(self.treatments)
-
-    def tell(self, observation: Any) -> None:
-        """Keep the outcome of a search, unless it was interrupted."""
-        if observation.status is not Status.ABANDONED:
-            self.observations[observation.treatment.name] = observation
-
-    def get_best_treatment(self) -> Treatment:
-        """Return a search: there is no best one."""
-        return self.treatments[0]
+    def next_batch(self) -> Sequence[Treatment]:
+        """Return what the stored comparison asked for, and then the rest."""
+        first = 0
+        for batch in self.batches:
+            if first == len(self.asked):
+                return batch
+            first += len(batch)
+        return []
 
     def cell(self, treatment: Treatment) -> Cell:
         """Return what a search found."""
         observation = self.observations[treatment.name]
         # A plain optimizer is told a stand-in for the metrics of a failed trial.
         replicate: Replicate = observation.replicates[0]
-        asks = [value for _, value in replicate.curves.get(_ASKS, ())]
+        asks = [value for _, value in replicate.curves.get(ASKS, ())]
         best: list[float | None] = [None] * len(asks)
-        for step, value in replicate.curves.get(_BEST, ()):
+        for step, value in replicate.curves.get(BEST, ()):
             best[step - 1] = value
         return Cell(
-            **treatment.params,
+            **{name: treatment[name] for name in _KEY},
             best=best,
-            seconds=[value for _, value in replicate.curves.get(_SECONDS, ())],
+            seconds=[value for _, value in replicate.curves.get(SECONDS, ())],
             asks=asks,
-            failures=int(replicate.get(_FAILURES, 0)),
-            confirmed=replicate.get(_CONFIRMED),
+            failures=int(replicate.get(FAILURES, 0)),
+            confirmed=replicate.get(CONFIRMED),
             error=observation.error,
         )
 
 
-# What is run --------------------------------------------------------------------------------------
+_KEY = ("experiment", "optimizer", "seed")
 
 
-class Searches(DataSource):
-    """All that decides what the searches find: the data of the step that runs one of them.
+def _wanted(searches: Searches, seeds: Sequence[int], num_trials: int) -> list[Treatment]:
+    """Return the searches of a call, seed by seed.
 
-    Args:
-        experiments: The experiments by name.
-        factories: The functions that make optimizers, by name.
-        num_trials: How many trials a search has.
-        replicates: How many replicates a trial has.
-        fresh: On how many fresh seeds the winner of a noisy search is run.
+    So all optimizers have as many if the comparison is interrupted.
     """
-
-    def __init__(
-        self,
-        experiments: Mapping[str, Recipe],
-        factories: Mapping[str, Factory],
-        num_trials: int,
-        replicates: int | Adaptive,
-        fresh: int,
-    ) -> None:
-        self.experiments = experiments
-        self.factories = factories
-        self.num_trials = num_trials
-        self.replicates = replicates
-        self.fresh = fresh
-
-    def fetch(self, ctx: FrozenContext) -> Searches:
-        return self
-
-    def goal(self, experiment: str, seed: int) -> Goal:
-        """Make every optimizer once; return what they have in common.
-
-        Raises:
-            UsageError: They have different objectives, or several without thresholds.
-        """
-        recipe = self.experiments[experiment]
-        criteria: dict[str, Criterion] = {
-            name: driven(made(factory, recipe, seed)).criterion
-            for name, factory in self.factories.items()
-        }
-        first = next(iter(criteria.values()))
-        for name, criterion in criteria.items():
-            if (criterion.objectives, criterion.constraints) != (
-                first.objectives,
-                first.constraints,
-            ):
-                raise UsageError(
-                    f"The optimizers have different objectives or constraints in {experiment!r}: "
-                    f"{name!r} has {criterion.objectives!r} and {criterion.constraints!r}, but "
-                    f"{next(iter(criteria))!r} {first.objectives!r} and {first.constraints!r}."
-                )
-        if len(first.objectives) == 1:
-            return Goal(first.objectives[0].metric, first.objectives[0].direction)
-        History([], first.objectives).hypervolume()  # Raises if a threshold is missing.
-        return Goal("hypervolume", "maximize")
-
-
-class RunSearch(PipelineStep):
-    """Runs one search, and reports its course as learning curves.
-
-    Args:
-        storage: Where the searches are stored, beside the comparison; None for nowhere.
-    """
-
-    # The version stands for the step: a file that was moved holds the same comparison.
-    version = "1"
-
-    def __init__(self, storage: Storage | None) -> None:
-        self._storage = storage
-
-    def __call__(self, data: Searches, ctx: FrozenContext) -> Any:
-        given, seed, storage = data.experiments[ctx["experiment"]], ctx["seed"], self._storage
-        recipe = seeded(given, seed)
-        optimizer = driven(made(data.factories[ctx["optimizer"]], given, seed))
-        if storage is not None:
-            storage = dataclasses.replace(storage, run=f"{storage.run}: {ctx['condition']}")
-        began = _Began()
-        search = Search(
-            recipe,
-            optimizer,
-            data.num_trials,
-            data.replicates,
-            storage=storage,
-            callbacks=[began],
-            progress=False,
+    cells = [
+        dict(zip(_KEY, each, strict=True))
+        for seed in seeds
+        for each in itertools.product(searches.experiments, searches.factories, [seed])
+    ]
+    return [
+        Treatment(
+            f"{cell['experiment']}, {cell['optimizer']}, seed {cell['seed']}, {num_trials} trials",
+            {**cell, "num_trials": num_trials},
         )
-        try:
-            search.run()
-        finally:
-            _report(ctx, search.history, began)
-        if data.fresh and len(search.history.objectives) == 1 and search.best is not None:
-            self._confirm(data.fresh, ctx, recipe, search.best, search.history.criterion)
+        for cell in cells
+    ]
+
+
+# What is stored -----------------------------------------------------------------------------------
+
+
+def _recorded(storage: Storage) -> StoredRun | None:
+    """Return the stored comparison that a call continues; None if there is none."""
+    if not Path(storage.path).exists() or storage.run not in run_names(storage.path):
         return None
+    stored = StoredRun(*read_run(storage.path, storage.run))
+    asked = [each for segment in stored.segments for each in segment.treatments]
+    # Another run of that name is refused later, with the changes between the descriptions.
+    return stored if all({*each.params} == {*_KEY, "num_trials"} for each in asked) else None
 
-    def _confirm(
-        self,
-        fresh: int,
-        ctx: FrozenContext,
-        recipe: Recipe,
-        best: Observation,
-        criterion: Criterion,
-    ) -> None:
-        """Run the winner on fresh seeds, unless the first shows that seeds make no difference."""
-        metric = criterion.objectives[0].metric
-        known = {each[metric] for each in best.replicates}
-        found = run_sync(_fresh_replicates(recipe, best.treatment, fresh, metric, known))
-        if found is None:
-            return
-        mean = Observation.of_replicates(best.treatment, found).checked(criterion.metrics)
-        if not criterion.is_candidate(mean):
-            raise NoCompletedTrialError(
-                f"On fresh seeds, the winner {best.treatment.name!r} failed or violates a "
-                f"constraint: {mean!r}."
+
+def _grown(
+    stored: StoredRun, wanted: Sequence[Treatment], searches: Searches, storage: Storage
+) -> Cells:
+    """Return the searches to run if a call continues a stored comparison, which may grow.
+
+    Raises:
+        RunChanged: An experiment or an optimizer has changed, or the call leaves out what is still
+            to be run.
+        UsageError: The call has fewer trials than the stored searches.
+    """
+    asked = [each for each in stored.segments[-1].events if isinstance(each, Asked)]
+    cells = Cells(wanted, [each.treatments for each in asked])
+    longest: dict[tuple[Any, ...], int] = {}
+    for each in itertools.chain(*cells.batches[: len(asked)]):
+        key = tuple(each[name] for name in _KEY)
+        longest[key] = max(each["num_trials"], longest.get(key, 0))
+    for each in cells.new:
+        if (most := longest.get(tuple(each[name] for name in _KEY), 0)) > each["num_trials"]:
+            raise UsageError(
+                f"The comparison {storage.run!r} is stored with {most} trials: it can be continued "
+                f"with more, but not with {each['num_trials']}. Give another name for shorter "
+                "searches: Storage(path, run=...)."
             )
-        ctx.metrics.add(_CONFIRMED, mean[metric])
-
-
-async def _fresh_replicates(
-    recipe: Recipe, treatment: Treatment, count: int, metric: str, known: set[float]
-) -> list[Replicate] | None:
-    """Run a treatment on fresh seeds; None if the first gives the one value known already."""
-    found: list[Replicate] = []
-    async with open_run(recipe) as session:  # The steps are set up once.
-        for index in range(count):
-            seed = recipe.seed_plugin.confirmation_seed_of(index)
-            ((_, replicate),) = await run_replicates(
-                session, SingleReplicate(treatment, index, seed), 0, 1
+    for each in stored.pending:
+        if each["experiment"] not in searches.experiments or (
+            each["optimizer"] not in searches.factories
+        ):
+            raise RunChanged(
+                f"The comparison {storage.run!r} was interrupted before {each.name!r} had run, but "
+                "this call has no such search. Give all experiments and optimizers of the stored "
+                "comparison, and further ones; or another name: Storage(path, run=...)."
             )
-            if index == 0 and {replicate.metrics.get(metric)} == known:
-                return None
-            found.append(replicate)
-    return found
+    _refuse_changes(longest, searches, storage)
+    return cells
 
 
-class _Began:
-    """A callback that notes when a search began, and how many trials a stored run already had."""
+def _refuse_changes(known: Iterable[tuple[Any, ...]], searches: Searches, storage: Storage) -> None:
+    """Refuse experiments and optimizers that are not those of the stored searches.
 
-    def __init__(self) -> None:
-        self.at, self.resumed = time.time(), 0
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self.at, self.resumed = time.time(), len(event.resumed)
-
-
-def _report(ctx: FrozenContext, history: History, began: _Began) -> None:
-    """Report the best value so far after each trial, and the times."""
-    several = len(history.objectives) > 1
-    volumes = history.hypervolume_trace() if several else []
-    best = BestSoFar(history.criterion)
-    elapsed, end = 0.0, None
-    for index, each in enumerate(history):
-        if several:
-            ctx.report(_BEST, volumes[index], step=index + 1)
-        else:
-            best.add(each)
-            if best.best is not None:
-                ctx.report(_BEST, best.best[history.objectives[0].metric], step=index + 1)
-        # The time between a killed process and the one that resumed its run is no ask.
-        since = began.at if index == began.resumed else end
-        start, duration = each.started_at, each.duration or 0.0
-        ask = 0.0 if start is None or since is None else max(0.0, start - since)
-        end = end if start is None else start + duration
-        elapsed += ask + duration
-        ctx.report(_ASKS, ask, step=index + 1)
-        ctx.report(_SECONDS, elapsed, step=index + 1)
-    ctx.metrics.add(_FAILURES, sum(each.status.has_failed for each in history))
+    Raises:
+        RunChanged: One has changed; the message says how.
+    """
+    runs = set(run_names(storage.path))
+    checked = set()
+    for key in known:
+        experiment, optimizer, _ = key
+        cell = dict(zip(_KEY, key, strict=True))
+        run = stored_in(storage, cell)
+        if experiment not in searches.experiments or optimizer not in searches.factories:
+            continue
+        if (experiment, optimizer) in checked or run.run not in runs:
+            continue
+        checked.add((experiment, optimizer))
+        searches.refuse_changes(cell, run)

@@ -234,6 +234,7 @@ class StoredObservations(Sequence[Observation]):
         space: The space of the last segment.
         left_out: The observations of earlier segments that do not fit the last one.
         baseline: The outcome of the last segment's baseline, or None.
+        resumed: How many observations the run had each time that it was resumed.
 
     Raises:
         RunChanged: `space` differs from the space of the last segment.
@@ -249,6 +250,7 @@ class StoredObservations(Sequence[Observation]):
         self._told: list[tuple[int | None, str] | Observation] = []
         self.left_out: list[Observation] = []
         self.baseline: Observation | None = None
+        self.resumed: list[int] = []
         self._raced: dict[int | None, str] = {}  # Single replicates of a race, and of which trial.
         self._positions: dict[str, int] = {}  # Of trials that may get further replicates.
         self._earlier: list[tuple[int, Goals]] = []  # How many were told until a segment's end.
@@ -313,6 +315,8 @@ class StoredObservations(Sequence[Observation]):
             self.baseline = None
         elif kind == "baseline":
             self.baseline = _read_baseline(data)
+        elif kind == "resume":
+            self.resumed.append(len(self._told))
 
     def _add_told(self, trial: int | None, data: dict[str, Any], text: str) -> None:
         is_late = trial not in self._pending

@@ -87,14 +87,17 @@ def test_the_replicate_seeds_are_those_of_the_block_and_differ_between_seeds(
     file = tmp_path / "all.db"
     compare(experiment, makers, 2, seeds=2, replicates_per_trial=2, storage=file)
 
-    seeds: dict[str, set[Any]] = {}
-    for run in History.runs(file):
-        if ": " in run:
-            seeds[run] = {r.seed for each in History.load(file, run) for r in each.replicates}
-    assert len(seeds) == 4
+    seeds: dict[tuple[str, ...], set[Any]] = {}
+    for run in History.runs(file)[1:]:
+        key = tuple(run.replace("trial_0", "trial_1").split(": ")[1:])
+        seeds[key] = {r.seed for each in History.load(file, run) for r in each.replicates}
+    assert len(seeds) == 8
     for seed in (0, 1):
-        one, two = (seeds[f"comparison: noise, {name}, seed {seed}"] for name in ("one", "two"))
-        assert one == two == {100 + seed, 100 + seed + 31337}
+        one, two = (f"noise, {name}, seed {seed}" for name in ("one", "two"))
+        assert seeds[one,] == seeds[two,] == {100 + seed, 100 + seed + 31337}
+        fresh = "trial_1 on fresh seeds"
+        assert seeds[one, fresh] == seeds[two, fresh]
+        assert len(seeds[one, fresh] - seeds[one,]) == 10
 
 
 def test_the_winner_of_a_noisy_search_is_judged_on_fresh_seeds() -> None:
@@ -147,22 +150,162 @@ def test_searches_run_in_processes() -> None:
     assert [cell.best for cell in parallel.cells] == [cell.best for cell in serial.cells]
 
 
-def test_a_stored_comparison_is_continued_and_a_changed_one_refused(tmp_path: Path) -> None:
-    file = tmp_path / "all.db"
+def test_a_stored_comparison_is_continued_also_from_another_place(tmp_path: Path) -> None:
+    file, moved = tmp_path / "all.db", tmp_path / "moved.db"
     first = compare(QUADRATIC, {"random": random_search}, 3, seeds=2, storage=file)
-    again = compare(QUADRATIC, {"random": random_search}, 3, seeds=2, storage=file)
 
-    assert again.cells == first.cells
-    moved = tmp_path / "moved.db"
+    assert compare(QUADRATIC, {"random": random_search}, 3, seeds=2, storage=file) == first
     file.rename(moved)
-    assert (
-        compare(QUADRATIC, {"random": random_search}, 3, storage=moved, seeds=2).cells
-        == first.cells
-    )
-    with pytest.raises(RunChanged, match="num_trials"):
-        compare(QUADRATIC, {"random": random_search}, 4, seeds=2, storage=moved)
+    assert compare(QUADRATIC, {"random": random_search}, 3, seeds=2, storage=moved) == first
     with pytest.raises(UsageError, match="has no seed"):
         compare(Experiment.of(loss), {"random": random_search}, 3, storage=tmp_path / "new.db")
+
+
+def test_a_stored_comparison_grows_and_runs_no_trial_twice(tmp_path: Path) -> None:
+    """More trials, seeds, optimizers and experiments; what is stored is answered in any order."""
+    calls = [0]
+
+    def counted(x: Float(-5.0, 5.0)) -> dict[str, float]:  # type: ignore[valid-type]
+        calls[0] += 1
+        return {"loss": loss(x)}
+
+    def grown(num_trials: int, seeds: int, *names: str, **options: Any) -> Comparison:
+        makers = {name: OPTIMIZERS[name] for name in names}
+        one = Experiment.of(counted, seed=0, name="one")
+        two = Experiment.of(loss, seed=0, name="two")
+        experiments = [one, two][: options.pop("experiments", 1)]
+        return compare(experiments, makers, num_trials, seeds=seeds, **options)
+
+    at: Any = {"storage": tmp_path / "all.db", "confirm_replicates": 0}
+    small = grown(3, 2, "random", **at)
+    steps = (
+        {"num_trials": 5, "seeds": 2, "names": ["random"]},
+        {"num_trials": 5, "seeds": 3, "names": ["tpe", "random"]},
+        {"num_trials": 7, "seeds": 3, "names": ["tpe", "random"], "experiments": 2},
+    )
+    for step in steps:
+        given: Any = dict(step)
+        found = grown(
+            given.pop("num_trials"), given.pop("seeds"), *given.pop("names"), **given, **at
+        )
+    assert calls[0] == 7 * 3 * 2
+    whole = grown(7, 3, "tpe", "random", experiments=2, confirm_replicates=0)
+    assert [cell.best for cell in found.cells] == [cell.best for cell in whole.cells]
+    assert found.num_trials == 7
+    # Before the process of a later call, the optimizer was not at work: of random search, the first
+    # trials after the resumes that followed the first one.
+    asks = found.cell("random", 0, "one").asks
+    assert asks[3] == 0.0 < min(asks[4], asks[6])
+    calls[0] = 0
+    assert grown(3, 2, "random", **at) == small
+    assert calls[0] == 0
+    with pytest.raises(UsageError, match=r"stored with 7 trials: .* not with 6"):
+        grown(6, 2, "random", **at)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experiments": Experiment.of(lambda x: x, seed=0, name="loss")}, "its code has changed"),
+        ({"experiments": Experiment.of(loss, seed=1)}, "seed: 0 became 1"),
+        ({"replicates_per_trial": 2}, "replicates_per_trial: 1 became 2"),
+        ({"confirm_replicates": 3}, "confirm_replicates: 10 became 3"),
+        (
+            {"optimizers": {"random": lambda s: RandomOptimizer({"x": (-5.0, 6.0)}, LOSS, seed=s)}},
+            "space of x",
+        ),
+        ({"optimizers": {"random": lambda s: random_search(s + 1)}}, "seed: 0 became 1"),
+    ],
+)
+@pytest.mark.parametrize("num_trials", [2, 3])
+def test_a_changed_comparison_is_refused_before_anything_runs(
+    change: dict[str, Any], message: str, num_trials: int, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"experiments": QUADRATIC, "optimizers": {"random": random_search}}
+    given |= {"num_trials": 2, "seeds": 1, "storage": tmp_path / "all.db"}
+    compare(**given)
+    before = History.runs(tmp_path / "all.db")
+    with pytest.raises(RunChanged, match=message):
+        compare(**given | change | {"num_trials": num_trials})
+    assert History.runs(tmp_path / "all.db") == before
+
+
+def test_an_interrupted_comparison_does_not_lose_an_optimizer(tmp_path: Path) -> None:
+    ends = [True]
+
+    def interrupted(seed: int) -> RandomOptimizer:
+        if ends and seed == 1:
+            raise KeyboardInterrupt
+        return random_search(seed)
+
+    both = {"random": random_search, "other": interrupted}
+    file = tmp_path / "all.db"
+    with pytest.raises(KeyboardInterrupt, match="the same call continues it"):
+        compare(QUADRATIC, both, 2, seeds=3, storage=file)
+    ends.clear()
+    with pytest.raises(RunChanged, match="before 'loss, other, seed 1, 2 trials' had run"):
+        compare(QUADRATIC, {"random": random_search}, 4, seeds=3, storage=file)
+    found = compare(QUADRATIC, both, 4, seeds=3, storage=file)
+    assert [cell.best for cell in found.cells] == [
+        cell.best for cell in compare(QUADRATIC, both, 4, seeds=3).cells
+    ]
+
+
+LIMITED = """
+import os, signal, sys, time
+from crystallize_opt import (
+    Experiment, Float, Objective, Pipeline, TrialLimits, Workers, compare, data_source,
+    pipeline_step,
+)
+from crystallize_opt.adapters import GridOptimizer
+
+@data_source
+def nothing(ctx):
+    return None
+
+@pipeline_step()
+def ends(data, ctx, *, x: Float(0.0, 4.0)):
+    # The first trial, and the winner, the last one, on its third fresh seed.
+    if x == 4 or (x == 0 and ctx["seed_used"] > 10 and ctx["replicate"] == 2):
+        {end}
+    ctx.metrics.add("loss", x + ctx["seed_used"] % 7)
+
+def grid(*values):
+    goal = Objective("loss", "minimize")
+    return lambda seed: GridOptimizer({{"x": list(values)}}, goal, seed=seed)
+
+found = compare(
+    Experiment(nothing(), Pipeline([ends()]), seed=0),
+    {{"grid": grid(4.0, 2.0, 0.0), "one": grid(1.0)}},
+    3,
+    seeds=1,
+    workers=Workers("processes", 1, limits=TrialLimits(seconds={seconds})),
+    progress=False,
+)
+for cell in found.cells:
+    print(cell.best, cell.failures, cell.confirmed is not None, repr(cell.error))
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "seconds", "status"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", 300, "worker died"),
+        pytest.param("time.sleep(3600)", 3, "timed out", marks=pytest.mark.slow),
+    ],
+)
+def test_the_limits_are_those_of_each_trial_and_of_each_fresh_replicate(
+    end: str, seconds: int, status: str, tmp_path: Path
+) -> None:
+    (script := tmp_path / "script.py").write_text(LIMITED.format(end=end, seconds=seconds))
+    command = [sys.executable, str(script)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+
+    searched, other = ran.stdout.splitlines()
+    assert other == "[1.0] 0 True None"
+    assert searched.startswith("[None, 2.0, 0.0] 1 False")
+    assert "On fresh seeds, the winner 'trial_2' failed or violates a constraint" in searched
+    assert status in searched
 
 
 KILLED = """

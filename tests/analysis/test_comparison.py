@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from scipy import stats
 
-from crystallize_opt.analysis.comparison import Cell, Comparison, Goal
+from crystallize_opt.analysis.cells import Cell, Goal
+from crystallize_opt.analysis.comparison import Comparison
 from crystallize_opt.analysis.ranks import friedman, mean_ranks, pairs
 from crystallize_opt.errors import StorageError, UsageError
 

@@ -22,8 +22,9 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.analysis.confirm import Candidate, Plan, Question
+from crystallize_opt.analysis.confirm import Pairs
 from crystallize_opt.analysis.paired import paired_test
+from crystallize_opt.analysis.question import Candidate, Question
 from crystallize_opt.errors import MissingExtraError, TrialsFailedError, UsageError
 from crystallize_opt.trials.best import Criterion
 from tests.search.ways import WAYS, each_way
@@ -376,7 +377,7 @@ def test_a_sequential_plan_is_complete_only_when_it_is_decided() -> None:
     question = Question(
         (Candidate(same),), Treatment("baseline"), criterion, 8, 0.05, "sequential", (), seeds
     )
-    plan = Plan(question)
+    plan = Pairs(question)
     for complete in (False, True):
         for treatment in plan.ask():
             run = Replicate(0, treatment.seed, {"loss": 1.0})  # type: ignore[attr-defined]
