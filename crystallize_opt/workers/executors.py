@@ -18,6 +18,7 @@ from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.workers.batch_jobs import as_future, died
 from crystallize_opt.workers.recovery import DIED, Recovery
 from crystallize_opt.workers.trial import Done, Trial, ended, run_replicates
 
@@ -139,7 +140,7 @@ class OnExecutor:
     def _send(self, trial: Trial) -> None:
         for remade in range(_REMAKES + 1):
             try:
-                future = self._submit(trial)
+                future = as_future(self._submit(trial))
             except BrokenExecutor as error:
                 if self._running:  # Running trials will report the broken executor.
                     self._recovery.hold(trial)
@@ -172,7 +173,7 @@ class OnExecutor:
         if broken or (lost and not self._recovery.is_alone(trial)):
             self._recovery.lost(trial, broken=broken)
             return
-        if lost:
+        if lost or died(error):  # A job has a process of its own, so no other trial is a suspect.
             done = [ended(first, Status.WORKER_DIED, DIED if error is None else _text(error))]
         elif cancelled:
             done = [ended(first, Status.ABANDONED, _ENDED)]
@@ -243,6 +244,8 @@ def _broken_object(executor: Any) -> ExecutorBrokenError:
 
 def shut_down(executor: Any, *, wait: bool) -> None:
     """Shut an executor down, and discard the trials in its queue."""
+    if not hasattr(executor, "shutdown"):  # Those of submitit have nothing to shut down.
+        return
     try:
         executor.shutdown(wait=wait, cancel_futures=True)
     except TypeError:  # The executors of loky and Dask lack `cancel_futures`.

@@ -64,7 +64,8 @@ def run_limited(
 _DAEMONIC_WORKER = (
     "The executor's workers are daemonic processes, which are not allowed to start processes, so "
     'limits cannot be enforced. With Dask, call dask.config.set({"distributed.worker.daemon": '
-    "False}) before you create the cluster."
+    "False}) before you create the cluster. Workers that a command or a batch system starts read "
+    "the environment variable DASK_DISTRIBUTED__WORKER__DAEMON=False: see docs/parallel.md."
 )
 
 
