@@ -54,7 +54,9 @@ def read_values(definition: Mapping[str, Any], given: Given) -> list[dict[str, A
         data = [{"value": given.number("value"), "value_stddev": given.number("value_stddev")}]
     elif "value_stddev" in given:
         raise bad("`value_stddev` belongs to an entry of `values`.")
-    return [_read_value(definition, each) for each in data or ()]
+    order = [each["name"] for each in definition["metrics"]]
+    found = [_read_value(definition, each) for each in data or ()]
+    return sorted(found, key=lambda each: order.index(each["name"]))
 
 
 def _read_value(definition: Mapping[str, Any], data: Any) -> dict[str, Any]:
