@@ -230,7 +230,8 @@ class FrozenContext:
     @property
     def curves(self) -> Curves:
         """The points recorded so far by `report`: metric to its steps and values."""
-        return {metric: tuple(curve.items()) for metric, curve in self._curves.items()}
+        curves = self._curves
+        return {m: tuple(curve.items()) for m, curve in curves.items()} if curves else {}
 
     def treat(self, treatment: Treatment) -> None:
         """Apply a treatment.

@@ -195,7 +195,7 @@ class FunctionStep(PipelineStep):
 
     def __call__(self, data: Any, ctx: FrozenContext) -> Any:
         parameters = self._parameters
-        filled = parameters.fill(self._given, ctx, self.prefix)
+        filled = parameters.fill(self._given, ctx, self.prefix) if parameters.names else {}
         if parameters.takes_context:
             return parameters.function(data, ctx, **filled)
         return parameters.function(data, **filled)
@@ -254,10 +254,11 @@ class _FunctionSource(DataSource):
         self._factory = factory
 
     def fetch(self, ctx: FrozenContext) -> Any:
-        filled = self._parameters.fill(self._given, ctx)
-        if self._parameters.takes_context:
-            return self._parameters.function(ctx, **filled)
-        return self._parameters.function(**filled)
+        parameters = self._parameters
+        filled = parameters.fill(self._given, ctx) if parameters.names else {}
+        if parameters.takes_context:
+            return parameters.function(ctx, **filled)
+        return parameters.function(**filled)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._factory, self._given)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.noise import is_known
-from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 
 _VALUES = (int, float, str, bool, type(None))
@@ -20,35 +20,53 @@ class KnownOutcomes:
         space: The search space; None for an optimizer without one. Its treatments are then the same
             point if they have the same parameters, all of them numbers, texts, bools or None.
         seed_of: Returns the seed of a replicate, which is the same in every trial.
+        required: The metrics that a completed trial has.
 
     Example:
-        >>> known = KnownOutcomes(None, seed_of=lambda replicate: 7)
+        >>> known = KnownOutcomes(None, seed_of=lambda replicate: 7, required=["loss"])
         >>> known.add(Observation(Treatment("trial_0", {"x": 1}), {"loss": 0.5}))
         >>> known.of(Treatment("trial_1", {"x": 1})), known.of(Treatment("trial_2", {"x": 2}))
         (<Observation trial_0: loss=0.5, completed>, None)
     """
 
-    def __init__(self, space: SearchSpace | None, seed_of: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        space: SearchSpace | None,
+        seed_of: Callable[[int], int],
+        required: Collection[str],
+    ) -> None:
         self._key: Callable[[Any], Hashable] = _plain_key if space is None else space.key
         self._seed_of = seed_of
+        self._required = required
         self._by_point: dict[Hashable, Observation] = {}
         # The point looked up last: with one trial at a time, its outcome is added next.
         self._last: tuple[Treatment | None, Hashable] = (None, None)
 
     def add(self, observation: Observation) -> None:
-        """Add a finished trial, if another trial of its point would have the same outcome."""
-        if is_known(observation, self._seed_of):
-            treatment, (last, key) = observation.treatment, self._last
-            if treatment is not last:
-                key = self._key(treatment.params)
-            if key is not None:
-                self._by_point.setdefault(key, observation)
+        """Add a finished trial."""
+        if observation.status is not Status.COMPLETED or observation.repeats is not None:
+            return
+        treatment, (last, key) = observation.treatment, self._last
+        if treatment is not last:
+            key = self._key(treatment.params)
+        if key is not None:
+            first = self._by_point.setdefault(key, observation)
+            if first is not observation and not self._is_known(first):
+                self._by_point[key] = observation
 
     def of(self, treatment: Treatment) -> Observation | None:
         """Return the outcome of the trial that tried this point first, if it is known."""
         key = self._key(treatment.params)
         self._last = treatment, key
-        return self._by_point.get(key)
+        first = self._by_point.get(key)
+        return first if first is not None and self._is_known(first) else None
+
+    def _is_known(self, observation: Observation) -> bool:
+        """Whether another trial of the point would have this outcome.
+
+        This is decided when a point is suggested again, which is seldom, and not for every trial.
+        """
+        return is_known(observation.checked(self._required), self._seed_of)
 
 
 def _plain_key(params: dict[str, Any]) -> Hashable:

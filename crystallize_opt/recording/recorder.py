@@ -143,7 +143,7 @@ class RecordedOptimizer:
             seed_of: Returns the seed of a replicate in every trial: see `SeedPlugin.seed_of`.
         """
         if not self.optimizer.duplicates:
-            self._known = KnownOutcomes(self.optimizer.space, seed_of)
+            self._known = KnownOutcomes(self.optimizer.space, seed_of, self.required_metrics)
 
     async def resume(self) -> Resumed:
         """Begin the run, or bring the optimizer to where the stored run ended.
@@ -215,7 +215,7 @@ class RecordedOptimizer:
             return treatments
         if self.repeats:
             self.repeats = []
-        if getattr(self.optimizer, "runs_known", False):
+        if not isinstance(self.optimizer, SpaceOptimizer) and self.optimizer.runs_known:
             return treatments
         to_run: list[Treatment] = []
         for treatment in treatments:
@@ -332,7 +332,7 @@ class RecordedOptimizer:
             if self._log is not None:
                 self._log.sync()
         if self._known is not None:
-            self._known.add(observation.checked(self.required_metrics))
+            self._known.add(observation)
         return now
 
     async def abandon(self, treatment: Treatment | str) -> list[Observation]:

@@ -53,8 +53,6 @@ class Ahead:
         share of its run. That share of the workers may finish meanwhile.
         """
         count = self._workers.count
-        if not self._workers.ask_ahead:
-            return count
         if not self._runs or not self._asks:
             return count + 1
         run = min(self._runs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 from crystallize_opt.errors import printable
 from crystallize_opt.pipeline.context import logger
@@ -120,9 +119,11 @@ class Course:
 
     def _has_enough(self, trial: Trial) -> bool:
         """Whether a trial needs no more replicates: it has all, or cannot be the best any more."""
+        if len(trial.done) >= self._replicates:
+            return True
         race = self._race
-        if race is None or len(trial.done) >= self._replicates:
-            return len(trial.done) >= self._replicates
+        if race is None:
+            return False
         replicates = trial.replicates
         completed = sum(each.status is Status.COMPLETED for each in replicates)
         if completed < self._minimum:
@@ -153,14 +154,16 @@ class Course:
 
     def _valid(self, treatment: Treatment, run: ReplicateRun, record: Replicate) -> Replicate:
         """Return a completed replicate, as invalid if a required metric is not a finite number."""
-        checked = self._checked(Observation.of_replicates(treatment, [record]), [run])
+        done = [(run, record)]
+        checked = self._checked(Observation.of_replicates(treatment, [record]), done)
         if checked.status is Status.COMPLETED:
             return record
         return dataclasses.replace(record, status=checked.status, error=checked.error)
 
-    def _checked(self, observation: Observation, runs: Sequence[ReplicateRun]) -> Observation:
+    def _checked(self, observation: Observation, done: Done) -> Observation:
         return observation.checked(
-            self._recorded.required_metrics, lambda metric: recorded_instead(runs, metric)
+            self._recorded.required_metrics,
+            lambda metric: recorded_instead([run for run, _ in done], metric),
         )
 
     def give_up(self, trial: Trial, why: str) -> None:
@@ -180,7 +183,7 @@ class Course:
         """
         share = 1.0 if all_must_complete else self._settings.min_share
         observation = Observation.of_replicates(trial.treatment, trial.replicates, share)
-        observation = self._checked(observation, [run for run, _ in trial.done])
+        observation = self._checked(observation, trial.done)
         if trial.beaten_by is not None:
             observation = dataclasses.replace(observation, beaten_by=trial.beaten_by)
         return observation.ended_early() if trial.is_pruned else observation

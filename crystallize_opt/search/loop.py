@@ -64,7 +64,8 @@ class Loop:
         self._interruption = interruption
         self._asked: deque[Trial] = deque()
         self._running: dict[Trial, None] = {}
-        self._ahead = Ahead(settings.workers)
+        # The trials that were started while every worker was busy.
+        self._ahead = Ahead(settings.workers) if settings.workers.ask_ahead else None
         self._no_more: str | None = None  # Why the optimizer has no further suggestion.
         self._count = 0  # How many trials the optimizer has been asked for.
         self._error: BaseException | None = None
@@ -188,8 +189,8 @@ class Loop:
                 break
             finished = await runner.wait()
             if interruption.count:
-                queued_or_done = len(self._ahead.trials) + len(finished)
-                await self._interrupted(len(self._running) - queued_or_done)
+                ahead = 0 if self._ahead is None else len(self._ahead.trials)
+                await self._interrupted(len(self._running) - ahead - len(finished))
             for trial, done in finished:
                 if trial in self._running:
                     await self._take(trial, done)
@@ -228,29 +229,36 @@ class Loop:
         self._followers.emit(BaselineCompleted(observation))
 
     async def _fill(self) -> None:
-        """Ask for trials and start them; if the search is to end, withdraw those ahead."""
-        ahead = self._ahead.trials
-        if ahead and self.reason is None:
-            self._stops()
-        await self._start_trials()
-        if ahead and self.reason is not None:
-            self._runner.cancel_queued(ahead)
-
-    async def _start_trials(self) -> None:
         """Ask for trials and start them while workers are free, and ahead of that if wanted."""
-        count = self._settings.workers.count
-        while self.reason is None and len(self._running) < self._ahead.most:
-            is_ahead = len(self._running) >= count
-            if is_ahead and self._runner.has_finished():
-                return  # Tell the optimizer first.
-            if not self._asked and not await self._may_ask():
-                return
-            if not self._asked and not await self._ask():
-                return
+        if self._ahead is not None:
+            await self._fill_ahead(self._ahead)
+            return
+        count, running = self._settings.workers.count, self._running
+        while self.reason is None and len(running) < count and (self._asked or await self._ask()):
             if self._asked:  # Otherwise, the outcome of every suggestion is known.
-                trial = self._asked.popleft()
-                self._running[trial] = None
-                self._start(trial, is_ahead=is_ahead)
+                self._start_next()
+
+    async def _fill_ahead(self, ahead: Ahead) -> None:
+        """Start trials also while every worker is busy; if the search ends, withdraw those."""
+        count, running = self._settings.workers.count, self._running
+        if ahead.trials and self.reason is None:
+            self._stops()
+        while self.reason is None and len(running) < ahead.most:
+            is_ahead = len(running) >= count
+            if is_ahead and self._runner.has_finished():
+                break  # Tell the optimizer first.
+            if not (self._asked or await self._ask()):
+                break
+            if self._asked:
+                self._start_next(ahead if is_ahead else None)
+        if ahead.trials and self.reason is not None:
+            self._runner.cancel_queued(ahead.trials)
+
+    def _start_next(self, ahead: Ahead | None = None) -> None:
+        """Start the trial that was asked for first; with `ahead`, while no worker is free."""
+        trial = self._asked.popleft()
+        self._running[trial] = None
+        self._start(trial, ahead)
 
     async def _may_ask(self) -> bool:
         """Whether there is to be another trial, and the optimizer may be asked for it now."""
@@ -272,6 +280,9 @@ class Loop:
         return reason is not None
 
     async def _ask(self) -> bool:
+        """Ask the optimizer if there is to be another trial; return whether it was asked."""
+        if not await self._may_ask():
+            return False
         settings, interruption = self._settings, self._interruption
         number = 1
         if settings.workers.batch:
@@ -288,54 +299,57 @@ class Loop:
             return False
         finally:
             interruption.in_optimizer = False
-        self._ahead.asked(time.monotonic() - began)
-        self._asked.extend([self._course.begin(treatment) for treatment in treatments])
+        if self._ahead is not None:
+            self._ahead.asked(time.monotonic() - began)
+        self._asked.extend(map(self._course.begin, treatments))
         self._count += len(treatments)
         self._followers.asked(treatments)
         return True
 
-    def _start(self, trial: Trial, *, is_ahead: bool = False) -> None:
+    def _start(self, trial: Trial, ahead: Ahead | None = None) -> None:
         if self._checkpoints is not None and trial.folders is None:
             trial.folders = self._checkpoints.place(trial.treatment)
         self._runner.start(trial)
-        if is_ahead:
-            self._ahead.trials.append(trial)
-        else:
+        if ahead is not None:
+            ahead.trials.append(trial)
+        elif self._settings.callbacks:
             self._announce(trial)
 
     def _announce(self, trial: Trial) -> None:
-        if self._settings.callbacks and not trial.done:
+        if not trial.done:
             self._followers.emit(TrialStarted(trial.treatment, trial.attempt))
 
-    def _begin_ahead(self) -> None:
+    def _begin_ahead(self, ahead: Ahead) -> None:
         """Note that free workers have taken trials that were started ahead."""
-        ahead, running = self._ahead.trials, self._running
-        while ahead and self.reason is None:
-            if len(running) - len(ahead) >= self._settings.workers.count:
+        while ahead.trials and self.reason is None:
+            if len(self._running) - len(ahead.trials) >= self._settings.workers.count:
                 return
-            self._announce(ahead.popleft())
+            self._announce(ahead.trials.popleft())
 
     async def _take(self, trial: Trial, done: Done) -> None:
         """Take the replicates that a worker returned: finish the trial, or let it run again."""
-        if trial in self._ahead.trials:
-            self._ahead.trials.remove(trial)
+        ahead, course = self._ahead, self._course
+        if ahead is not None and trial in ahead.trials:
+            ahead.trials.remove(trial)
             if done[-1][1].status is Status.ABANDONED and self.reason is not None:
                 await self._withdraw(trial, done)
                 return
             self._announce(trial)
-        if self._course.take(trial, done):
+        if course.take(trial, done):
             self._start(trial)
             return
         del self._running[trial]
-        self._course.hearing.warn(trial, is_heard=self._runner.is_heard)
-        results, name = self._session.results, condition_of(trial.treatment)
-        for run, _ in trial.done:
-            results.add(name, run)
-        observation = self._course.outcome(trial)
-        self._ahead.ran(observation.duration)
-        await self._finish(observation, trial.done[-1][0].fault)
-        self._begin_ahead()
-        self._end_if_hopeless(observation, [run for run, _ in trial.done])
+        course.hearing.warn(trial, is_heard=self._runner.is_heard)
+        add, name = self._session.results.add, condition_of(trial.treatment)
+        runs = [run for run, _ in trial.done]
+        for run in runs:
+            add(name, run)
+        observation = course.outcome(trial)
+        await self._finish(observation, runs[-1].fault)
+        if ahead is not None:
+            ahead.ran(observation.duration)
+            self._begin_ahead(ahead)
+        self._end_if_hopeless(observation, runs)
 
     async def _withdraw(self, trial: Trial, done: Done) -> None:
         """Report a trial that was asked for ahead, and that no worker had begun at the end.
@@ -415,7 +429,8 @@ class Loop:
         self._course.hearing.end()
         for trial, done in await self._runner.abandon():
             self._course.add(trial, done)
-        self._ahead.trials.clear()
+        if self._ahead is not None:
+            self._ahead.trials.clear()
         self._running.update(dict.fromkeys(self._asked))
         self._asked.clear()
         for trial in list(self._running):

@@ -94,6 +94,10 @@ class Float(DescribedParameter):
         # Backends compute low + i * step in floats, so the last digit may vary for a point.
         return value if self.step is None else self.index(value)
 
+    @property
+    def values_are_identities(self) -> bool:
+        return self.step is None
+
     def values(self) -> Iterator[float]:
         return (self.value_at(index) for index in range(int(self.size)))
 

@@ -81,6 +81,11 @@ class Parameter(ABC):
         return cast("Hashable", value)  # a number is its own identity
 
     @property
+    def values_are_identities(self) -> bool:
+        """Whether `identity` returns each value itself."""
+        return type(self).identity is Parameter.identity
+
+    @property
     @abstractmethod
     def size(self) -> float:
         """The number of distinct values; `math.inf` for a continuous range."""

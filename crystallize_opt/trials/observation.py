@@ -255,8 +255,16 @@ class Observation(_Metrics):
             instead: Returns, for a metric that was not recorded as a number, a sentence about what
                 was recorded instead, or "".
         """
-        if self.status is not Status.COMPLETED or self._has_plainly(required):
+        if self.status is not Status.COMPLETED:
             return self
+        metrics: Mapping[str, Any] = self.metrics
+        for metric in required:
+            value = metrics.get(metric)
+            if type(value) is not float or value - value != 0:  # nan or infinite
+                break
+        else:
+            if len(self.replicates) < 2:
+                return self  # The usual case: this test takes a tenth of the time of the next.
         reasons = [reason for metric in required if (reason := self._why_invalid(metric, instead))]
         if not reasons:
             return self
@@ -271,7 +279,6 @@ class Observation(_Metrics):
             return dataclasses.replace(self, metrics={**self.metrics, **numbers}).checked(
                 required, instead
             )
-        metrics: Mapping[str, Any] = self.metrics
         if not self.replicates:  # Built by hand; the error names what was no number.
             metrics = {m: value for m, value in metrics.items() if as_number(value) is not None}
         return dataclasses.replace(
@@ -323,15 +330,6 @@ class Observation(_Metrics):
         if self.status is not Status.COMPLETED:
             return self
         return dataclasses.replace(self, status=Status.PRUNED)
-
-    def _has_plainly(self, required: Collection[str]) -> bool:
-        """Whether the quick test suffices, as it usually does: it takes a third of the time."""
-        metrics = self.metrics
-        for metric in required:
-            value = metrics.get(metric)
-            if type(value) is not float or not math.isfinite(value):
-                return False
-        return len(self.replicates) < 2
 
     def _why_invalid(self, metric: str, instead: Callable[[str], str] | None) -> str | None:
         # Every replicate must have the metric; a mean over the others would hide the failure.
