@@ -225,7 +225,6 @@ def test_as_many_trials_are_ahead_as_workers_finish_during_an_ask() -> None:
         ahead.ran(2.0)
         ahead.asked(0.01)
     assert ahead.most == 5  # Only the last ones count.
-    assert Ahead(Workers("threads", 4)).most == 4
 
 
 def test_a_finite_space_ends_with_all_of_its_points() -> None:
