@@ -10,11 +10,13 @@ from typing import Any
 from crystallize_opt.errors import InvalidParametersError
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.service.priors import draw, drawn_first
 from crystallize_opt.service.problem import metric_name, problem_of
 from crystallize_opt.service.store import ACTIVE, CLOSED, DELETED, OPEN, Record, Store
 from crystallize_opt.space.parameter import same_value
 from crystallize_opt.storage.journal import rename_run
 from crystallize_opt.storage.settings import Storage
+from crystallize_opt.trials.calls import Asked
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 
@@ -29,9 +31,9 @@ class Course:
     Args:
         store: The records.
         record: The record of the experiment.
-        default: The optimizer, unless the experiment names one.
 
     Attributes:
+        revision: The experiment's revision.
         has_handed_out: Whether a suggestion was handed out since this object exists.
 
     Raises:
@@ -39,28 +41,30 @@ class Course:
         StorageError: The run cannot be read.
     """
 
-    def __init__(self, store: Store, record: Record, default: str) -> None:
+    def __init__(self, store: Store, record: Record) -> None:
         self._store = store
         self._number, self._data = record.id, record.data
-        self._revision = record.data["revision"]
+        self.revision = record.data["revision"]
         self.has_handed_out = False
         self._open: dict[int, Treatment] = {}  # By the numbers of suggestions.
         self._expires: dict[int, float] = {}
-        self._recorded = self._begin(default)
+        self._recorded = self._begin()
         self.optimizer: Any = self._recorded.optimizer
         self._known = {each.treatment.name for each in self.optimizer.observations}
+        self._drawn_first = drawn_first(self._data)
+        self._asked = sum(isinstance(each, Asked) for each in self.optimizer.calls)
 
-    def _begin(self, default: str) -> RecordedOptimizer:
+    def _begin(self) -> RecordedOptimizer:
         """Return the optimizer, where its run has ended."""
-        problem = problem_of(self._data, default)
+        problem = problem_of(self._data)
         run, path = self._data["run"], self._store.path
         storage = None if path is None else Storage(path, run)
         recorded = RecordedOptimizer(problem.build(), storage)
-        about: dict[str, Any] = {"service": {"revision": self._revision}}
+        about: dict[str, Any] = {"service": {"revision": self.revision}}
         stored = recorded.stored_description
-        if stored and stored.get("service", {}).get("revision", 0) != self._revision:
+        if stored and stored.get("service", {}).get("revision", 0) != self.revision:
             recorded.close()
-            rename_run(path or "", run, f"{run} (before revision {self._revision})")
+            rename_run(path or "", run, f"{run} (before revision {self.revision})")
             recorded = RecordedOptimizer(problem.build(), storage)
         elif stored:
             about = {key: stored[key] for key in stored if key not in _OF_OPTIMIZERS}
@@ -71,6 +75,10 @@ class Course:
             recorded.close()
             raise
         return recorded
+
+    def update(self, record: Record) -> None:
+        """Take the experiment's record as it is now, of the same revision."""
+        self._data = record.data
 
     def close(self) -> None:
         """Release the run."""
@@ -91,7 +99,7 @@ class Course:
         mine = {}
         left = {each.name: each for each in self.optimizer.pending}
         for record in self._store.page("suggestion", self._number, states=(OPEN,)):
-            if record.data["revision"] == self._revision:
+            if record.data["revision"] == self.revision:
                 if (treatment := left.pop(record.data["trial"], None)) is not None:
                     self._note_open(record, treatment)
             else:
@@ -99,7 +107,7 @@ class Course:
         for record in mine.values():
             self._open_again(record, left)
         while self.optimizer.ledger.enqueued:  # The process died before it asked for the point.
-            treatment = self.ask()
+            treatment = self._ask()
             left[treatment.name] = treatment
         return [*left.values()]
 
@@ -113,7 +121,7 @@ class Course:
             treatment = self.ask_for(params)
         else:
             del left[treatment.name]
-        data = {**record.data, "trial": treatment.name, "revision": self._revision}
+        data = {**record.data, "trial": treatment.name, "revision": self.revision}
         with self._store.writing():
             self._store.put("suggestion", record._replace(data=data))
         self._note_open(record._replace(data=data), treatment)
@@ -135,7 +143,7 @@ class Course:
     def _learn(self, record: Record) -> float | None:
         """Tell or attach an observation, unless the optimizer knows it."""
         data, ledger = record.data, self.optimizer.ledger
-        trial = data["trial"] if data["revision"] == self._revision else None
+        trial = data["trial"] if data["revision"] == self.revision else None
         if trial is not None:
             asked = ledger.pending.get(trial) or ledger.abandoned.get(trial)
             if asked is not None:
@@ -148,11 +156,21 @@ class Course:
             return None
         name = f"observation {record.id}"
         if name not in self._known:
-            treatment = Treatment(name, data["assignments"])
+            treatment = Treatment(name, self._completed(data["assignments"]))
             observation = observation_of(record, treatment)
             self._recorded.attach([observation], skip_outside=True)
             self._known.add(name)
         return None
+
+    def _completed(self, assignments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return assignments for the parameters of today: new ones have their default."""
+        space = self.optimizer.space
+        params = {name: value for name, value in assignments.items() if name in space}
+        for each in self._data["parameters"]:
+            name, default = each["name"], each["default_value"]
+            if name not in params and default is not None and space.is_active(name, params):
+                params[name] = default
+        return params
 
     def give_up(self, number: int) -> None:
         """Abandon a suggestion that was deleted."""
@@ -161,7 +179,7 @@ class Course:
 
     def _abandon(self, record: Record) -> None:
         trial = record.data["trial"]
-        if record.data["revision"] == self._revision and trial in self.optimizer.ledger.pending:
+        if record.data["revision"] == self.revision and trial in self.optimizer.ledger.pending:
             run_sync(self._recorded.abandon(trial))
         self._open.pop(record.id, None)
         self._expires.pop(record.id, None)
@@ -188,13 +206,21 @@ class Course:
         Raises:
             SpaceExhausted: No point is left.
         """
+        if self._asked < self._drawn_first:
+            optimizer = self.optimizer
+            point = draw(self._data, optimizer.space, optimizer.seed, self._asked)
+            return self.ask_for(point)
+        return self._ask()
+
+    def _ask(self) -> Treatment:
         (treatment,) = run_sync(self._recorded.ask())
+        self._asked += 1
         return treatment
 
     def ask_for(self, params: Mapping[str, Any]) -> Treatment:
         """Let the optimizer suggest a given point."""
         self._recorded.enqueue(params)
-        return self.ask()
+        return self._ask()
 
     def handed_out(
         self, treatment: Treatment, data: Mapping[str, Any], ttl: float | None
@@ -206,7 +232,7 @@ class Course:
             "metadata": data.get("metadata"),
             "created": now,
             "trial": treatment.name,
-            "revision": self._revision,
+            "revision": self.revision,
             "observation": None,
             "expires": None if ttl is None else now + ttl,
         }

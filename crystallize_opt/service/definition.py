@@ -136,7 +136,7 @@ def read_metrics(given: Given) -> list[dict[str, Any]]:
         if len(some) > most:
             raise bad(f"At most {most} `metrics` have the strategy {what!r}, not {len(some)}.")
     for each in metrics:
-        _check_threshold(each, len(optimized))
+        check_threshold(each, len(optimized))
     return metrics
 
 
@@ -156,7 +156,13 @@ def _read_metric(data: Any) -> dict[str, Any]:
     }
 
 
-def _check_threshold(metric: dict[str, Any], optimized: int) -> None:
+def check_threshold(metric: dict[str, Any], optimized: int) -> None:
+    """Refuse a threshold where it means nothing, and a bound that is missing.
+
+    Args:
+        metric: The metric.
+        optimized: How many metrics are optimized.
+    """
     name, has_threshold = metric["name"], metric["threshold"] is not None
     if metric["strategy"] == "constraint" and not has_threshold:
         raise bad(f"The constraint metric {name!r} needs a `threshold`.")

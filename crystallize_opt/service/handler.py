@@ -102,12 +102,10 @@ class Handler:
 
     def _find(self, method: str, path: Sequence[str]) -> tuple[Route, list[str]]:
         pattern = tuple("{}" if position % 2 else part for position, part in enumerate(path))
-        route = self._routes.get((method, pattern))
-        if route is not None:
-            return route, [part for position, part in enumerate(path) if position % 2]
-        route = self._routes.get((method, tuple(path)))  # `sessions`, `experiments/batch`
-        if route is not None:
-            return route, []
+        for some in ((*pattern[:-1], *path[-1:]), pattern):  # A last word, such as `batch`, first.
+            if (route := self._routes.get((method, some))) is not None:
+                pairs = zip(some, path, strict=True)
+                return route, [part for name, part in pairs if name == "{}"]
         raise missing(f"There is no {method} {shown('/'.join(path))[1:-1]} here.")
 
     def close(self) -> None:

@@ -17,13 +17,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from crystallize_opt.errors import CrystallizeOptError, SpaceExhausted
+from crystallize_opt.errors import (
+    CrystallizeOptError,
+    ReplayDiverged,
+    RunChanged,
+    SpaceExhausted,
+)
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.search.ahead import Ahead
 from crystallize_opt.service.course import Course
 from crystallize_opt.service.refusal import Refusal, bad
 from crystallize_opt.service.store import CLOSED, OPEN, Record, Store
 from crystallize_opt.trials.treatment import Treatment
+
+_QUIET = 0.3  # Seconds without an edit, after which an edited experiment's run begins anew.
 
 
 class Settings(NamedTuple):
@@ -142,20 +149,31 @@ class Live:
 
     def _work(self) -> None:
         try:
-            while True:
-                with self._wake:
-                    self._is_busy = False
-                    while not (self._is_closing or self._has_work() or self._is_to_ask_ahead()):
-                        self._wake.wait()
-                    if self._is_closing and not self._has_work():
-                        return
-                    self._is_busy = True
+            while self._wait_for_work():
                 self._turn()
         finally:
             with self._wake:
                 self._release()
                 self._thread = None
                 self._is_busy = False
+
+    def _wait_for_work(self) -> bool:
+        """Wait until something is to do; return whether there is, and not the end."""
+        with self._wake:
+            self._is_busy = False
+            while not (self._is_closing or self._has_work() or self._is_to_ask_ahead()):
+                self._wake.wait()
+            if self._is_closing and not self._has_work():
+                return False
+            # Edits come in rows, and each would begin the run anew.
+            while self._has_changed and not (self._is_closing or self._waiting):
+                self._has_changed = False
+                self._wake.wait(_QUIET)
+                if not self._has_changed:
+                    self._has_changed = True
+                    break
+            self._is_busy = True
+        return True
 
     def _turn(self) -> None:
         """Do the most urgent thing; whatever goes wrong is an answer, and the run is reopened."""
@@ -168,20 +186,41 @@ class Live:
             self._fail(error)
 
     def _open(self) -> None:
-        self._release()
+        """Open the run, or take the experiment's record as it is now."""
         with self._wake:
             self._has_changed = False
-            self._untold.clear()  # `settle` takes them all from the records.
-            self._given_up.clear()
         record = self._store.get("experiment", self.number)
         if record is None:
             raise bad(f"There is no experiment {self.number}.")
-        self._course = Course(self._store, record, self._settings.optimizer)
-        self._pool.extend(self._course.settle())
-        self._is_exhausted = False
+        if self._course is not None and self._course.revision == record.data["revision"]:
+            self._course.update(record)
+        else:
+            self._release()
+            with self._wake:
+                self._untold.clear()  # `settle` takes them all from the records.
+                self._given_up.clear()
+            self._course = self._opened(record)
+            self._pool.extend(self._course.settle())
+            self._is_exhausted = False
         bandwidth = record.data["parallel_bandwidth"] or 1
         is_ahead = self._settings.ask_ahead and bandwidth > 1
         self._ahead = Ahead(_Clients(bandwidth, is_ahead))
+
+    def _opened(self, record: Record) -> Course:
+        try:
+            return Course(self._store, record)
+        except (ReplayDiverged, RunChanged) as error:
+            logger.warning(
+                "The run of the experiment %d cannot go on as it would have: %s It begins anew, "
+                "with all of its observations.",
+                self.number,
+                error,
+            )
+        with self._store.writing():
+            current = self._store.get("experiment", self.number) or record
+            data = {**current.data, "revision": current.data["revision"] + 1}
+            self._store.put("experiment", current._replace(data=data))
+        return Course(self._store, current._replace(data=data))
 
     def _release(self) -> None:
         self._pool.clear()

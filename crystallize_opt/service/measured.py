@@ -172,16 +172,72 @@ def progress_of(definition: Mapping[str, Any], number: int, store: Store) -> dic
 
 
 def new_observation(
-    said: Mapping[str, Any], assignments: Mapping[str, Any], suggestion: Record | None
+    said: Mapping[str, Any],
+    assignments: Mapping[str, Any],
+    suggestion: Record | None,
+    *,
+    is_first: bool = False,
 ) -> dict[str, Any]:
-    """Return the data of a new record."""
+    """Return the data of a new record.
+
+    Args:
+        said: What the client said of it.
+        assignments: The assignments.
+        suggestion: The suggestion that was evaluated.
+        is_first: Whether it is the first observation of that suggestion: the outcome of its trial.
+    """
     of = None if suggestion is None else suggestion.data
     return {
         **said,
         "assignments": dict(assignments),
         "suggestion": None if suggestion is None else suggestion.id,
-        "trial": None if of is None else of["trial"],
-        "revision": None if of is None else of["revision"],
+        "trial": of["trial"] if of is not None and is_first else None,
+        "revision": of["revision"] if of is not None and is_first else None,
         "began": None if of is None else of["created"],
         "created": time.time(),
     }
+
+
+def changed_observation(
+    definition: Mapping[str, Any], before: Record, given: Given, suggestion: Record | None
+) -> Record:
+    """Return an observation with what a client changes of it.
+
+    Raises:
+        Refusal: It breaks a rule; the message says which one.
+    """
+    given.refuse_unknown(_KNOWN)
+    if "task" in given:
+        raise bad("`task` is for experiments with tasks, which this service does not support.")
+    given.boolean("no_optimize")
+    found = {**before.data, "created": time.time()}
+    if "metadata" in given.data:
+        found["metadata"] = metadata_of(given)
+    _change_outcome(definition, found, given)
+    if "suggestion" in given and "assignments" in given:
+        raise bad("Give one of `suggestion` and `assignments` of the observation.")
+    if "suggestion" in given.data and suggestion is None and "assignments" not in given:
+        raise bad("An observation without a suggestion needs `assignments`.")
+    if suggestion is not None:
+        found |= {"suggestion": suggestion.id, "assignments": suggestion.data["assignments"]}
+    elif "assignments" in given:
+        if found["suggestion"] is not None and "suggestion" not in given.data:
+            raise bad("The observation has a `suggestion`: set it to null to give `assignments`.")
+        found["assignments"] = read_assignments(definition, given.data["assignments"])
+        found["suggestion"] = None
+    return before._replace(data=found)
+
+
+def _change_outcome(definition: Mapping[str, Any], found: dict[str, Any], given: Given) -> None:
+    failed = given.boolean("failed")
+    has_values = "values" in given.data or "value" in given.data
+    values = read_values(definition, given) if has_values else found["values"]
+    if failed is None:
+        failed = found["failed"] and not values
+    if failed and values:
+        raise bad("An observation that failed has no `values`: set them to null as well.")
+    if not failed and not values:
+        raise bad("An observation that did not fail needs `values`.")
+    if values:
+        _refuse_missing(definition, values)
+    found |= {"failed": failed, "values": values}

@@ -7,20 +7,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from crystallize_opt.service import wire
-from crystallize_opt.service.definition import read_experiment
-from crystallize_opt.service.pages import page_of
+from crystallize_opt.service.changes import is_learned, read_changes
+from crystallize_opt.service.definition import Definition, read_experiment
+from crystallize_opt.service.given import Given, shown
+from crystallize_opt.service.measured import progress_of
+from crystallize_opt.service.pages import sorted_page
 from crystallize_opt.service.problem import problem_of
+from crystallize_opt.service.refusal import bad, missing
 from crystallize_opt.service.routing import Request, route
 from crystallize_opt.service.service import Service
-from crystallize_opt.service.store import ACTIVE
+from crystallize_opt.service.store import ACTIVE, DELETED, Record
 
 NO_PROGRESS: Mapping[str, Any] = {"count": 0, "first": None, "last": None, "best": None}
+_STATES = {"active": (ACTIVE,), "deleted": (DELETED,), "all": (ACTIVE, DELETED)}
 
 
 def create(service: Service, request: Request) -> wire.Json:
     """Create an experiment."""
     definition = read_experiment(request.data)
-    problem_of(definition, service.settings.optimizer).build()  # Refuse what nobody can search.
+    if definition["runs_only"] and definition["project"] is None:
+        raise bad("An experiment that takes runs only belongs to a `project`: name it.")
+    return create_experiment(service, definition)
+
+
+def create_experiment(service: Service, definition: Definition) -> wire.Json:
+    """Create an experiment whose definition has been checked."""
+    check_project(service, definition["project"])
+    definition["optimizer"] = service.settings.optimizer  # Also when the server has another one.
+    problem_of(definition).build()  # Refuse what nobody can search.
     now = time.time()
     store = service.store
     with store.writing():
@@ -39,6 +53,16 @@ def create(service: Service, request: Request) -> wire.Json:
     return wire.experiment(service.experiment(number), store)
 
 
+def check_project(service: Service, name: str | None) -> None:
+    """Check that there is a project.
+
+    Raises:
+        Refusal: There is none.
+    """
+    if name is not None and service.project(name) is None:
+        raise bad(f"There is no project {name!r}. Create it first.")
+
+
 def fetch(service: Service, request: Request) -> wire.Json:
     """Return one experiment."""
     return wire.experiment(service.experiment(request.ids[0]), service.store)
@@ -46,15 +70,109 @@ def fetch(service: Service, request: Request) -> wire.Json:
 
 def fetch_all(service: Service, request: Request) -> wire.Json:
     """Return a page of the experiments."""
-    given = request.given()
+    return page_of_experiments(service, request.given(), request.access.experiment)
+
+
+def page_of_experiments(
+    service: Service,
+    given: Given,
+    only: int | None = None,
+    *,
+    project: str | None = None,
+    runs_only: bool = False,
+) -> wire.Json:
+    """Return a page of experiments, or of those that take runs only.
+
+    Args:
+        service: The service.
+        given: `state`, `search`, `sort` and which page.
+        only: The only experiment that the client may see.
+        project: The project of the experiments; None for all.
+        runs_only: Whether to list experiments that take runs only, and no others.
+    """
     store = service.store
-    return page_of(
-        given, store, "experiment", None, (ACTIVE,), lambda each: wire.experiment(each, store)
-    )
+    states = _STATES[given.choice("state", [*_STATES]) or "active"]
+    search, sort = given.text("search"), given.choice("sort", ("id", "recent")) or "id"
+    everything = str(given.data.get("include_ai", "")).lower() in ("true", "1")
+
+    def is_wanted(record: Record) -> bool:
+        data = record.data
+        return (
+            only in (None, record.id)
+            and (everything or data["runs_only"] == runs_only)
+            and project in (None, data["project"])
+            and (not search or search.lower() in data["name"].lower())
+        )
+
+    found = [each for each in store.page("experiment", states=states) if is_wanted(each)]
+    key = "updated" if sort == "recent" else "created"
+    ranked = [(each.data[key] if sort == "recent" else 0, each.id, each) for each in found]
+    return sorted_page(given, ranked, lambda each: wire.experiment(each, store))
+
+
+def update(service: Service, request: Request) -> wire.Json:
+    """Change an experiment."""
+    store = service.store
+    with store.writing():
+        before = service.experiment(request.ids[0])
+        changes = read_changes(before.data, request.data)
+        given = request.given("the experiment")
+        if "project" in given.data:
+            changes["project"] = given.text("project")
+            check_project(service, changes["project"])
+            if before.data["runs_only"] and changes["project"] != before.data["project"]:
+                raise bad("The project of an experiment that takes runs only cannot be changed.")
+        state = given.choice("state", ("active", "deleted")) or before.state
+        after = {**before.data, **changes}
+        if is_learned(before.data, after):
+            problem_of(after).build()
+            changes["revision"] = before.data["revision"] + 1
+            changes["progress"] = progress_of(after, before.id, store)
+        service.touch(before._replace(state=state), **changes)
+    service.lives.changed(before.id, is_revised="revision" in changes)
+    return wire.experiment(service.experiment(before.id), store)
+
+
+def delete(service: Service, request: Request) -> wire.Json:
+    """Delete an experiment; updating its state to active brings it back."""
+    option = request.given().choice("include_runs", ("true", "false"))
+    with service.store.writing():
+        record = service.experiment(request.ids[0])
+        service.touch(record._replace(state=DELETED))
+        if option == "true":
+            for run in service.store.page("training_run", record.id, states=(ACTIVE,)):
+                service.store.put("training_run", run._replace(state=DELETED))
+    return {}
+
+
+def check_client(name: str) -> None:
+    """Check that a request names the one client.
+
+    Raises:
+        Refusal: It names another one.
+    """
+    if name != wire.CLIENT:
+        raise missing(f"There is no client {shown(name)}: the only one is {wire.CLIENT}.")
+
+
+def create_for_client(service: Service, request: Request) -> wire.Json:
+    """Create an experiment."""
+    check_client(request.ids[0])
+    return create(service, request)
+
+
+def fetch_all_of_client(service: Service, request: Request) -> wire.Json:
+    """Return a page of the experiments."""
+    check_client(request.ids[0])
+    return fetch_all(service, request)
 
 
 ROUTES = (
     route("POST", "experiments", create, status=201),
     route("GET", "experiments", fetch_all),
     route("GET", "experiments/{}", fetch),
+    route("PUT", "experiments/{}", update),
+    route("DELETE", "experiments/{}", delete),
+    route("POST", "clients/{}/experiments", create_for_client, status=201),
+    route("GET", "clients/{}/experiments", fetch_all_of_client),
 )

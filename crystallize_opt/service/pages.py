@@ -58,34 +58,37 @@ def _ends(
     return min(numbers), max(numbers)
 
 
-def sorted_page(given: Given, items: Iterable[tuple[Any, int, Json]]) -> Json:
-    """Return one page of objects that are sorted by a key, and then by their number.
+def page_of_records(
+    given: Given, records: Iterable[Record], shown: Callable[[Record], Json]
+) -> Json:
+    """Return one page of records in the order of their numbers, the newest first by default."""
+    return sorted_page(given, [(0, each.id, each) for each in records], shown)
+
+
+def sorted_page(
+    given: Given, items: Iterable[tuple[Any, int, Record]], shown: Callable[[Record], Json]
+) -> Json:
+    """Return one page of records that are sorted by a key, and then by their number.
 
     Args:
         given: The parameters of the request.
-        items: The key, the number and the object of each.
+        items: The key, the number and the record of each.
+        shown: Returns what a record looks like.
     """
     limit = _limit(given)
     ascending = boolean(given, "ascending") or False
     before, after = _marker(given, "before"), _marker(given, "after")
     ranked = sorted(items, key=lambda each: each[:2])
-    numbers = [each[1] for each in ranked]
-
-    def position(marker: int) -> int:
-        if marker not in numbers:
-            raise bad(f"`before` or `after` is a marker of another list: {marker}.")
-        return numbers.index(marker)
-
-    low = 0 if after is None else position(after) + 1
-    high = len(ranked) if before is None else position(before)
+    positions = {each[1]: position for position, each in enumerate(ranked)}
+    low = 0 if after is None else positions.get(after, -1) + 1
+    high = len(ranked) if before is None else positions.get(before, len(ranked))
     forward = _goes_up(ascending, before, after)
     chosen = ranked[low:high]
     more = len(chosen) > limit
     chosen = chosen[:limit] if forward else chosen[max(0, len(chosen) - limit) :]
     ends = (str(chosen[0][1]), str(chosen[-1][1])) if chosen else (None, None)
-    shown = [each[2] for each in (chosen if ascending else reversed(chosen))]
     return pagination(
-        shown,
+        [shown(each[2]) for each in (chosen if ascending else reversed(chosen))],
         len(ranked),
         before=ends[0] if forward or more else None,
         after=ends[1] if not forward or more else None,

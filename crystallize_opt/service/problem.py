@@ -20,7 +20,6 @@ from crystallize_opt.trials.objective import Constraint, Objective
 UNNAMED = "value"
 """What a metric without a name is called in a run."""
 
-DEFAULT_OPTIMIZER = "OptunaOptimizer"
 _ARGUMENT = "optimizer."  # Keys of metadata that begin so are arguments of the optimizer.
 
 
@@ -41,12 +40,12 @@ class Problem:
     build: Callable[[], SpaceOptimizer[Any]]
 
 
-def problem_of(definition: Mapping[str, Any], default: str = DEFAULT_OPTIMIZER) -> Problem:
+def problem_of(definition: Mapping[str, Any]) -> Problem:
     """Return the problem that an experiment poses.
 
     Args:
-        definition: The experiment, as `read_experiment` returns it.
-        default: The name of the optimizer, unless the experiment names one in its metadata.
+        definition: The experiment, as `read_experiment` returns it; with the server's optimizer,
+            which is used unless the metadata name another one.
 
     Raises:
         Refusal: The space is empty, or the optimizer is unknown or not installed.
@@ -56,7 +55,7 @@ def problem_of(definition: Mapping[str, Any], default: str = DEFAULT_OPTIMIZER) 
         objectives, constraints = goals_of(definition)
     except CrystallizeOptError as error:
         raise bad(str(error)) from error
-    kind, arguments = _optimizer_of(definition, default)
+    kind, arguments = _optimizer_of(definition)
 
     def build() -> SpaceOptimizer[Any]:
         made: Any = kind().load()
@@ -71,12 +70,10 @@ def problem_of(definition: Mapping[str, Any], default: str = DEFAULT_OPTIMIZER) 
     return Problem(space, objectives, constraints, build)
 
 
-def _optimizer_of(
-    definition: Mapping[str, Any], default: str
-) -> tuple[Callable[[], Any], dict[str, Any]]:
+def _optimizer_of(definition: Mapping[str, Any]) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Return what loads the optimizer's class, and the optimizer's arguments."""
     metadata = definition["metadata"] or {}
-    name = metadata.get("optimizer", default)
+    name = metadata.get("optimizer", definition["optimizer"])
     arguments = {
         key.removeprefix(_ARGUMENT): value
         for key, value in metadata.items()

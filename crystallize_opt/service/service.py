@@ -10,8 +10,8 @@ from crystallize_opt.service.given import number_of
 from crystallize_opt.service.live import Settings
 from crystallize_opt.service.lives import Lives
 from crystallize_opt.service.problem import check_default
-from crystallize_opt.service.refusal import missing
-from crystallize_opt.service.store import Record, Store
+from crystallize_opt.service.refusal import bad, missing
+from crystallize_opt.service.store import DELETED, Record, Store
 
 
 class Service:
@@ -50,6 +50,24 @@ class Service:
         if record is None:
             raise missing(f"There is no experiment {text}.")
         return record
+
+    def active_experiment(self, text: Any) -> Record:
+        """Return the experiment with an id, which is not deleted.
+
+        Raises:
+            Refusal: There is none, or it is deleted.
+        """
+        record = self.experiment(text)
+        if record.state == DELETED:
+            raise bad(f"The experiment {record.id} is deleted. Update its state to 'active' first.")
+        return record
+
+    def project(self, name: str) -> Record | None:
+        """Return a project by the name that a client gave it as its id."""
+        for record in self.store.page("project"):
+            if record.data["id"] == name:
+                return record
+        return None
 
     def child(self, kind: str, text: Any, parent: int) -> Record:
         """Return a record of an experiment.

@@ -101,6 +101,18 @@ def suggestion(record: Record) -> Json:
     }
 
 
+def queued(record: Record) -> Json:
+    """Return a queued suggestion."""
+    return {
+        "object": "queued_suggestion",
+        "id": number(record.id),
+        "experiment": number(record.parent),
+        "assignments": record.data["assignments"],
+        "created": int(record.data["created"]),
+        "task": None,
+    }
+
+
 def values(each: Sequence[Mapping[str, Any]]) -> list[Json]:
     """Return the measured values of metrics."""
     return [{"object": "metric_evaluation", **value} for value in each]

@@ -49,13 +49,15 @@ class Server:
 
     def __init__(self, path: Path, *options: str) -> None:
         command = [sys.executable, "-m", "crystallize_opt", "serve", str(path), "--port", "0"]
-        self.process = subprocess.Popen(  # noqa: S603
-            [*command, *options],
-            stdout=subprocess.PIPE,
-            stderr=(log := path.with_suffix(".log")).open("w"),
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        log = path.with_suffix(".log")
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(  # noqa: S603
+                [*command, *options],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("Serving"):
