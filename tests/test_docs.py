@@ -28,6 +28,7 @@ from sybil import Document, Example
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
+import crystallize_opt
 from crystallize_opt import cli
 from tests.adapters import pairs
 
@@ -165,18 +166,20 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [
-        "crystallize_opt",
-        *(f"crystallize_opt.{part}" for part in ("adapters", "analysis", "integrations")),
-        "crystallize_opt.testing",
-    ],
+    ["", "analysis", *crystallize_opt._MODULES],
+    ids=lambda part: part or "crystallize_opt",
 )
 def test_every_public_name_is_in_the_reference(module: str) -> None:
-    page = ROOT / "docs" / "reference" / f"{module.removeprefix('crystallize_opt.')}.md"
+    text = "".join(text_of(page) for page in (ROOT / "docs" / "reference").glob("*.md"))
+    whole = f"crystallize_opt.{module}".rstrip(".")
+    names = getattr(importlib.import_module(whole), "__all__", None)
+    if names is None:
+        assert f"\n::: {whole}\n" in text
+        return
+    documented = re.findall(rf"^::: {whole}\.(\w+)$", text, re.MULTILINE)
 
-    documented = re.findall(rf"^::: {module}\.(\w+)$", text_of(page), re.MULTILINE)
-
-    assert sorted(documented) == sorted(importlib.import_module(module).__all__)
+    assert {*documented} - {*crystallize_opt._MODULES} <= {*names}
+    assert {*names} - {*documented} <= ({*crystallize_opt.__all__} if module else set())
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
