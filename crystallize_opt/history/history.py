@@ -339,7 +339,8 @@ class History(Pictures, Sequence[Observation]):
         """Return the learning curves that steps recorded by `ctx.report` (extra `analysis`).
 
         The table has one row for each point, and the columns `trial`, `replicate`, `metric`, `step`
-        and `value`. The points are in the order in which they were reported.
+        and `value`. The points are in the order in which they were reported, after those of the
+        baseline, if there is one.
 
         Example:
             >>> from crystallize_opt import Replicate
@@ -350,7 +351,7 @@ class History(Pictures, Sequence[Observation]):
         """
         from crystallize_opt.history.curves import frame_of_curves
 
-        return frame_of_curves(self)
+        return frame_of_curves([*([] if self.baseline is None else [self.baseline]), *self])
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a CSV file with the columns of `to_frame`, which `attach` reads back.

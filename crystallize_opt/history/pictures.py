@@ -116,7 +116,7 @@ class Pictures:
         return plot_front(self._observations, criterion, self.pareto_front, self.best)
 
     def plot_curves(self, metric: str | None = None) -> Picture:
-        """Draw the learning curves of the trials: those of their first replicates.
+        """Draw the learning curves of the trials and the baseline, in their first replicates.
 
         Args:
             metric: The metric of the curves; by default, each metric that has curves.
@@ -136,7 +136,8 @@ class Pictures:
                 "with ctx.report(metric, value, step)."
             )
         best = self.best if self.objectives else None
-        return plot_curves(self._observations, names if metric is None else [metric], best)
+        chosen = names if metric is None else [metric]
+        return plot_curves(self._observations, chosen, best, self.baseline)
 
     def plot_timeline(self) -> Picture:
         """Draw when each trial ran, how many ran at once, and how busy the workers were.

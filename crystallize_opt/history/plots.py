@@ -297,12 +297,17 @@ def plot_front(
     return picture
 
 
-def plot_curves(trials: Trials, metrics: Sequence[str], best: Observation | None) -> Picture:
+def plot_curves(
+    trials: Trials,
+    metrics: Sequence[str],
+    best: Observation | None,
+    baseline: Observation | None,
+) -> Picture:
     """Draw the learning curves of the first replicate of each trial: a row for each metric."""
     picture, rows = panels(len(metrics), sharex=True)
     for (ax,), metric in zip(rows, metrics, strict=True):
         labels: set[str] = set()
-        for each in trials:
+        for each in (*trials, *([] if baseline is None else [baseline])):
             points = sorted(each.replicates[0].curves.get(metric, ())) if each.replicates else ()
             if not points:
                 continue
@@ -311,6 +316,8 @@ def plot_curves(trials: Trials, metrics: Sequence[str], best: Observation | None
                 name, style = "pruned", dict[str, Any](color="0.6", lw=0.8, ls="--")
             if each is best:
                 name, style = "best", dict[str, Any](color="black", lw=2.0, zorder=3)
+            if each is baseline:
+                name, style = "baseline", dict[str, Any](color="black", lw=1.2, ls=":", zorder=2)
             style |= {"label": None if name in labels else name, "marker": "o", "ms": 3}
             labels.add(name)
             # The mark at the end shows where a trial was ended.

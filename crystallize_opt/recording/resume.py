@@ -14,8 +14,8 @@ from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.recording.run_log import RunLog
 from crystallize_opt.runtime.extras import versions_of
 from crystallize_opt.storage.fitting import Goals
-from crystallize_opt.storage.reading import Segment
 from crystallize_opt.storage.records import to_text, write_observation
+from crystallize_opt.storage.segment import Segment
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,

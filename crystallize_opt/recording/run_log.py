@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -18,6 +19,7 @@ from crystallize_opt.storage.journal import Row, RunWriter
 from crystallize_opt.storage.reading import StoredRun
 from crystallize_opt.storage.records import (
     OF_ASK,
+    HeldCurves,
     TrialFormat,
     to_text,
     write_curve,
@@ -100,6 +102,9 @@ class RunLog:
         self._set_aside: list[str | int] = []
         # Abandoned trials, of which an outcome may come after all.
         self._abandoned: dict[str | int, tuple[int, Treatment]] = {}
+        self._held: defaultdict[int | None, HeldCurves] = defaultdict(
+            HeldCurves
+        )  # Of pending trials.
         self._may_ask = True
         self._state: str | None = None
         self._has_begun = False
@@ -180,6 +185,7 @@ class RunLog:
             elif self._optimizer.is_abandoned(now):
                 self._abandoned[self._key(now)] = self.stored.numbers[id(old)], now
         self._written += [self._key(each.treatment) for each in held]
+        self._held.update(self.stored.held)
         self.asks = sum(isinstance(event, Asked) for event in segment.events)
         self._writer.append([("resume", None, to_text({"versions": versions}))])
         self._has_begun = True
@@ -276,11 +282,15 @@ class RunLog:
 
         A run that is resumed begins with the next one, as if it had not been interrupted.
         """
-        data = {
-            "name": treatment.name,
-            "replicate": write_replicate(replicate, {"status": "completed"}),
-        }
-        self._writer.append([("replicate", self.number_of(treatment), to_text(data))])
+        number = self.number_of(treatment)
+        data = {"name": treatment.name, "replicate": self._written_replicate(number, replicate)}
+        self._writer.append([("replicate", number, to_text(data))])
+
+    def _written_replicate(self, number: int, replicate: Replicate) -> dict[str, Any]:
+        held = self._held[number]
+        data = write_replicate(replicate, {"status": "completed"}, held)
+        held.replicates[replicate.index] = replicate.curves
+        return data
 
     def number_of(self, treatment: Treatment) -> int:
         """Return the number of a pending trial in the run."""
@@ -430,7 +440,8 @@ class RunLog:
                 self._abandoned[key] = number, treatment
         else:
             number, _ = self._abandoned.pop(key)
-        return ("observation", number, to_text(write_observation(observation)))
+        held = self._held.pop(number, None)
+        return ("observation", number, to_text(write_observation(observation, held)))
 
     def _row_of_attached(self, observation: Observation) -> Row:
         data = self._format.write_treatment(observation.treatment) | write_observation(observation)
@@ -440,24 +451,21 @@ class RunLog:
     def _row_of_points(self, points: Sequence[ReportedPoint]) -> Row:
         """Return the row of consecutive points of one trial."""
         name = points[0].name
-        data: dict[str, Any] = {
-            "name": name,
-            "points": write_curve([(each.step, each.value) for each in points]),
-        }
-        if prune := [number for number, each in enumerate(points) if each.prune]:
+        number, curve = self._numbers[name][0][0], [(each.step, each.value) for each in points]
+        self._held[number].points += curve
+        data: dict[str, Any] = {"name": name, "points": write_curve(curve)}
+        if prune := [position for position, each in enumerate(points) if each.prune]:
             data["prune"] = prune
-        return ("curve", self._numbers[name][0][0], to_text(data))
+        return ("curve", number, to_text(data))
 
     def _row_of_report(self, event: Reported) -> Row:
         replicate = self._replicate
         if replicate is None or replicate.index != event.replicate:
             replicate = Replicate(event.replicate, None, event.metrics)
-        data = {
-            "name": event.name,
-            "prune": event.prune,
-            "replicate": write_replicate(replicate, {"status": "completed"}),
-        }
-        return ("report", self._numbers[event.name][0][0], to_text(data))
+        number = self._numbers[event.name][0][0]
+        written = self._written_replicate(number, replicate)
+        data = {"name": event.name, "prune": event.prune, "replicate": written}
+        return ("report", number, to_text(data))
 
 
 def _name_of_point(event: Event) -> str | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from crystallize_opt.errors import CrystallizeOptError, StorageError
@@ -21,7 +23,7 @@ from crystallize_opt.storage.description import (
     space_of,
 )
 from crystallize_opt.storage.journal import Row
-from crystallize_opt.storage.records import OF_ASK, STATUSES, TrialFormat
+from crystallize_opt.storage.records import OF_ASK, STATUSES, HeldCurves, TrialFormat
 
 _DEEPEST = 320  # Levels of JSON: `encode` takes three for each of at most 100 levels.
 _WORDS = {"nan", "inf", "-inf"}
@@ -121,6 +123,14 @@ def checked_events(
         yield Checked(kind, trial, data, check.trial_format)
 
 
+@dataclass
+class _Held:
+    """Which curves of a trial were written before its outcome: see `HeldCurves`."""
+
+    has_points: bool = False
+    replicates: set[int] = field(default_factory=set)
+
+
 class _Check:
     """What the events so far say about the next one."""
 
@@ -129,6 +139,7 @@ class _Check:
         self._names: dict[int | None, str] = {}
         self._pending: set[int | None] = set()
         self._abandoned: set[int | None] = set()
+        self._held: defaultdict[int | None, _Held] = defaultdict(_Held)  # Of pending trials.
         self._objectives: tuple[str, ...] | None = None  # None before the run begins.
         self._last = ""
         self.trial_format = TrialFormat(None)
@@ -158,14 +169,17 @@ class _Check:
         if trial not in self._pending or data["name"] != self._names[trial]:
             self._check_late(kind, trial, data)
         if kind == "observation":
-            self._check_observation(data)
+            self._check_observation(data, self._held.pop(trial, None))
             self._pending.discard(trial)
             if data["status"] == "abandoned":
                 self._abandoned.add(trial)
         elif kind == "curve":
             _check_points(data["points"], data.get("prune", []))
+            self._held[trial].has_points = True
         else:
-            _check_replicate(data["replicate"])
+            held = self._held[trial]
+            _check_replicate(data["replicate"], held)
+            held.replicates.add(data["replicate"]["index"])
             _expect(kind == "replicate" or type(data["prune"]) is bool, "report", data)
 
     def _check_late(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
@@ -190,6 +204,7 @@ class _Check:
         self.trial_format = TrialFormat(matching_space(description["space"], self._given))
         self._pending.clear()
         self._abandoned.clear()
+        self._held.clear()
 
     def _add_trial(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
         if trial != len(self._names):
@@ -220,7 +235,7 @@ class _Check:
             self.trial_format.check_params(data["point"], whole=True)
         self._check_observation(data)
 
-    def _check_observation(self, data: dict[str, Any]) -> None:
+    def _check_observation(self, data: dict[str, Any], held: _Held | None = None) -> None:
         metrics = data["metrics"]
         _check_numbers(metrics)
         if data["status"] == "completed":
@@ -238,7 +253,7 @@ class _Check:
             _check_numbers({k: v for k, v in data["sem"].items() if v is not None})
         _check_circumstances(data)
         for replicate in data.get("replicates", ()):
-            _check_replicate(replicate)
+            _check_replicate(replicate, held)
 
 
 def matching_space(described: Any, given: SearchSpace | None) -> SearchSpace | None:
@@ -255,7 +270,7 @@ def _expect(holds: bool, what: str, value: Any) -> None:
         raise _Damage(f"its {what} is {value!r:.200}")
 
 
-def _check_replicate(data: Mapping[str, Any]) -> None:
+def _check_replicate(data: Mapping[str, Any], held: _Held | None) -> None:
     if not data.keys() <= _OF_REPLICATE:
         raise _Damage("a replicate has unknown fields")
     index, seed = data["index"], data["seed"]
@@ -268,9 +283,19 @@ def _check_replicate(data: Mapping[str, Any]) -> None:
     if "status" in data:
         STATUSES[data["status"]]
     if "curves" in data:
-        for curve in data["curves"].values():
-            _check_curve(curve)
+        _check_curves(index, data["curves"], held or _Held())
     _check_circumstances(data)
+
+
+def _check_curves(index: int, curves: Any, held: _Held) -> None:
+    if curves == HeldCurves.OF_REPLICATE:
+        _expect(index in held.replicates, "curves of replicate", index)
+        return
+    for curve in curves.values():
+        if curve == HeldCurves.OF_POINTS:
+            _expect(held.has_points, "curve of points", curve)
+        else:
+            _check_curve(curve)
 
 
 def _check_points(points: Any, prune: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, overload
 
 from crystallize_opt.errors import InvalidParametersError, RunChanged
@@ -23,70 +23,26 @@ from crystallize_opt.storage.description import (
 from crystallize_opt.storage.fitting import Goals, fitted
 from crystallize_opt.storage.journal import Row, read_run
 from crystallize_opt.storage.records import (
+    HeldCurves,
     TrialFormat,
     read_curve,
     read_observation,
     read_replicate,
 )
+from crystallize_opt.storage.segment import Segment
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,
     BaselineSet,
     Enqueued,
-    Event,
     Reported,
     ReportedPoint,
     Told,
 )
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Replicate
-from crystallize_opt.trials.raced import all_joined, joined
+from crystallize_opt.trials.raced import joined
 from crystallize_opt.trials.treatment import Treatment
-
-
-@dataclass
-class Segment:
-    """The part of a run that one optimizer made.
-
-    Attributes:
-        description: The space, objectives, optimizer and experiment, as plain data.
-        versions: The versions of Python and the libraries.
-        asked_before: How many trials the optimizer had been asked for before the run began.
-        space: The space.
-        events: The optimizer's calls, in order.
-        baseline: The outcome of the baseline, or None.
-        of_baseline: Its parameters or function, as plain data.
-    """
-
-    description: Mapping[str, Any]
-    versions: Mapping[str, str]
-    asked_before: int
-    space: SearchSpace | None = None
-    events: list[Event] = field(default_factory=list)
-    baseline: Observation | None = None
-    of_baseline: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def goals(self) -> Goals:
-        """The space, and the metrics that a completed trial has."""
-        return goals_of(self.description, self.space)
-
-    @property
-    def treatments(self) -> list[Treatment]:
-        """The treatments that were asked for in the run, in order."""
-        asked = [t for e in self.events if isinstance(e, Asked) for t in e.treatments]
-        return asked[self.asked_before :]
-
-    @property
-    def observations(self) -> list[Observation]:
-        """The observations that were told or attached; of each trial the last one."""
-        found: dict[int, Observation] = {}
-        for event in self.events:
-            if isinstance(event, (Told, Attached)):
-                key = id(event.observation.treatment)
-                found.pop(key, None)  # A late outcome takes the place of the abandonment.
-                found[key] = event.observation
-        return all_joined(found.values())
 
 
 class StoredRun:
@@ -105,6 +61,7 @@ class StoredRun:
         replicates: The replicates of each pending trial after which it went on, or was pruned, by
             the trial's number.
         pruned: The names of trials that the backend pruned at their last report.
+        held: The curves of each pending trial that the run holds, by the trial's number.
     """
 
     def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None = None) -> None:
@@ -114,6 +71,7 @@ class StoredRun:
         self.trials = 0
         self.replicates: dict[int | None, list[Replicate]] = {}
         self.pruned: set[str] = set()
+        self.held: defaultdict[int | None, HeldCurves] = defaultdict(HeldCurves)
         self._treatments: dict[int | None, Treatment] = {}
         with _without_garbage_collection():
             for event in checked_events(name, rows, space):
@@ -122,7 +80,8 @@ class StoredRun:
     def _add(self, event: Checked) -> None:
         kind, trial, data, trial_format = event
         if kind == "observation":
-            observation = read_observation(data, self._treatments[trial])
+            held = self.held.pop(trial, None)
+            observation = read_observation(data, self._treatments[trial], held)
             self.replicates.pop(trial, None)
             self.segments[-1].events.append(Told(observation))
         elif kind == "begin":
@@ -135,10 +94,11 @@ class StoredRun:
         elif kind == "told":
             self._tell_now(self._treatments[trial])
         elif kind == "curve":
-            prune = set(data.get("prune", ()))
+            prune, points = set(data.get("prune", ())), read_curve(data["points"])
+            self.held[trial].add(kind, data)
             self.segments[-1].events += [
                 ReportedPoint(data["name"], step, value, number in prune)
-                for number, (step, value) in enumerate(read_curve(data["points"]))
+                for number, (step, value) in enumerate(points)
             ]
         elif kind == "enqueue":
             params = trial_format.read_treatment({"name": "", **data}).params
@@ -181,7 +141,9 @@ class StoredRun:
 
     def _add_replicate(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
         name = data["name"]
-        replicate = read_replicate(data["replicate"], {"status": "completed"}, {})
+        held = self.held[trial]
+        replicate = read_replicate(data["replicate"], {"status": "completed"}, {}, held)
+        held.add(kind, data)
         done = self.replicates.setdefault(trial, [])
         done[replicate.index :] = [replicate]  # A retried trial reports its replicates again.
         if kind == "replicate":  # The optimizer did not hear of it.
@@ -251,6 +213,8 @@ class StoredObservations(Sequence[Observation]):
         self.left_out: list[Observation] = []
         self.baseline: Observation | None = None
         self.resumed: list[int] = []
+        # What is read only if the outcome of its trial refers to it.
+        self._held: dict[int | None, list[tuple[str, str]]] = {}
         self._raced: dict[int | None, str] = {}  # Single replicates of a race, and of which trial.
         self._positions: dict[str, int] = {}  # Of trials that may get further replicates.
         self._earlier: list[tuple[int, Goals]] = []  # How many were told until a segment's end.
@@ -317,6 +281,8 @@ class StoredObservations(Sequence[Observation]):
             self.baseline = _read_baseline(data)
         elif kind == "resume":
             self.resumed.append(len(self._told))
+        elif kind in ("curve", "report", "replicate"):
+            self._held.setdefault(trial, []).append((kind, text))
 
     def _add_told(self, trial: int | None, data: dict[str, Any], text: str) -> None:
         is_late = trial not in self._pending
@@ -328,7 +294,7 @@ class StoredObservations(Sequence[Observation]):
             return
         position = self._positions.setdefault(self._raced[trial], len(self._told))
         known = self[position] if position < len(self) else None
-        told = joined(known, read_observation(data, self._treatment(trial)))
+        told = joined(known, self._read(trial, data))
         self._told[position : position + 1] = [told]
 
     @property
@@ -359,8 +325,16 @@ class StoredObservations(Sequence[Observation]):
         told = self._told[index]
         if isinstance(told, tuple):
             trial, data = told
-            told = self._told[index] = read_observation(json.loads(data), self._treatment(trial))
+            told = self._told[index] = self._read(trial, json.loads(data))
         return told
+
+    def _read(self, trial: int | None, data: Mapping[str, Any]) -> Observation:
+        held = None
+        if trial in self._held:
+            held = HeldCurves()
+            for kind, text in self._held[trial]:
+                held.add(kind, json.loads(text))
+        return read_observation(data, self._treatment(trial), held)
 
     def _treatment(self, trial: int | None) -> Treatment:
         trial_format, data = self._asked[trial]

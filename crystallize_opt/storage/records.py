@@ -18,7 +18,7 @@ from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.numbers import Float
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.trials.curves import Curve
+from crystallize_opt.trials.curves import HEARD_REPLICATE, Curve, Curves
 from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
 from crystallize_opt.trials.treatment import RacedReplicate, Treatment
 
@@ -157,10 +157,14 @@ def to_text(data: Mapping[str, Any]) -> str:
     return _to_text(data)
 
 
-def write_observation(observation: Observation) -> dict[str, Any]:
+def write_observation(observation: Observation, held: HeldCurves | None = None) -> dict[str, Any]:
     """Return an observation without its treatment's parameters, as plain data.
 
     A field that is equal in the observation and a replicate is written once.
+
+    Args:
+        observation: The observation.
+        held: The curves of the trial that the run holds already.
     """
     data: dict[str, Any] = {"name": observation.treatment.name, "status": str(observation.status)}
     data["metrics"] = _write_numbers(observation.metrics)
@@ -177,11 +181,13 @@ def write_observation(observation: Observation) -> dict[str, Any]:
     if observation.raced:
         data["raced"] = True
     if replicates:
-        data["replicates"] = [write_replicate(replicate, data) for replicate in replicates]
+        data["replicates"] = [write_replicate(replicate, data, held) for replicate in replicates]
     return data
 
 
-def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observation:
+def read_observation(
+    data: Mapping[str, Any], treatment: Treatment, held: HeldCurves | None = None
+) -> Observation:
     """Return the observation that `write_observation` wrote."""
     get = data.get
     metrics = _read_numbers(data["metrics"])
@@ -197,7 +203,7 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
             Replicate(index, seed, metrics, status, error, traceback, started_at, duration),
         )
     else:
-        replicates = tuple([read_replicate(each, data, metrics) for each in written])
+        replicates = tuple([read_replicate(each, data, metrics, held) for each in written])
     shared = get("shared_noise", False)
     return Observation(
         treatment,
@@ -219,11 +225,13 @@ def read_observation(data: Mapping[str, Any], treatment: Treatment) -> Observati
 _OF_REPLICATE = ("status", "error", "traceback", "started_at", "duration")
 
 
-def write_replicate(replicate: Replicate, trial: Mapping[str, Any]) -> dict[str, Any]:
+def write_replicate(
+    replicate: Replicate, trial: Mapping[str, Any], held: HeldCurves | None = None
+) -> dict[str, Any]:
     """Return a replicate as plain data, without the fields that equal its trial's."""
     data: dict[str, Any] = {"index": replicate.index, "seed": replicate.seed}
     if replicate.curves:
-        data["curves"] = {name: write_curve(each) for name, each in replicate.curves.items()}
+        data["curves"] = (held or HeldCurves()).write(replicate.index, replicate.curves)
     written = _write_numbers(replicate.metrics)
     if repr(written) != repr(trial.get("metrics")):
         data["metrics"] = written
@@ -237,7 +245,10 @@ def write_replicate(replicate: Replicate, trial: Mapping[str, Any]) -> dict[str,
 
 
 def read_replicate(
-    data: Mapping[str, Any], trial: Mapping[str, Any], metrics: Mapping[str, float]
+    data: Mapping[str, Any],
+    trial: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    held: HeldCurves | None = None,
 ) -> Replicate:
     """Return the replicate that `write_replicate` wrote.
 
@@ -245,6 +256,7 @@ def read_replicate(
         data: The plain data of the replicate.
         trial: The plain data of the trial, from `write_observation`.
         metrics: The trial's metrics.
+        held: The curves of the trial that were read before.
     """
     if "metrics" in data:
         metrics = _read_numbers(data["metrics"])
@@ -261,8 +273,58 @@ def read_replicate(
         traceback,
         started_at,
         duration,
-        {name: read_curve(each) for name, each in data.get("curves", {}).items()},
+        (held or HeldCurves()).read(data["index"], data["curves"]) if "curves" in data else {},
     )
+
+
+class HeldCurves:
+    """The curves of a trial that a run holds before the trial has finished: they are written once.
+
+    The points that an optimizer heard are rows of their own, and so are the replicates after which
+    a trial goes on. What follows, the replicate or the outcome, refers to them.
+
+    Attributes:
+        points: The points that the optimizer heard.
+        replicates: The curves of the replicates that the run holds, by index.
+    """
+
+    OF_POINTS = "points"
+    """Stands for a curve whose points the optimizer heard."""
+    OF_REPLICATE = "replicate"
+    """Stands for all curves of a replicate that the run holds."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float]] = []
+        self.replicates: dict[int, Curves] = {}
+
+    def add(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Read a row of points ("curve"), or one of a replicate."""
+        if kind == "curve":
+            self.points += read_curve(data["points"])
+        else:
+            replicate = data["replicate"]
+            index = replicate["index"]
+            self.replicates[index] = self.read(index, replicate.get("curves", {}))
+
+    def write(self, index: int, curves: Curves) -> Any:
+        """Return the curves of a replicate as plain data."""
+        # By their texts: nan is equal to nan.
+        if index in self.replicates and repr(self.replicates[index]) == repr(curves):
+            return self.OF_REPLICATE
+        heard = repr(tuple(self.points)) if self.points and index == HEARD_REPLICATE else None
+        return {
+            name: self.OF_POINTS if heard == repr(curve) else write_curve(curve)
+            for name, curve in curves.items()
+        }
+
+    def read(self, index: int, data: Any) -> Curves:
+        """Return the curves that `write` wrote."""
+        if data == self.OF_REPLICATE:
+            return self.replicates[index]
+        return {
+            name: tuple(self.points) if each == self.OF_POINTS else read_curve(each)
+            for name, each in data.items()
+        }
 
 
 def write_curve(curve: Iterable[tuple[int, float]]) -> list[list[Any]]:

@@ -244,5 +244,9 @@ def test_curves_have_a_row_for_each_point() -> None:
     assert frame.query("trial == 'b' and metric == 'loss' and step == 2").value.tolist() == [
         *(-0.25, -0.25)
     ]
+    reference = Observation.of_replicates(Treatment("baseline", {"x": 0}), replicates(0.5)[:1])
+    whole = History(trials, baseline=reference).curves()
+    assert whole["trial"][:3].tolist() == ["baseline"] * 3
+    assert whole[3:].reset_index(drop=True).equals(frame)
     empty = History(trials[1:2]).curves()
     assert (len(empty), list(empty.dtypes)) == (0, list(frame.dtypes))

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
+import optuna
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystallize_opt import Failures, History, Observation, Replicate, Status, Treatment
-from crystallize_opt.adapters import RandomOptimizer
+from crystallize_opt import (
+    Adaptive,
+    Experiment,
+    Failures,
+    Float,
+    History,
+    Objective,
+    Observation,
+    Replicate,
+    Status,
+    Treatment,
+)
+from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.plain_data import StoredObject
-from crystallize_opt.storage.records import read_observation, to_text, write_observation
+from crystallize_opt.storage.journal import read_run
+from crystallize_opt.storage.records import (
+    HeldCurves,
+    read_observation,
+    to_text,
+    write_observation,
+)
 from tests.storage.searches import SUM, search
 from tests.toy import exact, toy_experiment
 
@@ -53,15 +73,51 @@ def observations(draw: st.DrawFn) -> Observation:
     )
 
 
-@given(observations())
-def test_an_observation_is_read_as_it_was_written(observation: Observation) -> None:
+@given(observations(), st.data())
+def test_an_observation_is_read_as_it_was_written(observation: Observation, data: Any) -> None:
+    """Also if the run holds some of the curves already, or others."""
     import json
 
-    text = to_text(write_observation(observation))
-    read = read_observation(json.loads(text), observation.treatment)
+    held = HeldCurves()
+    for replicate in observation.replicates:
+        if data.draw(st.booleans()):
+            held.replicates[replicate.index] = data.draw(st.just(replicate.curves) | curves)
+        for curve in replicate.curves.values():
+            if data.draw(st.booleans()):
+                held.points = list(curve)
+    text = to_text(write_observation(observation, held))
+    read = read_observation(json.loads(text), observation.treatment, held)
 
     assert text.isascii()
     assert exact(read) == exact(observation)
+
+
+@pytest.mark.parametrize("replicates", [1, 3, Adaptive(2, 3)], ids=str)
+def test_each_point_of_a_curve_is_stored_once(replicates: int | Adaptive, tmp_path: Path) -> None:
+    pruner = optuna.pruners.NopPruner()
+    reported: list[float] = []
+
+    def trains(x: Float(0.0, 1.0), ctx: Any) -> dict[str, float]:  # type: ignore[valid-type]
+        for epoch in range(3):
+            reported.append(1000.5 + len(reported))
+            assert not ctx.report("loss", reported[-1], step=epoch)
+        return {"loss": x}
+
+    optimizer = OptunaOptimizer(
+        {"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0, pruner=pruner
+    )
+    file = tmp_path / "runs.db"
+    Experiment.of(trains, seed=0).optimize(optimizer, 4, replicates, storage=file)
+
+    (name,) = History.runs(file)
+    texts = "".join(text for _, _, text in read_run(file, name)[1])
+    assert [texts.count(repr(value)) for value in reported] == [1] * len(reported)
+    assert len(reported) >= 12
+    history = History.load(file)
+    assert [exact(each) for each in history] == [exact(each) for each in optimizer.observations]
+    again = OptunaOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0, pruner=pruner)
+    Experiment.of(trains, seed=0).optimize(again, 4, replicates, storage=file)
+    assert [exact(each) for each in history] == [exact(each) for each in again.observations]
 
 
 class Kernel:
