@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -93,10 +94,32 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=4200)
     serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the service is reached; may be given several times",
+    )
+    serve.add_argument("--ssl-certfile", help="the certificate for TLS, a PEM file")
+    serve.add_argument("--ssl-keyfile", help="the key of the certificate, if it is in another file")
+    serve.add_argument(
+        "--rate-limit",
+        type=_rate,
+        default=1000.0,
+        metavar="N",
+        help="how many requests a second each token may send (1000)",
+    )
+    serve.add_argument(
         "--optimizer",
         default="OptunaOptimizer",
         help="the optimizer of experiments that name none (OptunaOptimizer)",
     )
+    token = command("token", _token, "make a token for a file that is not being served")
+    token.add_argument("file", help="the SQLite file of the experiments")
+    token.add_argument("--client", type=int, help="whose experiments it opens: a number from 2")
+    token.add_argument("--experiment", type=int, help="the only experiment that it opens")
+    token.add_argument("--read-only", action="store_true", help="it may change nothing")
+    token.add_argument("--days", type=_rate, help="after how many days it ends; otherwise never")
     command("optimizers", _optimizers, "list the optimizers, and what each one can do")
     return parser
 
@@ -106,6 +129,13 @@ def _seconds(text: str) -> float:
     if not 0.1 <= seconds <= 3600:
         raise argparse.ArgumentTypeError("give 0.1 to 3600 seconds")
     return seconds
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError("give a number above 0")
+    return number
 
 
 def _print(text: str) -> None:
@@ -283,14 +313,38 @@ def _dashboard(given: Any) -> None:
 
 def _serve(given: Any) -> None:
     from crystallize_opt.service.live import Settings
-    from crystallize_opt.service.serve import serve
+    from crystallize_opt.service.serve import Address, serve
 
     def say(text: str) -> None:
         _print(text)
         sys.stdout.flush()
 
+    def warn(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
     settings = Settings(optimizer=given.optimizer)
-    serve(given.file, settings, host=given.host, port=given.port, say=say)
+    address = Address(
+        given.host,
+        given.port,
+        given.allow_host,
+        given.ssl_certfile,
+        given.ssl_keyfile,
+        given.rate_limit,
+    )
+    serve(given.file, settings, address, say=say, warn=warn)
+
+
+def _token(given: Any) -> None:
+    from crystallize_opt.service.serve import new_token
+
+    made = new_token(
+        given.file,
+        client=given.client,
+        experiment=given.experiment,
+        read_only=given.read_only,
+        days=given.days,
+    )
+    _print(f"token: {made}")
 
 
 def _optimizers(_: Any) -> None:

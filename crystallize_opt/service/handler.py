@@ -7,9 +7,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from crystallize_opt.service import of_experiments, of_observations, of_results, of_suggestions
-from crystallize_opt.service.access import EVERYTHING, Access
-from crystallize_opt.service.given import shown
+from crystallize_opt.service import (
+    of_experiments,
+    of_observations,
+    of_results,
+    of_suggestions,
+    of_tokens,
+)
+from crystallize_opt.service.access import EVERYTHING, OF_EXPERIMENTS, Access
+from crystallize_opt.service.given import number_of, shown
 from crystallize_opt.service.refusal import Refusal, missing
 from crystallize_opt.service.routing import Request, Route
 from crystallize_opt.service.service import Service
@@ -48,8 +54,13 @@ class Handler:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._routes: dict[tuple[str, tuple[str, ...]], Route] = {}
-        for module in (of_experiments, of_suggestions, of_observations, of_results):
+        for module in (of_experiments, of_suggestions, of_observations, of_results, of_tokens):
             self._routes |= {(each.method, each.pattern): each for each in module.ROUTES}
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes: what there is to ask for."""
+        return [*self._routes.values()]
 
     def begin(
         self, method: str, path: Sequence[str], data: Mapping[str, Any], access: Access = EVERYTHING
@@ -65,6 +76,7 @@ class Handler:
         try:
             route, ids = self._find(method.upper(), [str(part) for part in path])
             access.check(route.method, route.pattern, ids)
+            self._check_client(route.pattern, ids, access)
             found = route.answer(self.service, Request(data, ids, access))
         except Refusal as refusal:
             return _refused(refusal)
@@ -107,6 +119,19 @@ class Handler:
                 pairs = zip(some, path, strict=True)
                 return route, [part for name, part in pairs if name == "{}"]
         raise missing(f"There is no {method} {shown('/'.join(path))[1:-1]} here.")
+
+    def _check_client(self, pattern: Sequence[str], ids: Sequence[str], access: Access) -> None:
+        """Check that what a request names belongs to the client; for it, there is nothing else."""
+        if not ids:
+            return
+        if pattern[0] == "clients" and ids[0] != str(access.client):
+            raise missing(
+                f"There is no client {shown(ids[0])}; you are the client {access.client}."
+            )
+        if pattern[0] in OF_EXPERIMENTS:
+            number = number_of(ids[0], "experiment")
+            if self.service.store.parent_of("experiment", number) != access.client:
+                raise missing(f"There is no experiment {number}.")
 
     def close(self) -> None:
         """Finish what was begun, and close the file."""

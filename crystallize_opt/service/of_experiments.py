@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from crystallize_opt.service import wire
+from crystallize_opt.service.access import Access
 from crystallize_opt.service.changes import is_learned, read_changes
 from crystallize_opt.service.definition import Definition, read_experiment
-from crystallize_opt.service.given import Given, shown
+from crystallize_opt.service.given import Given
 from crystallize_opt.service.measured import progress_of
 from crystallize_opt.service.pages import sorted_page
 from crystallize_opt.service.problem import problem_of
-from crystallize_opt.service.refusal import bad, missing
+from crystallize_opt.service.refusal import bad
 from crystallize_opt.service.routing import Request, route
 from crystallize_opt.service.service import Service
 from crystallize_opt.service.store import ACTIVE, DELETED, Record
@@ -27,10 +28,10 @@ def create(service: Service, request: Request) -> wire.Json:
     definition = read_experiment(request.data)
     if definition["runs_only"] and definition["project"] is None:
         raise bad("An experiment that takes runs only belongs to a `project`: name it.")
-    return create_experiment(service, definition)
+    return create_experiment(service, definition, request.access)
 
 
-def create_experiment(service: Service, definition: Definition) -> wire.Json:
+def create_experiment(service: Service, definition: Definition, access: Access) -> wire.Json:
     """Create an experiment whose definition has been checked."""
     check_project(service, definition["project"])
     definition["optimizer"] = service.settings.optimizer  # Also when the server has another one.
@@ -49,7 +50,7 @@ def create_experiment(service: Service, definition: Definition) -> wire.Json:
             "updated": now,
             "progress": NO_PROGRESS,
         }
-        store.add("experiment", 0, ACTIVE, data, number)
+        store.add("experiment", access.client, ACTIVE, data, number)
     return wire.experiment(service.experiment(number), store)
 
 
@@ -70,13 +71,13 @@ def fetch(service: Service, request: Request) -> wire.Json:
 
 def fetch_all(service: Service, request: Request) -> wire.Json:
     """Return a page of the experiments."""
-    return page_of_experiments(service, request.given(), request.access.experiment)
+    return page_of_experiments(service, request.given(), request.access)
 
 
 def page_of_experiments(
     service: Service,
     given: Given,
-    only: int | None = None,
+    access: Access,
     *,
     project: str | None = None,
     runs_only: bool = False,
@@ -86,7 +87,7 @@ def page_of_experiments(
     Args:
         service: The service.
         given: `state`, `search`, `sort` and which page.
-        only: The only experiment that the client may see.
+        access: Which experiments the client may see.
         project: The project of the experiments; None for all.
         runs_only: Whether to list experiments that take runs only, and no others.
     """
@@ -98,13 +99,15 @@ def page_of_experiments(
     def is_wanted(record: Record) -> bool:
         data = record.data
         return (
-            only in (None, record.id)
+            access.experiment in (None, record.id)
             and (everything or data["runs_only"] == runs_only)
             and project in (None, data["project"])
             and (not search or search.lower() in data["name"].lower())
         )
 
-    found = [each for each in store.page("experiment", states=states) if is_wanted(each)]
+    found = [
+        each for each in store.page("experiment", access.client, states=states) if is_wanted(each)
+    ]
     key = "updated" if sort == "recent" else "created"
     ranked = [(each.data[key] if sort == "recent" else 0, each.id, each) for each in found]
     return sorted_page(given, ranked, lambda each: wire.experiment(each, store))
@@ -145,25 +148,13 @@ def delete(service: Service, request: Request) -> wire.Json:
     return {}
 
 
-def check_client(name: str) -> None:
-    """Check that a request names the one client.
-
-    Raises:
-        Refusal: It names another one.
-    """
-    if name != wire.CLIENT:
-        raise missing(f"There is no client {shown(name)}: the only one is {wire.CLIENT}.")
-
-
 def create_for_client(service: Service, request: Request) -> wire.Json:
     """Create an experiment."""
-    check_client(request.ids[0])
     return create(service, request)
 
 
 def fetch_all_of_client(service: Service, request: Request) -> wire.Json:
     """Return a page of the experiments."""
-    check_client(request.ids[0])
     return fetch_all(service, request)
 
 

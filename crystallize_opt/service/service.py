@@ -69,7 +69,7 @@ class Service:
                 return record
         return None
 
-    def child(self, kind: str, text: Any, parent: int) -> Record:
+    def child(self, kind: str, text: Any, parent: int | None) -> Record:
         """Return a record of an experiment.
 
         Raises:
@@ -77,7 +77,7 @@ class Service:
         """
         record = self.store.get(kind, number_of(text, kind), parent)
         if record is None:
-            raise missing(f"The experiment {parent} has no {kind} {text}.")
+            raise missing(f"There is no {kind} {text}, or it is of another experiment.")
         return record
 
     def touch(self, record: Record, **changes: Any) -> Record:

@@ -157,6 +157,14 @@ class Store:
             return None
         return Record(row[0], row[1], row[2], json.loads(row[3]))
 
+    def parent_of(self, kind: str, number: int) -> int | None:
+        """Return the number of a record's parent, or None if there is no such record."""
+        with self._turn:
+            row = self._connection.execute(
+                "SELECT parent FROM service WHERE kind = ? AND id = ?", (kind, number)
+            ).fetchone()
+        return None if row is None else int(row[0])
+
     def page(
         self,
         kind: str,

@@ -9,9 +9,6 @@ from crystallize_opt.service.store import DELETED, Record, Store
 
 Json = dict[str, Any]
 
-CLIENT = "1"
-"""The one client of a service: its experiments belong to it."""
-
 
 def number(value: int | None) -> str | None:
     """Return an id, which is a text on the wire."""
@@ -24,7 +21,7 @@ def experiment(record: Record, store: Store) -> Json:
     found: Json = {
         "object": "aiexperiment" if data["runs_only"] else "experiment",
         "id": number(record.id),
-        "client": CLIENT,
+        "client": number(record.parent),
         "user": None,
         "project": data["project"],
         "name": data["name"],

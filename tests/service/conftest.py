@@ -6,9 +6,11 @@ so it is installed apart, without its dependencies, which are here.
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ class Server:
     """
 
     def __init__(self, path: Path, *options: str) -> None:
+        is_new, kept = not path.exists(), path.with_suffix(".token")
         command = [sys.executable, "-m", "crystallize_opt", "serve", str(path), "--port", "0"]
         log = path.with_suffix(".log")
         with log.open("w") as errors:
@@ -64,6 +67,14 @@ class Server:
             self.process.communicate(timeout=60)
             raise RuntimeError(f"The server did not start: {line}{log.read_text()}")
         self.url = line.split()[-1]
+        if is_new:  # Later, nobody can read it any more.
+            kept.write_text(self.process.stdout.readline().removeprefix("token: ").strip())
+        self.token = kept.read_text()
+
+    def asking(self, url: str) -> urllib.request.Request:
+        """Return a request for a page, with the token as a browser sends it."""
+        text = base64.b64encode(f"{self.token}:".encode()).decode()
+        return urllib.request.Request(url, headers={"Authorization": f"Basic {text}"})  # noqa: S310
 
     def kill(self) -> None:
         """End the process as a power cut would."""

@@ -41,7 +41,7 @@ def test_the_documented_loop_runs(
 
     server = serve(tmp_path / "service.db")
     monkeypatch.setenv("SIGOPT_API_URL", server.url)
-    conn = Connection(client_token="SIGOPT_API_TOKEN")  # noqa: S106
+    conn = Connection(client_token=server.token)
     dataset = 2.0
     experiment_id = (
         conn.experiments()
@@ -81,7 +81,7 @@ def test_the_documented_loop_runs(
     print("Explore your experiment: " + explore)
 
     assert "Best Assignments" in capsys.readouterr().out
-    with urllib.request.urlopen(explore) as page:  # noqa: S310
+    with urllib.request.urlopen(server.asking(explore)) as page:  # noqa: S310
         assert page.status == 200
     server.end()
     history = History.load(tmp_path / "service.db", run=experiment_id)
