@@ -30,6 +30,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 import crystallize_opt
 from crystallize_opt import cli
+from crystallize_opt.optimizers.hooks import Hooks
 from tests.adapters import pairs
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,14 @@ every_page = pytest.mark.parametrize(
 
 def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
+
+
+def test_the_page_on_adapters_names_every_hook() -> None:
+    page = text_of(ROOT / "docs/write_an_adapter.md")
+    hooks = {name for name in vars(Hooks) if not name.startswith("__")}
+
+    assert "_suggest" in hooks
+    assert {name for name in hooks if not re.search(rf"\b{name}\b", page)} == set()
 
 
 def python_of(page: str) -> list[str]:

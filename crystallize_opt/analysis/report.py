@@ -19,7 +19,7 @@ from crystallize_opt.errors import CrystallizeOptError, MissingExtraError, Usage
 from crystallize_opt.history.history import History
 from crystallize_opt.runtime.extras import needs, versions_of
 from crystallize_opt.runtime.shown import cut
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Status
 
 _TRIALS = 20
 """How many of the best trials a report shows, and how many causes of failures."""
@@ -206,13 +206,14 @@ def _best(history: History) -> Section:
     section = Section("The best trials")
     metrics = [each.metric for each in history.objectives]
     names = list(history.space or dict.fromkeys(n for each in history for n in each.params))
-    several = len(metrics) > 1
-    done = history.pareto_front if several else _ranked(history)
+    best = history.top(_TRIALS)  # Of equal points only the first.
     section.lines.append(
-        "The Pareto front." if several else f"The best {min(_TRIALS, len(done))} of {len(done)}."
+        f"The Pareto front, the best compromise first; at most {_TRIALS} points."
+        if len(metrics) > 1
+        else f"The best {len(best)} of {len(history.criterion.candidates(history))}."
     )
     shown = [("baseline", history.baseline)] if history.baseline is not None else []
-    shown += [(each.treatment.name, each) for each in done[:_TRIALS]]
+    shown += [(each.treatment.name, each) for each in best]
     rows = [
         [
             f"{name} (best)" if each is history.best else name,
@@ -223,11 +224,6 @@ def _best(history: History) -> Section:
     ]
     section.tables.append(Table(rows, ["trial", *metrics, *names]))
     return section
-
-
-def _ranked(history: History) -> list[Observation]:
-    criterion = history.criterion
-    return sorted(criterion.candidates(history), key=criterion.costs)
 
 
 def _failures(history: History) -> Section:

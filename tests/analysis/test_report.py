@@ -96,6 +96,15 @@ def test_the_report_of_several_objectives_shows_the_front(tmp_path: Path) -> Non
     assert "The Pareto front" in Page(tmp_path / "report.html").text
 
 
+def test_equal_points_are_shown_once(tmp_path: Path) -> None:
+    trials = [Observation(Treatment(f"t{n}", {"x": n // 2}), {"loss": float(n)}) for n in range(4)]
+    report(History(trials, [LOSS]), tmp_path / "report.html")
+
+    text = Page(tmp_path / "report.html").text
+    assert "The best 2 of 4." in text
+    assert ("t0 (best)" in text, "t1" in text, "t2" in text) == (True, False, True)
+
+
 @pytest.mark.parametrize("trials", [0, 1])
 def test_a_run_with_hardly_a_trial_has_a_report(tmp_path: Path, trials: int) -> None:
     failed = Observation(Treatment("t", {"x": 1}), status=Status.FAILED, error="no luck")
