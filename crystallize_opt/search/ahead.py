@@ -24,10 +24,6 @@ class Parallel(Protocol):
     def count(self) -> int:
         """How many trials run at once."""
 
-    @property
-    def ask_ahead(self) -> bool:
-        """Whether trials are asked for ahead."""
-
 
 class Ahead:
     """The trials that were started while every worker was busy, and how many there are to be.

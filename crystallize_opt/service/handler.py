@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from crystallize_opt.service import (
     of_experiments,
     of_observations,
+    of_projects,
     of_results,
+    of_runs,
     of_suggestions,
     of_tokens,
 )
@@ -19,6 +21,31 @@ from crystallize_opt.service.given import number_of, shown
 from crystallize_opt.service.refusal import Refusal, missing
 from crystallize_opt.service.routing import Request, Route
 from crystallize_opt.service.service import Service
+
+_MODULES = (
+    of_experiments,
+    of_suggestions,
+    of_observations,
+    of_results,
+    of_projects,
+    of_runs,
+    of_tokens,
+)
+_LEFT_OUT = {
+    "files": "It keeps no files: keep them beside your code, and their names in the metadata.",
+    "tags": "It has no tags: use metadata.",
+    "best_practices": "It gives no such advice.",
+    **dict.fromkeys(
+        ("invites", "memberships", "permissions", "roles", "pending_permissions", "users"),
+        "It has one client and no users: access is by tokens.",
+    ),
+    **dict.fromkeys(
+        ("organizations", "plans", "billing", "sessions", "pki_sessions", "verifications"),
+        "It has no accounts: it runs on a machine of your own.",
+    ),
+    **dict.fromkeys(("web_data", "notes"), "It keeps no views and notes of people."),
+}
+"""What SigOpt had and this service has not, and why."""
 
 LONGEST_WAIT = 120.0
 """Seconds that a request waits for a suggestion. SigOpt's client waits for 150 at most."""
@@ -54,7 +81,7 @@ class Handler:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._routes: dict[tuple[str, tuple[str, ...]], Route] = {}
-        for module in (of_experiments, of_suggestions, of_observations, of_results, of_tokens):
+        for module in _MODULES:
             self._routes |= {(each.method, each.pattern): each for each in module.ROUTES}
 
     @property
@@ -118,6 +145,9 @@ class Handler:
             if (route := self._routes.get((method, some))) is not None:
                 pairs = zip(some, path, strict=True)
                 return route, [part for name, part in pairs if name == "{}"]
+        for part in path:
+            if part in _LEFT_OUT:
+                raise Refusal(501, f"This service has no `{part}`. {_LEFT_OUT[part]}")
         raise missing(f"There is no {method} {shown('/'.join(path))[1:-1]} here.")
 
     def _check_client(self, pattern: Sequence[str], ids: Sequence[str], access: Access) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -52,7 +52,6 @@ class _Clients:
     """What `Ahead` asks of workers: how many evaluate at once."""
 
     count: int
-    ask_ahead: bool
 
 
 class _Waiting(NamedTuple):
@@ -60,6 +59,7 @@ class _Waiting(NamedTuple):
 
     answer: Future[Record]
     data: Mapping[str, Any]
+    then: Callable[[Record], Record] | None
 
 
 class Live:
@@ -82,21 +82,26 @@ class Live:
         self._thread: threading.Thread | None = None
         self._course: Course | None = None
         self._pool: deque[Treatment] = deque()  # Asked for ahead, and not handed out.
+        self._ahead: Ahead | None = None
         self._is_exhausted = False
 
     # Called by requests ---------------------------------------------------------------------------
 
-    def suggest(self, data: Mapping[str, Any]) -> Future[Record]:
+    def suggest(
+        self, data: Mapping[str, Any], then: Callable[[Record], Record] | None = None
+    ) -> Future[Record]:
         """Ask for a suggestion.
 
         Args:
             data: What the suggestion's record has besides: metadata; or assignments that the client
                 chose itself.
+            then: Called with the suggestion's record within `store.writing`. Its result takes the
+                place of that record.
 
         Returns:
             The record of the suggestion, when there is one; or a `Refusal`.
         """
-        waiting = _Waiting(Future(), data)
+        waiting = _Waiting(Future(), data, then)
         self._add(self._waiting, waiting)
         return waiting.answer
 
@@ -204,7 +209,7 @@ class Live:
             self._is_exhausted = False
         bandwidth = record.data["parallel_bandwidth"] or 1
         is_ahead = self._settings.ask_ahead and bandwidth > 1
-        self._ahead = Ahead(_Clients(bandwidth, is_ahead))
+        self._ahead = Ahead(_Clients(bandwidth)) if is_ahead else None
 
     def _opened(self, record: Record) -> Course:
         try:
@@ -235,7 +240,9 @@ class Live:
             observed = self._untold.popleft() if self._untold else None
             given_up = self._given_up.popleft() if observed is None and self._given_up else None
         if observed is not None:
-            self._ahead.ran(self._course.tell(observed))
+            seconds = self._course.tell(observed)
+            if self._ahead is not None:
+                self._ahead.ran(seconds)
             self._is_exhausted = False
         elif given_up is not None:
             self._course.give_up(given_up)
@@ -249,16 +256,16 @@ class Live:
             self._ask_ahead()
         elif waiting.answer.set_running_or_notify_cancel():
             try:
-                waiting.answer.set_result(self._hand_out(waiting.data))
+                waiting.answer.set_result(self._hand_out(waiting))
             except BaseException as error:
                 waiting.answer.set_exception(_as_refusal(error))
                 if not isinstance(error, (Refusal, SpaceExhausted)):
                     raise
 
-    def _hand_out(self, data: Mapping[str, Any]) -> Record:
+    def _hand_out(self, waiting: _Waiting) -> Record:
         """Return a suggestion whose record is on disk."""
         assert self._course is not None  # noqa: S101
-        course, store = self._course, self._store
+        course, store, data = self._course, self._store, waiting.data
         queued = None
         if "assignments" not in data:
             for queued in store.page("queued", self.number, states=(OPEN,), limit=1):
@@ -268,14 +275,13 @@ class Live:
         elif self._pool:
             treatment = self._pool[0]
         else:
-            course.expire()
-            began = time.perf_counter()
-            treatment = course.ask()
-            self._ahead.asked(time.perf_counter() - began)
+            treatment = self._ask(course)
         with store.writing():
             if queued is not None:
                 store.put("queued", queued._replace(state=CLOSED))
             record = course.handed_out(treatment, data, self._settings.ttl)
+            if waiting.then is not None:
+                record = waiting.then(record)
         if self._pool and treatment is self._pool[0]:
             self._pool.popleft()
         return record
@@ -283,28 +289,31 @@ class Live:
     # Ahead ----------------------------------------------------------------------------------------
 
     def _is_to_ask_ahead(self) -> bool:
-        course = self._course
-        if course is None or self._is_closing or self._is_exhausted or not course.has_handed_out:
+        course, ahead = self._course, self._ahead
+        if course is None or ahead is None or self._is_closing or self._is_exhausted:
             return False
-        count = self._ahead.most - self._clients
-        return len(self._pool) < min(count, self._clients) and course.budget_left > len(self._pool)
-
-    @property
-    def _clients(self) -> int:
-        return self._ahead.count
+        wanted = min(ahead.most - ahead.count, ahead.count)
+        return (
+            course.has_handed_out
+            and len(self._pool) < wanted
+            and len(self._pool) < course.budget_left
+        )
 
     def _ask_ahead(self) -> None:
         """Ask for one suggestion while clients evaluate others; it knows of those."""
-        assert self._course is not None  # noqa: S101
-        if not self._is_to_ask_ahead():
-            return
-        self._course.expire()
+        if self._course is not None and self._is_to_ask_ahead():
+            try:
+                self._pool.append(self._ask(self._course))
+            except SpaceExhausted:
+                self._is_exhausted = True
+
+    def _ask(self, course: Course) -> Treatment:
+        course.expire()
         began = time.perf_counter()
-        try:
-            self._pool.append(self._course.ask())
-        except SpaceExhausted:
-            self._is_exhausted = True
-        self._ahead.asked(time.perf_counter() - began)
+        treatment = course.ask()
+        if self._ahead is not None:
+            self._ahead.asked(time.perf_counter() - began)
+        return treatment
 
     def _fail(self, error: Exception) -> None:
         """Answer the requests that wait; the run is opened again for the next one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -30,10 +30,15 @@ class Lives:
         self._open: OrderedDict[int, Live] = OrderedDict()
         self._is_closed = False
 
-    def suggest(self, number: int, data: Mapping[str, Any]) -> Future[Record]:
+    def suggest(
+        self,
+        number: int,
+        data: Mapping[str, Any],
+        then: Callable[[Record], Record] | None = None,
+    ) -> Future[Record]:
         """Ask for a suggestion of an experiment: see `Live.suggest`."""
         with self._turn:
-            return self._of(number).suggest(data)
+            return self._of(number).suggest(data, then)
 
     def observed(self, number: int, observation: int) -> None:
         """Let an experiment take a new observation into account, whose record is on disk."""

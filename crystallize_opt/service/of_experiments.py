@@ -33,7 +33,7 @@ def create(service: Service, request: Request) -> wire.Json:
 
 def create_experiment(service: Service, definition: Definition, access: Access) -> wire.Json:
     """Create an experiment whose definition has been checked."""
-    check_project(service, definition["project"])
+    check_project(service, definition["project"], access.client)
     definition["optimizer"] = service.settings.optimizer  # Also when the server has another one.
     problem_of(definition).build()  # Refuse what nobody can search.
     now = time.time()
@@ -54,13 +54,13 @@ def create_experiment(service: Service, definition: Definition, access: Access) 
     return wire.experiment(service.experiment(number), store)
 
 
-def check_project(service: Service, name: str | None) -> None:
-    """Check that there is a project.
+def check_project(service: Service, name: str | None, client: int) -> None:
+    """Check that a client has a project.
 
     Raises:
         Refusal: There is none.
     """
-    if name is not None and service.project(name) is None:
+    if name is not None and service.project(name, client) is None:
         raise bad(f"There is no project {name!r}. Create it first.")
 
 
@@ -122,7 +122,7 @@ def update(service: Service, request: Request) -> wire.Json:
         given = request.given("the experiment")
         if "project" in given.data:
             changes["project"] = given.text("project")
-            check_project(service, changes["project"])
+            check_project(service, changes["project"], before.parent)
             if before.data["runs_only"] and changes["project"] != before.data["project"]:
                 raise bad("The project of an experiment that takes runs only cannot be changed.")
         state = given.choice("state", ("active", "deleted")) or before.state

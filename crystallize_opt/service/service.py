@@ -62,9 +62,9 @@ class Service:
             raise bad(f"The experiment {record.id} is deleted. Update its state to 'active' first.")
         return record
 
-    def project(self, name: str) -> Record | None:
+    def project(self, name: str, client: int) -> Record | None:
         """Return a project by the name that a client gave it as its id."""
-        for record in self.store.page("project"):
+        for record in self.store.page("project", client):
             if record.data["id"] == name:
                 return record
         return None

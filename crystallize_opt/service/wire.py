@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.service.store import DELETED, Record, Store
+from crystallize_opt.service.store import ACTIVE, CLOSED, DELETED, Record, Store
 
 Json = dict[str, Any]
 
@@ -65,6 +65,17 @@ def _constraint(each: Mapping[str, Any]) -> Json:
 
 def _progress(record: Record, store: Store) -> Json:
     progress = record.data["progress"]
+    if record.data["runs_only"]:
+        active = store.count("training_run", record.id, states=(ACTIVE,))
+        finished = store.count("training_run", record.id, states=(CLOSED,))
+        budget = record.data["budget"]
+        return {
+            "object": "progress",
+            "active_run_count": active,
+            "finished_run_count": finished,
+            "total_run_count": active + finished,
+            "remaining_budget": None if budget is None else budget - active - finished,
+        }
 
     def found(key: str) -> Json | None:
         if progress[key] is None:
@@ -132,6 +143,68 @@ def observation(record: Record) -> Json:
         "created": int(data["created"]),
         "metadata": data["metadata"],
         "task": None,
+    }
+
+
+def run(record: Record) -> Json:
+    """Return a training run."""
+    data = record.data
+    return {
+        "object": "training_run",
+        "id": number(record.id),
+        "experiment": number(record.parent or None),
+        "user": None,
+        "best_checkpoint": None,
+        "tags": [],
+        "files": [],
+        "finished": data["completed"] is not None,
+        **data,
+        "client": number(data["client"]),
+        "suggestion": number(data["suggestion"]),
+        "observation": number(data["observation"]),
+        "deleted": record.state == DELETED,
+        "created": int(data["created"]),
+        "updated": int(data["updated"]),
+        "completed": None if data["completed"] is None else int(data["completed"]),
+        "values": {
+            name: {"object": "metric_evaluation", **value} for name, value in data["values"].items()
+        },
+    }
+
+
+def checkpoint(record: Record) -> Json:
+    """Return a checkpoint of a run."""
+    return {
+        "object": "checkpoint",
+        "id": number(record.id),
+        "training_run": number(record.parent),
+        "created": int(record.data["created"]),
+        "metadata": record.data["metadata"],
+        "values": values(record.data["values"]),
+        "should_stop": False,
+        "stopping_reasons": {},
+    }
+
+
+def project(record: Record, store: Store) -> Json:
+    """Return a project."""
+    data = record.data
+    client = record.parent
+    experiments = store.page("experiment", client)
+    runs = [each for each in store.page("training_run") if each.data["client"] == client]
+    of_project = [
+        sum(each.data["project"] == data["id"] for each in some) for some in (experiments, runs)
+    ]
+    return {
+        "object": "project",
+        **data,
+        "client": number(client),
+        "user": None,
+        "created": int(data["created"]),
+        "updated": int(data["updated"]),
+        "experiment_count": of_project[0],
+        "training_run_count": of_project[1],
+        "deleted": record.state == DELETED,
     }
 
 

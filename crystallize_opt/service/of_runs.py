@@ -1,0 +1,403 @@
+"""Requests about training runs: what SigOpt's newer face makes of suggestions and observations."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import Future
+from typing import Any
+
+from crystallize_opt.service import wire
+from crystallize_opt.service.definition import read_experiment
+from crystallize_opt.service.given import Given, metadata_of, number_of
+from crystallize_opt.service.measured import read_assignments
+from crystallize_opt.service.of_experiments import (
+    create_experiment,
+    page_of_experiments,
+)
+from crystallize_opt.service.of_experiments import delete as delete_experiment
+from crystallize_opt.service.of_experiments import update as update_experiment
+from crystallize_opt.service.of_observations import add as add_observation
+from crystallize_opt.service.of_projects import project_of
+from crystallize_opt.service.of_results import best_records
+from crystallize_opt.service.of_suggestions import points_of
+from crystallize_opt.service.pages import page_of, page_of_records, sorted_page
+from crystallize_opt.service.refusal import Refusal, bad, missing
+from crystallize_opt.service.routing import Request, route
+from crystallize_opt.service.service import Service
+from crystallize_opt.service.store import ACTIVE, CLOSED, DELETED, Record
+from crystallize_opt.service.training import (
+    KNOWN,
+    NOTHING,
+    by_optimizer,
+    check_meta,
+    matches,
+    merged,
+    of_parameters,
+    outcome,
+    read_run,
+)
+
+_MOST_CHECKPOINTS = 200
+_MOST_RUNS = 10_000
+
+# Experiments that take runs only ------------------------------------------------------------------
+
+
+def create_for_project(service: Service, request: Request) -> wire.Json:
+    """Create an experiment that takes runs only."""
+    project = project_of(service, request)
+    given = request.given("the experiment")
+    for key in ("project", "observation_budget", "runs_only"):
+        if key in given.data:
+            raise bad(f"`{key}` is not for an experiment that takes runs only: leave it out.")
+    data = {**request.data, "project": project.data["id"], "runs_only": True}
+    return create_experiment(service, read_experiment(data), request.access)
+
+
+def fetch_all(service: Service, request: Request) -> wire.Json:
+    """Return a page of the experiments that take runs only."""
+    return page_of_experiments(service, request.given(), request.access, runs_only=True)
+
+
+def fetch_all_of_project(service: Service, request: Request) -> wire.Json:
+    """Return a page of the experiments of a project that take runs only."""
+    name = project_of(service, request).data["id"]
+    return page_of_experiments(
+        service, request.given(), request.access, project=name, runs_only=True
+    )
+
+
+def classic_of_project(service: Service, request: Request) -> wire.Json:
+    """Return a page of the other experiments of a project."""
+    name = project_of(service, request).data["id"]
+    return page_of_experiments(service, request.given(), request.access, project=name)
+
+
+def fetch(service: Service, request: Request) -> wire.Json:
+    """Return an experiment that takes runs only."""
+    return wire.experiment(_experiment(service, request.ids[0]), service.store)
+
+
+def _experiment(service: Service, text: str) -> Record:
+    record = service.experiment(text)
+    if not record.data["runs_only"]:
+        raise missing(f"The experiment {record.id} takes no runs: see `experiments/{record.id}`.")
+    return record
+
+
+def update(service: Service, request: Request) -> wire.Json:
+    """Change an experiment that takes runs only."""
+    _experiment(service, request.ids[0])
+    if "observation_budget" in request.data:
+        raise bad("The budget of an experiment that takes runs only is called `budget`.")
+    return update_experiment(service, request)
+
+
+def delete(service: Service, request: Request) -> wire.Json:
+    """Delete an experiment that takes runs only."""
+    _experiment(service, request.ids[0])
+    return delete_experiment(service, request)
+
+
+# Runs ---------------------------------------------------------------------------------------------
+
+
+def create_run(service: Service, request: Request) -> Future[Record] | wire.Json:
+    """Create a run of an experiment, with assignments that the optimizer suggests."""
+    experiment = service.active_experiment(request.ids[0])
+    if not experiment.data["runs_only"]:
+        raise Refusal(
+            403,
+            f"The experiment {experiment.id} takes no runs. Create suggestions and observations, "
+            "or an experiment with `runs_only`.",
+        )
+    data = _new_run(request.given("the run"), experiment.data["project"], experiment.parent)
+    if data["state"] != "active":
+        return _finished_run(service, experiment, data)
+    wanted: dict[str, Any] = {"metadata": None}
+    if chosen := of_parameters(experiment.data, data["assignments"]):
+        try:
+            wanted["assignments"] = points_of(experiment, chosen)
+        except Refusal:  # The run is kept, and says nothing to the optimizer.
+            return wire.run(_added(service, experiment.id, data))
+
+    def add(suggestion: Record) -> Record:
+        found = by_optimizer(data, suggestion.data["assignments"])
+        found["suggestion"] = suggestion.id
+        return _added(service, experiment.id, found)
+
+    return service.lives.suggest(experiment.id, wanted, add)
+
+
+def _new_run(given: Given, project: str | None, client: int) -> dict[str, Any]:
+    given.refuse_unknown(KNOWN)
+    given.refuse_missing("name")
+    said = read_run(given, merges=False)
+    now = time.time()
+    found = {
+        **NOTHING,
+        **{key: NOTHING[key] if value is None else value for key, value in said.items()},
+        "project": project,
+        "client": client,
+        "suggestion": None,
+        "observation": None,
+        "checkpoint_count": 0,
+        "created": now,
+        "updated": now,
+        "completed": None if said.get("state", "active") == "active" else now,
+    }
+    found["deleted"] = said.get("deleted", False)
+    check_meta(found)
+    return found
+
+
+def _added(service: Service, experiment: int, data: dict[str, Any]) -> Record:
+    with service.store.writing():
+        number = service.store.add("training_run", experiment, _state_of(data), data)
+    return Record(number, experiment, _state_of(data), data)
+
+
+def _state_of(data: dict[str, Any]) -> str:
+    if data["deleted"]:
+        return DELETED
+    return ACTIVE if data["completed"] is None else CLOSED
+
+
+def _finished_run(service: Service, experiment: Record, data: dict[str, Any]) -> wire.Json:
+    """Add a run that has ended elsewhere, and its observation, if it makes one."""
+    said = outcome(experiment.data, data)
+    chosen = of_parameters(experiment.data, data["assignments"])
+    observation: Record | None = None
+    with service.store.writing():
+        try:
+            said["assignments"] = read_assignments(experiment.data, chosen)
+            observation, _ = add_observation(service, experiment, said)
+            data = {**data, "observation": observation.id}
+        except Refusal:  # The run is kept, and says nothing to the optimizer.
+            pass
+        record = _added(service, experiment.id, data)
+    if observation is not None:
+        service.lives.observed(experiment.id, observation.id)
+    return wire.run(record)
+
+
+def create_run_of_project(service: Service, request: Request) -> wire.Json:
+    """Create a run that belongs to no experiment."""
+    project = project_of(service, request)
+    data = _new_run(request.given("the run"), project.data["id"], project.parent)
+    return wire.run(_added(service, 0, data))
+
+
+def create_runs_of_project(service: Service, request: Request) -> wire.Json:
+    """Create several runs that belong to no experiment, all or none."""
+    project = project_of(service, request)
+    given = request.given("the request")
+    given.refuse_unknown({"runs", "fields"})
+    name, client = project.data["id"], project.parent
+    runs = given.each("runs", lambda each: _new_run(Given(each, "the run"), name, client))
+    if len(runs) > _MOST_RUNS:
+        raise bad(f"One request takes at most {_MOST_RUNS} `runs`, not {len(runs)}.")
+    with service.store.writing():
+        records = [_added(service, 0, each) for each in runs]
+    return wire.pagination([wire.run(each) for each in records])
+
+
+def fetch_run(service: Service, request: Request) -> wire.Json:
+    """Return one run."""
+    return wire.run(_run(service, request))
+
+
+def _run(service: Service, request: Request, position: int = -1) -> Record:
+    """Return the run with an id, which the client may see, and which is of the experiment named."""
+    text = request.ids[position]
+    record = service.store.get("training_run", number_of(text, "training run"))
+    if record is None or record.data["client"] != request.access.client:
+        raise missing(f"There is no training run {text}.")
+    of_experiment = request.ids[: len(request.ids) + position]
+    if of_experiment and of_experiment[0] != str(record.parent):
+        raise missing(f"The training run {text} is of another experiment.")
+    return record
+
+
+def replace_run(service: Service, request: Request) -> wire.Json:
+    """Change a run: a field that is given takes the place of the known one."""
+    return _update_run(service, request, merges=False)
+
+
+def merge_run(service: Service, request: Request) -> wire.Json:
+    """Change a run: a field that is given is merged with the known one."""
+    return _update_run(service, request, merges=True)
+
+
+def _update_run(service: Service, request: Request, *, merges: bool) -> wire.Json:
+    given = request.given("the run")
+    given.refuse_unknown({*KNOWN, "project"})
+    said = read_run(given, merges=merges)
+    store = service.store
+    observation = None
+    with store.writing():
+        record = _run(service, request)
+        data = {**record.data, "updated": time.time()}
+        for key, value in said.items():
+            data[key] = merged(data[key], value) if merges else value
+            if data[key] is None:
+                data[key] = NOTHING[key]
+        check_meta(data)
+        if "project" in given.data:
+            name = given.text("project") or ""
+            if service.project(name, data["client"]) is None:
+                raise bad(f"There is no project {name!r}. Create it first.")
+            data["project"] = name
+        if data["state"] != "active":
+            data["completed"] = data["completed"] or time.time()
+            observation = _observed(service, record, data)
+        record = record._replace(data=data, state=_state_of(data))
+        store.put("training_run", record)
+    if observation is not None:
+        service.lives.observed(observation.parent, observation.id)
+    return wire.run(record)
+
+
+def _observed(service: Service, record: Record, data: dict[str, Any]) -> Record | None:
+    """Add the observation of a run that has ended, unless it has one."""
+    if data["observation"] is not None or data["suggestion"] is None:
+        return None
+    experiment = service.experiment(record.parent)
+    said = {"suggestion": data["suggestion"], **outcome(experiment.data, data)}
+    observation, is_new = add_observation(service, experiment, said)
+    data["observation"] = observation.id
+    return observation if is_new else None
+
+
+def delete_run(service: Service, request: Request) -> wire.Json:
+    """Delete a run; its observation stays."""
+    with service.store.writing():
+        record = _run(service, request)
+        data = {**record.data, "deleted": True, "updated": time.time()}
+        record = record._replace(data=data, state=DELETED)
+        service.store.put("training_run", record)
+    return wire.run(record)
+
+
+def fetch_runs_of_project(service: Service, request: Request) -> wire.Json:
+    """Return a page of the runs of a project, in experiments or not."""
+    project = project_of(service, request)
+    name, client = project.data["id"], project.parent
+    given = request.given()
+    try:
+        filters = json.loads(given.text("filters") or "[]")
+    except ValueError as error:
+        raise bad(f"`filters` is no JSON: {error}") from error
+    if not isinstance(filters, list):
+        raise bad("`filters` is a JSON array of filters.")
+    search = (given.text("search") or "").lower()
+
+    def is_wanted(record: Record) -> bool:
+        data = record.data
+        if (data["client"], data["project"]) != (client, name):
+            return False
+        if search not in data["name"].lower():
+            return False
+        shown = wire.run(record)
+        return all(matches(shown, each) for each in filters)
+
+    found = [each for each in service.store.page("training_run") if is_wanted(each)]
+    return page_of_records(given, found, wire.run)
+
+
+def fetch_runs_of_experiment(service: Service, request: Request) -> wire.Json:
+    """Return a page of the runs of an experiment."""
+    experiment = service.experiment(request.ids[0])
+    states = (ACTIVE, CLOSED)
+    return page_of(request.given(), service.store, "training_run", experiment.id, states, wire.run)
+
+
+def best_runs(service: Service, request: Request) -> wire.Json:
+    """Return the runs of the best observations, the best first."""
+    experiment = service.experiment(request.ids[0])
+    runs = {
+        each.data["observation"]: each
+        for each in service.store.page("training_run", experiment.id)
+        if each.data["observation"] is not None
+    }
+    found = [runs[each.id] for each in best_records(service, experiment) if each.id in runs]
+    ranked = [(-rank, each.id, each) for rank, each in enumerate(found)]
+    return sorted_page(request.given(), ranked, wire.run)
+
+
+# Checkpoints --------------------------------------------------------------------------------------
+
+
+def create_checkpoint(service: Service, request: Request) -> wire.Json:
+    """Take a checkpoint of a run: values while it runs."""
+    given = request.given("the checkpoint")
+    given.refuse_unknown({"values", "metadata"})
+    given.refuse_missing("values")
+    values = given.each("values", _value)
+    data = {"values": values, "metadata": metadata_of(given), "created": time.time()}
+    store = service.store
+    with store.writing():
+        run = _run(service, request)
+        if run.data["observation"] is not None:
+            raise Refusal(403, f"The run {run.id} has ended: it takes no checkpoints.")
+        count = run.data["checkpoint_count"] + 1
+        if count > _MOST_CHECKPOINTS:
+            raise Refusal(403, f"A run takes at most {_MOST_CHECKPOINTS} checkpoints.")
+        number = store.add("checkpoint", run.id, ACTIVE, data)
+        counted = {**run.data, "checkpoint_count": count, "updated": time.time()}
+        store.put("training_run", run._replace(data=counted))
+    return wire.checkpoint(Record(number, run.id, ACTIVE, data))
+
+
+def _value(data: Any) -> dict[str, Any]:
+    given = Given(data, "an entry of `values`")
+    given.refuse_unknown({"name", "value", "value_stddev", "object"})
+    given.refuse_missing("name", "value")
+    keys = ("value", "value_stddev")
+    return {"name": given.text("name"), **{key: given.number(key) for key in keys}}
+
+
+def fetch_checkpoint(service: Service, request: Request) -> wire.Json:
+    """Return one checkpoint."""
+    run = _run(service, request, -2)
+    return wire.checkpoint(service.child("checkpoint", request.ids[-1], run.id))
+
+
+def fetch_checkpoints(service: Service, request: Request) -> wire.Json:
+    """Return a page of the checkpoints of a run."""
+    run = _run(service, request)
+    return page_of(request.given(), service.store, "checkpoint", run.id, (ACTIVE,), wire.checkpoint)
+
+
+_OF_PROJECT = "clients/{}/projects/{}"
+ROUTES = (
+    route("POST", f"{_OF_PROJECT}/aiexperiments", create_for_project, status=201),
+    route("GET", f"{_OF_PROJECT}/aiexperiments", fetch_all_of_project),
+    route("GET", f"{_OF_PROJECT}/experiments", classic_of_project),
+    route("POST", f"{_OF_PROJECT}/training_runs", create_run_of_project, status=201),
+    route("POST", f"{_OF_PROJECT}/training_runs/batch", create_runs_of_project, status=201),
+    route("GET", f"{_OF_PROJECT}/training_runs", fetch_runs_of_project),
+    route("GET", "aiexperiments", fetch_all),
+    route("GET", "aiexperiments/{}", fetch),
+    route("PUT", "aiexperiments/{}", update),
+    route("DELETE", "aiexperiments/{}", delete),
+    route("POST", "aiexperiments/{}/training_runs", create_run, status=201, shown=wire.run),
+    route("GET", "aiexperiments/{}/best_training_runs", best_runs),
+    route("GET", "experiments/{}/best_training_runs", best_runs),
+    *(
+        each
+        for path in ("training_runs", "experiments/{}/training_runs")
+        for each in (
+            route("GET", f"{path}/{{}}", fetch_run),
+            route("PUT", f"{path}/{{}}", replace_run),
+            route("MERGE", f"{path}/{{}}", merge_run),
+            route("DELETE", f"{path}/{{}}", delete_run),
+            route("POST", f"{path}/{{}}/checkpoints", create_checkpoint, status=201),
+            route("GET", f"{path}/{{}}/checkpoints", fetch_checkpoints),
+            route("GET", f"{path}/{{}}/checkpoints/{{}}", fetch_checkpoint),
+        )
+    ),
+    route("POST", "experiments/{}/training_runs", create_run, status=201, shown=wire.run),
+    route("GET", "experiments/{}/training_runs", fetch_runs_of_experiment),
+)
