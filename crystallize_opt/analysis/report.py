@@ -130,7 +130,7 @@ def _environment(package: str) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["shown"] = _shown
+    environment.filters |= {"shown": _shown, "time": _time}
     environment.globals["version"] = versions_of(())["crystallize-opt"]
     return environment
 
@@ -160,6 +160,16 @@ def _of_run(history: History) -> list[Section]:
         sections += [_parameters(history), _best(history)]
     sections += [_failures(history), _noise(history)]
     return [each for each in sections if each.lines or each.tables or each.pictures]
+
+
+def overview(history: History) -> list[Section]:
+    """Return what a page shows of a run while it runs, without pictures: see `report`.
+
+    Args:
+        history: The trials so far.
+    """
+    found = [_searched(history), _best(history), _failures(history)]
+    return [each for each in found if each.lines or each.tables]
 
 
 def _searched(history: History) -> Section:
@@ -296,6 +306,10 @@ def _of_confirmation(confirmation: Confirmation) -> list[Section]:
 
 def _columns(frame: Any) -> tuple[list[str], list[list[Any]]]:
     return list(frame.columns), frame.astype(object).where(frame.notna(), None).values.tolist()
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def _shown(value: Any) -> str:

@@ -37,7 +37,7 @@ class _Axis:
     def ticks(self, *, whole: bool = False) -> list[float]:
         span = self.high / _LINES - self.low / _LINES
         power = 10.0 ** math.floor(math.log10(span))
-        step = next(power * each for each in (1, 2, 5, 10) if power * each >= 0.99 * span)
+        step = next(power * each for each in (1, 2, 5, 10) if power * each >= 0.7 * span)
         step = max(1.0, step) if whole else step
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [each * step for each in range(first, last + 1)]

@@ -1,0 +1,152 @@
+"""What lets requests in: tokens, rates, bodies; and answers those of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import math
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from crystallize_opt.service.access import Access
+from crystallize_opt.service.guard import DEEPEST, RateLimit
+from crystallize_opt.service.handler import LONGEST_WAIT, Handler, Reply, too_late
+from crystallize_opt.service.refusal import Refusal
+from crystallize_opt.service.tokens import access_of
+
+_MISTAKES = 1.0  # Requests with wrong tokens that one address may send in a second.
+
+
+class Door:
+    """What lets requests in.
+
+    Args:
+        handler: The handler.
+        rate: How many requests a second each token may send.
+    """
+
+    def __init__(self, handler: Handler, rate: float) -> None:
+        self.handler = handler
+        self._requests, self._mistakes = RateLimit(rate), RateLimit(_MISTAKES, seconds=60)
+
+    def access(self, request: Request) -> Access:
+        """Return what a request may do.
+
+        Raises:
+            Refusal: It has no valid token, or there are too many requests.
+        """
+        try:
+            access = access_of(self.handler.service.store, token_of(request))
+        except Refusal:
+            who = None if request.client is None else request.client.host
+            _refuse_many(self._mistakes.wait(who))
+            raise
+        _refuse_many(self._requests.wait(access.token))
+        return access
+
+    async def reply(self, method: str, path: list[str], data: Any, access: Access) -> Reply:
+        """Answer a request; other requests are answered meanwhile."""
+        found = await run_in_threadpool(self.handler.begin, method, path, data, access)
+        if isinstance(found, Reply):
+            return found
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(found), LONGEST_WAIT)
+        except TimeoutError:
+            return too_late()
+
+    async def api(self, request: Request) -> Response:
+        """Answer a request of the API."""
+        try:
+            access = self.access(request)
+            data = await _data_of(request)
+        except Refusal as refusal:
+            return refused(refusal)
+        path = request.path_params["path"].strip("/").split("/")
+        reply = await self.reply(request.method, path, data, access)
+        if reply.status < 300 and request.headers.get("x-response-content") == "skip":
+            return Response(status_code=204)
+        return JSONResponse(reply.body, reply.status)
+
+
+class TooMany(Refusal):
+    """There are too many requests.
+
+    Args:
+        seconds: After how many seconds to try again.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(429, f"Too many requests. Try again in {seconds:.1f} seconds.")
+        self.seconds = seconds
+
+
+def _refuse_many(seconds: float) -> None:
+    if seconds:
+        raise TooMany(seconds)
+
+
+def refused(refusal: Refusal) -> Response:
+    """Return the response to a request that is refused."""
+    headers = {}
+    if isinstance(refusal, TooMany):
+        headers["retry-after"] = str(math.ceil(refusal.seconds))
+    if refusal.status == 401:
+        headers["www-authenticate"] = 'Basic realm="The token is the user name", charset="UTF-8"'
+    return JSONResponse({"message": refusal.message}, refusal.status, headers)
+
+
+async def _data_of(request: Request) -> Any:
+    """Return the query of GET and DELETE, and the body of the others."""
+    if request.method in ("GET", "DELETE"):
+        return dict(request.query_params)
+    body = await request.body()
+    try:
+        found: Any = json.loads(body, parse_constant=_no_constant) if body else {}
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise Refusal(400, f"The body of the request is no JSON: {why}") from error
+    _check_texts_and_depth(found)
+    return found
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON.")
+
+
+def _check_texts_and_depth(data: Any) -> None:
+    """Check that a value is not nested too deep, and that UTF-8 can write its texts."""
+    level = [data]
+    for _ in range(DEEPEST):
+        texts = [each for each in level if isinstance(each, str)]
+        texts += [key for each in level if isinstance(each, dict) for key in each]
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError as error:
+            raise Refusal(400, "A text of the request has half a character (U+D800).") from error
+        level = [
+            item
+            for each in level
+            if isinstance(each, (dict, list))
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise Refusal(400, f"The JSON of the request is nested deeper than {DEEPEST} levels.")
+
+
+def token_of(request: Request) -> str | None:
+    """Return the token of a request: the user name of basic authentication, or a bearer token."""
+    kind, _, text = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return text.strip()
+    if kind.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(text, validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
