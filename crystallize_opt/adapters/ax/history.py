@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from crystallize_opt.errors import SpaceError, StorageError
+from crystallize_opt.errors import SpaceError, StorageError, UsageError
 from crystallize_opt.history.foreign import Notes, point_of
 from crystallize_opt.history.history import History
 from crystallize_opt.optimizers.last_step import LastStep
@@ -50,18 +50,26 @@ def history_from_ax(client: Any) -> History:
 
     Args:
         client: An `ax.api.client.Client`, or the path of a JSON file written by
-            `save_to_json_file`.
+            `save_to_json_file`; or an `AxClient` or an `Experiment` of `ax.core`.
 
     Raises:
+        UsageError: `client` is none of these.
         StorageError: The file does not hold an Ax client.
         MissingExtraError: Ax is not installed.
     """
     ax_client = _import_ax()
+    from ax.core.experiment import Experiment
+
     # Ax causes warnings by its own use of pandas.
     with ax_client._no_trace():  # noqa: SLF001
         if isinstance(client, (str, os.PathLike)):
             client = _loaded(ax_client.Client, os.fspath(client))
-        experiment = client._experiment  # noqa: SLF001  (there is no other way to the trials)
+        experiment = getattr(client, "_experiment", client)  # There is no other way to the trials.
+        if not isinstance(experiment, Experiment):
+            raise UsageError(
+                "history_from_ax() takes an Ax client, an experiment of ax.core, or the path of a "
+                f"client's JSON file, not {client!r}."
+            )
         data = experiment.lookup_data().full_df
     notes = Notes()
     values, curves = _values(data, notes)

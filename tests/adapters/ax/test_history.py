@@ -11,6 +11,7 @@ import pytest
 from ax.api.client import Client
 from ax.api.configs import ChoiceParameterConfig, DerivedParameterConfig, RangeParameterConfig
 from ax.core.arm import Arm
+from ax.service.ax_client import AxClient, ObjectiveProperties
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import AxOptimizer
-from crystallize_opt.errors import StorageError
+from crystallize_opt.errors import StorageError, UsageError
 from crystallize_opt.interchange import history_from_ax
 from crystallize_opt.space.parameter import same_value
 from tests.adapters.parity import exactly
@@ -207,6 +208,26 @@ def test_each_arm_of_a_batch_is_a_trial(tmp_path: Path) -> None:
     assert "values so far of the pending trial 'ax_3'" in notes
     again = history_from_ax(tmp_path / "ax.json")
     assert [dict(o) for o in again] == [dict(o) for o in history]
+
+
+def test_the_experiment_of_a_client_and_an_older_client_are_read_alike() -> None:
+    client = client_of(floats("x"))
+    complete(client, {"x": 0.9}, loss=3.0)
+    older = AxClient(random_seed=0, verbose_logging=False)
+    older.create_experiment(
+        parameters=[{"name": "x", "type": "range", "bounds": [0.0, 1.0]}],
+        objectives={"loss": ObjectiveProperties(minimize=True)},
+    )
+    _, index = older.attach_trial({"x": 0.9})
+    older.complete_trial(index, {"loss": 3.0})
+
+    expected = history_from_ax(client)
+    for other in (client._experiment, older):
+        history = history_from_ax(other)
+        assert (history.space, history.objectives) == (expected.space, expected.objectives)
+        assert [dict(each) for each in history] == [{"loss": 3.0}]
+    with pytest.raises(UsageError, match="takes an Ax client, an experiment"):
+        history_from_ax({"x": 0.9})
 
 
 def test_other_files_and_unfinished_clients(tmp_path: Path) -> None:
