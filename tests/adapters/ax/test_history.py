@@ -11,7 +11,8 @@ import pytest
 from ax.api.client import Client
 from ax.api.configs import ChoiceParameterConfig, DerivedParameterConfig, RangeParameterConfig
 from ax.core.arm import Arm
-from ax.service.ax_client import AxClient, ObjectiveProperties
+from ax.service.ax_client import AxClient
+from ax.service.utils.instantiation import ObjectiveProperties
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
