@@ -85,6 +85,17 @@ def sections_of(history: History) -> list[Section]:
     return [*others, *([Section("The last trials", tables=[table])] if rows else []), searched]
 
 
+def listed(service: Service, ids: Sequence[str]) -> list[tuple[Record, list[Any]]]:
+    """Return experiments, each with the values of its best observation."""
+    found = []
+    for each in ids:
+        record = service.experiment(each)
+        best = record.data["progress"]["best"]
+        observation = None if best is None else service.store.get("observation", best)
+        found.append((record, [] if observation is None else observation.data["values"]))
+    return found
+
+
 def open_trials(service: Service, experiment: Record) -> list[Record]:
     """Return the open suggestions, the newest first."""
     return service.store.page(

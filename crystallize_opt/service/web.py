@@ -26,6 +26,7 @@ from crystallize_opt.service.refusal import Refusal
 from crystallize_opt.service.store import ACTIVE, Record
 from crystallize_opt.service.view import (
     history_of,
+    listed,
     open_trials,
     pictures_of,
     rendered,
@@ -124,7 +125,14 @@ class Pages:
             key: request.query_params[key] for key in ("before",) & request.query_params.keys()
         }
         found = await self._api("GET", ["experiments"], given, access)
-        return HTMLResponse(rendered("list.html.jinja", title="Experiments", found=found))
+        return HTMLResponse(
+            rendered(
+                "list.html.jinja",
+                title="Experiments",
+                listed=listed(self._service, [each["id"] for each in found["data"]]),
+                before=found["paging"]["before"],
+            )
+        )
 
     async def _to_analysis(self, request: Request) -> Response:
         return RedirectResponse(f"/experiment/{request.path_params['number']}/analysis")

@@ -61,6 +61,7 @@ def observe(web: Web, number: str, x: float, **outcome: Any) -> None:
 def test_the_list_shows_the_experiments_of_the_client(web: Web) -> None:
     number = experiment_of(web, name=NASTY)
     observe(web, number, 0.75)
+    experiment_of(web, observation_budget=None)
     other = web.make(Access(client=2))
 
     shown = page(web, "/")
