@@ -186,6 +186,7 @@ def tpe_told_plain_means(problem: Problem, seed: int) -> Any:
 
 
 UP_TO_10 = Adaptive(2, 10)
+TENTH, FIFTH, HALF = (Adaptive(2, 10, alpha=alpha) for alpha in (0.1, 0.2, 0.5))
 
 GROUPS: dict[str, dict[str, Way]] = {
     "tpe": {
@@ -193,15 +194,15 @@ GROUPS: dict[str, dict[str, Way]] = {
         "TPE, 1 replicate": Way(tpe, 1),
         "TPE, mean of 10": Way(tpe, 10),
         "TPE, Adaptive(2, 10)": Way(tpe, UP_TO_10),
-        "TPE, Adaptive, alpha=0.05": Way(tpe, Adaptive(2, 10, alpha=0.05)),
-        "TPE, Adaptive, alpha=0.5": Way(tpe, Adaptive(2, 10, alpha=0.5)),
-        "TPE, Adaptive, told plain means": Way(tpe_told_plain_means, UP_TO_10),
+        "TPE, Adaptive, alpha=0.2": Way(tpe, FIFTH),
+        "TPE, Adaptive, alpha=0.5": Way(tpe, HALF),
+        "TPE, alpha=0.2, told plain means": Way(tpe_told_plain_means, FIFTH),
     },
-    "default": {
+    "levels": {
         "TPE, mean of 5": Way(tpe, 5),
         "TPE, Adaptive(2, 10)": Way(tpe, UP_TO_10),
-        "TPE, Adaptive, alpha=0.05": Way(tpe, Adaptive(2, 10, alpha=0.05)),
-        "TPE, Adaptive, alpha=0.1": Way(tpe, Adaptive(2, 10, alpha=0.1)),
+        "TPE, Adaptive, alpha=0.1": Way(tpe, TENTH),
+        "TPE, Adaptive, alpha=0.2": Way(tpe, FIFTH),
     },
     "gp": {
         "Optuna GP, mean of 5": Way(gp, 5),
@@ -225,9 +226,9 @@ GROUPS: dict[str, dict[str, Way]] = {
     "saving": {
         "TPE, mean of 10": Way(tpe, 10, trials=40),
         "TPE, Adaptive(2, 10)": Way(tpe, UP_TO_10, trials=40),
-        "TPE, Adaptive, alpha=0.05": Way(tpe, Adaptive(2, 10, alpha=0.05), trials=40),
-        "TPE, Adaptive, alpha=0.1": Way(tpe, Adaptive(2, 10, alpha=0.1), trials=40),
-        "TPE, Adaptive, alpha=0.5": Way(tpe, Adaptive(2, 10, alpha=0.5), trials=40),
+        "TPE, Adaptive, alpha=0.1": Way(tpe, TENTH, trials=40),
+        "TPE, Adaptive, alpha=0.2": Way(tpe, FIFTH, trials=40),
+        "TPE, Adaptive, alpha=0.5": Way(tpe, HALF, trials=40),
     },
 }
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from crystallize_opt.errors import UsageError, printable
-from crystallize_opt.pipeline.context import logger
+from crystallize_opt.errors import UsageError
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.search.callbacks import (
     BaselineCompleted,
@@ -22,28 +20,24 @@ from crystallize_opt.search.callbacks import (
     TrialStarted,
 )
 from crystallize_opt.trials.best_so_far import BestSoFar
-from crystallize_opt.trials.curves import Curve
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 
 with needs("MLflowCallback needs", "mlflow", extra="mlflow"):
     import mlflow
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-    from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
     from crystallize_opt.integrations.mlflow_names import (
         PREFIX,
         as_params,
         as_tags,
         curve_names,
-        original_names,
         plain_text,
-        safe_name,
         sem_name,
     )
+    from crystallize_opt.integrations.mlflow_writer import Writer
 
 _EXPERIMENT = "crystallize_opt"
 _RUN, _TRIAL = f"{PREFIX}run", f"{PREFIX}trial"
@@ -90,16 +84,14 @@ class MLflowCallback:
         # A search within an event loop may call this callback in another thread, and MLflow has an
         # active run for each thread.
         self._active: Any = mlflow.active_run()
-        self._to_do: deque[Callable[[], object]] = deque()
+        self._writer = Writer(self._client)
+        self._to_do, self._log = self._writer.to_do, self._writer.log
         self._forget()
 
     def _forget(self) -> None:
         """Forget the search before."""
-        self._to_do.clear()
-        self._not_before = 0.0
-        self._has_warned = False
+        self._writer.forget()
         self._parent = self._experiment_id = ""
-        self._is_off = False  # MLflow refuses the search's run.
         self._best_tags: set[str] = set()
         self._runs: dict[int, tuple[Treatment, str]] = {}  # Of unfinished trials.
         self._unfinished: dict[str, list[str]] = {}  # Of the search before it was resumed.
@@ -121,7 +113,7 @@ class MLflowCallback:
                 self._best.add(observation)
                 self._to_do.append(partial(self._add_resumed, observation))
             self._note_best()
-        elif self._is_off:
+        elif self._writer.is_off:
             return
         elif isinstance(event, BaselineCompleted):
             self._to_do.append(partial(self._log_baseline, event.observation))
@@ -136,97 +128,12 @@ class MLflowCallback:
             self._to_do.append(partial(self._end, event))
         else:
             return
-        self._work(is_last=isinstance(event, RunStopped))
+        self._writer.work(lambda: self._parent, is_last=isinstance(event, RunStopped))
 
     def _note_best(self) -> None:
         best = self._best.best
         if best is not None:
             self._to_do.append(partial(self._log_best, best, len(self._seen)))
-
-    # What is to be done, and failures of MLflow ---------------------------------------------------
-
-    def _work(self, *, is_last: bool) -> None:
-        """Record what is to be recorded, in order, until MLflow fails.
-
-        A client of MLflow may try for minutes to reach a server. After a failure, try again when
-        ten times that time has passed, so that a search without a server loses a tenth of its time.
-        """
-        began = time.monotonic()
-        if began < self._not_before and not is_last:
-            return
-        while self._to_do:
-            try:
-                self._to_do[0]()
-            except Exception as error:  # noqa: BLE001  (MLflow lets through errors of its libraries)
-                self._warn(error)
-                if not _is_refusal(error):
-                    now = time.monotonic()
-                    self._not_before = now + 10 * (now - began)
-                    break
-                if not self._parent:
-                    self._is_off = True
-                    self._to_do.clear()
-                    break
-            self._to_do.popleft()
-        if is_last and self._to_do:
-            lost = len(self._to_do)
-            logger.warning("MLflow still fails: %d records of the search are missing.", lost)
-            end = self._to_do.pop()
-            self._to_do.clear()
-            if lost > 1 and self._parent:  # Something else failed; no run is to stay open.
-                with suppress(Exception):
-                    end()
-
-    def _warn(self, error: Exception) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            what = "refuses a record" if _is_refusal(error) else "fails"
-            why = f"{type(error).__name__}: {printable(error)}"
-            logger.warning("MLflow %s, and the search continues: %s", what, why)
-
-    def _log(
-        self,
-        run: str,
-        metrics: Mapping[str, float] | None = None,
-        params: Mapping[str, object] | None = None,
-        tags: Mapping[str, str] | None = None,
-        *,
-        step: int = 0,
-        curves: Mapping[str, Curve] | None = None,
-    ) -> None:
-        """Log to a run, in as few calls as MLflow allows. What MLflow refuses is left out.
-
-        The value of a metric with a curve gets the curve's highest step, at a later time: MLflow
-        shows the value at the highest step, and of several there the latest.
-        """
-        logged, more = as_params(params or {})
-        now = int(1000 * time.time())
-        curves = curves or {}
-        last = {name: max(step for step, _ in curve) for name, curve in curves.items()}
-        values = [
-            Metric(safe_name(name), value, now - 1, point)
-            for name, curve in curves.items()
-            for point, value in curve
-        ]
-        values += [
-            Metric(safe_name(name), value, now, last.get(name, step))
-            for name, value in (metrics or {}).items()
-        ]
-        for some in _chunks(values, MAX_METRICS_PER_BATCH):
-            self._log_batch(run, metrics=some)
-        for some in _chunks([Param(*pair) for pair in logged.items()], MAX_PARAMS_TAGS_PER_BATCH):
-            self._log_batch(run, params=some)
-        texts = {**(tags or {}), **more, **original_names([*(metrics or {}), *curves])}
-        for some in _chunks([RunTag(*pair) for pair in texts.items()], MAX_PARAMS_TAGS_PER_BATCH):
-            self._log_batch(run, tags=some)
-
-    def _log_batch(self, run: str, **batch: Any) -> None:
-        try:
-            self._client.log_batch(run, **batch)
-        except MlflowException as error:
-            if not _is_refusal(error):
-                raise
-            self._warn(error)
 
     # The search's run -----------------------------------------------------------------------------
 
@@ -425,16 +332,3 @@ def _metrics_of(observation: Observation) -> dict[str, float]:
         if sem is not None:
             metrics[sem_name(name, metrics)] = sem
     return metrics
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether MLflow works, but will always refuse this record."""
-    if not isinstance(error, MlflowException):
-        return False
-    code: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-    return 400 <= code < 500 and code not in (408, 429)
-
-
-def _chunks(entries: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(entries), size):
-        yield entries[start : start + size]

@@ -24,7 +24,7 @@ class Adaptive:
         maximum: How many replicates a trial runs at most; more than `minimum`.
         alpha: The level of each test, at most 0.5. A higher level saves more replicates, and gives
             up more trials that were as good. With 0.5, a trial ends as soon as its mean on the
-            common seeds is worse than that of the best trial. Figures for three levels are in
+            common seeds is worse than that of the best trial. Figures for four levels are in
             docs/noise.md.
 
     Raises:
@@ -32,12 +32,12 @@ class Adaptive:
 
     Example:
         >>> Adaptive(2, 10)
-        Adaptive(minimum=2, maximum=10, alpha=0.2)
+        Adaptive(minimum=2, maximum=10, alpha=0.05)
     """
 
     minimum: int
     maximum: int
-    alpha: float = 0.2
+    alpha: float = 0.05
 
     def __post_init__(self) -> None:
         minimum = whole_number("Adaptive: minimum", self.minimum, 2)
