@@ -70,17 +70,23 @@ class ReplicateRun:
         """
         metrics: dict[str, float] = {}
         for name, values in self.metrics.items():
+            if len(values) == 1:
+                if (number := as_number(values[0])) is not None:
+                    metrics[name] = number
+                continue
             numbers = [number for value in values if (number := as_number(value)) is not None]
             if len(numbers) == len(values):
-                metrics[name] = numbers[0] if len(numbers) == 1 else mean_of(numbers)
+                metrics[name] = mean_of(numbers)
         status, message, trace = Status.COMPLETED, None, None
-        if isinstance(self.error, Pruned):
+        if self.error is None:
+            pass
+        elif isinstance(self.error, Pruned):
             status, message = Status.PRUNED, str(self.error) or None
             for name, curve in self.curves.items():
                 metrics.pop(name, None)
                 if (value := last_value(curve)) is not None:
                     metrics[name] = value
-        elif self.error is not None:
+        else:
             memory = isinstance(self.error, MemoryError)
             status = Status.OUT_OF_MEMORY if memory else Status.FAILED
             message = "".join(traceback.format_exception_only(self.error)).strip()

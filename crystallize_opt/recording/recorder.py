@@ -79,8 +79,10 @@ class RecordedOptimizer:
         self._description: Mapping[str, Any] | None = None
         self._about: Callable[[], Mapping[str, Any]] = dict
         self._known: KnownOutcomes | None = None
-        # No `await` of such an optimizer waits, so that one thread takes and releases the lock.
-        self._turn: Any = RLock() if self.hears_replicates else nullcontext()
+        # An optimizer that waits may move to an event loop in another thread, which could not
+        # release the lock. A `SpaceOptimizer` never waits, nor does one that hears of replicates.
+        waits = not (self.hears_replicates or isinstance(self.optimizer, SpaceOptimizer))
+        self._turn: Any = nullcontext() if waits else RLock()
         self.repeats: list[Observation] = []
 
     @property

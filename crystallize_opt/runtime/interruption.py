@@ -157,9 +157,14 @@ class Uninterrupted:
             raise sys.modules["asyncio"].CancelledError
 
 
+_NONE = (0, 0)
+
+
 def _requests() -> tuple[int, int]:
     """Return how often this thread was interrupted, and its task asked to end."""
     strikes = _strikes
+    if not strikes and is_loopless():
+        return _NONE
     if strikes and threading.current_thread() is not threading.main_thread():
         strikes = 0  # Python interrupts the main thread only.
     if is_loopless():

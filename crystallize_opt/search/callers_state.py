@@ -28,8 +28,8 @@ class CallersTurn:
         self._state = state
         self._in_threads = workers.are_threads
         self._owner = Owner()
-        self._begin: Callable[[], None] = _nothing
-        self._end: Callable[[], None] = _nothing
+        self._begin: Callable[[], None] | None = None
+        self._end: Callable[[], None] | None = None
         if not workers.in_this_process:
             state.put_back()
         elif not self._in_threads:
@@ -40,12 +40,14 @@ class CallersTurn:
                 self._end = state.put_away
 
     def __enter__(self) -> None:
-        self._begin()
+        if self._begin is not None:
+            self._begin()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self._owner.is_here:
             end_fork(error)
-        self._end()
+        if self._end is not None:
+            self._end()
 
     def begin_loop_body(self, *, trials_run: bool) -> None:
         """Restore the caller's state for the body of a loop over the search."""
@@ -54,8 +56,5 @@ class CallersTurn:
 
     def end_loop_body(self) -> None:
         """Note that the body of a loop over the search has ended."""
-        self._end()
-
-
-def _nothing() -> None:
-    pass
+        if self._end is not None:
+            self._end()

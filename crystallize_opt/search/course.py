@@ -144,7 +144,8 @@ class Course:
         """Add replicates to a trial, each metric reduced to one value."""
         reductions = self._reductions
         if not self._checks:
-            trial.done += [(run, reduced(run, each, reductions)) for run, each in done]
+            for run, replicate in done:
+                trial.done.append((run, reduced(run, replicate, reductions)))
             return
         for run, replicate in done:
             record = reduced(run, replicate, reductions)

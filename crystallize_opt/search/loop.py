@@ -260,17 +260,14 @@ class Loop:
         self._running[trial] = None
         self._start(trial, ahead)
 
-    async def _may_ask(self) -> bool:
+    def _may_ask(self) -> bool:
         """Whether there is to be another trial, and the optimizer may be asked for it now."""
         settings = self._settings
         if self._count >= settings.num_trials or self._no_more is not None:
             return False
-        if self._running and (settings.workers.batch or self._recorded.asks_when_all_is_told):
-            return False
-        if self._interruption.count:
-            await self._interrupted()
-            return False
-        return not self._stops()
+        if not self._running:
+            return True
+        return not (settings.workers.batch or self._recorded.asks_when_all_is_told)
 
     def _stops(self) -> bool:
         """Whether a stop condition ends the search now."""
@@ -281,9 +278,14 @@ class Loop:
 
     async def _ask(self) -> bool:
         """Ask the optimizer if there is to be another trial; return whether it was asked."""
-        if not await self._may_ask():
-            return False
         settings, interruption = self._settings, self._interruption
+        if not self._may_ask():
+            return False
+        if interruption.count:
+            await self._interrupted()
+            return False
+        if settings.stop and self._stops():
+            return False
         number = 1
         if settings.workers.batch:
             number = min(settings.workers.count, settings.num_trials - self._count)
