@@ -35,7 +35,12 @@ from tests.adapters import pairs
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SKIPPED = {"docs/coming_from/ray_tune.md": 1, "docs/parallel.md": 2, "docs/write_an_adapter.md": 6}
+SKIPPED = {
+    "docs/coming_from/automl_toolkit.md": 1,
+    "docs/coming_from/ray_tune.md": 1,
+    "docs/parallel.md": 2,
+    "docs/write_an_adapter.md": 6,
+}
 SHELL = re.compile(r"^(?:\$ )?(?:crystallize-opt|python -m crystallize_opt) (.*)$", re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`(?:crystallize-opt|python -m crystallize_opt) ([^`]*)`(?!`)")
 
