@@ -34,6 +34,7 @@ class Course:
 
     Attributes:
         revision: The experiment's revision.
+        last: The newest observation that the optimizer was told, or that was deleted.
         has_handed_out: Whether a suggestion was handed out since this object exists.
 
     Raises:
@@ -46,6 +47,7 @@ class Course:
         self._number, self._data = record.id, record.data
         self.revision = record.data["revision"]
         self.has_handed_out = False
+        self.last = 0
         self._open: dict[int, Treatment] = {}  # By the numbers of suggestions.
         self._expires: dict[int, float] = {}
         self._recorded = self._begin()
@@ -92,8 +94,10 @@ class Course:
         Returns:
             The suggestions that were asked for and not handed out.
         """
-        for record in self._store.page("observation", self._number, states=(ACTIVE,)):
-            self._learn(record)
+        for record in self._store.page("observation", self._number):
+            if record.state == ACTIVE:
+                self._learn(record)
+            self.last = record.id
         for record in self._store.page("suggestion", self._number, states=(DELETED,)):
             self._abandon(record)
         mine = {}
@@ -136,6 +140,7 @@ class Course:
     def tell(self, number: int) -> float | None:
         """Tell an observation; return how long its trial took, if that is known."""
         record = self._store.get("observation", number, self._number)
+        self.last = max(self.last, number)
         if record is None or record.state != ACTIVE:
             return None
         return self._learn(record)

@@ -79,6 +79,7 @@ class Live:
         self._untold: deque[int] = deque()  # The numbers of observations.
         self._given_up: deque[int] = deque()  # The numbers of suggestions.
         self._has_changed = self._is_closing = self._is_busy = False
+        self._is_settled = True
         self._thread: threading.Thread | None = None
         self._course: Course | None = None
         self._pool: deque[Treatment] = deque()  # Asked for ahead, and not handed out.
@@ -167,8 +168,11 @@ class Live:
         with self._wake:
             self._is_busy = False
             while not (self._is_closing or self._has_work() or self._is_to_ask_ahead()):
-                self._wake.wait()
+                self._wake.wait(None if self._is_settled else _QUIET)
+                if not (self._is_settled or self._has_work()):
+                    self._settle()
             if self._is_closing and not self._has_work():
+                self._settle()
                 return False
             # Edits come in rows, and each would begin the run anew.
             while self._has_changed and not (self._is_closing or self._waiting):
@@ -180,8 +184,15 @@ class Live:
             self._is_busy = True
         return True
 
+    def _settle(self) -> None:
+        """Note on disk that the run has all that the records say."""
+        if self._course is not None and not self._is_settled:
+            self._store.is_settled(self.number, self._course.last)
+            self._is_settled = True
+
     def _turn(self) -> None:
         """Do the most urgent thing; whatever goes wrong is an answer, and the run is reopened."""
+        self._is_settled = False
         try:
             if self._course is None or self._has_changed:
                 self._open()

@@ -9,6 +9,7 @@ from typing import Any
 from crystallize_opt.adapters.registry import available_optimizers
 from crystallize_opt.errors import CrystallizeOptError, MissingExtraError
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
+from crystallize_opt.service.given import is_integer
 from crystallize_opt.service.refusal import bad
 from crystallize_opt.space.choices import Categorical, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint
@@ -80,7 +81,11 @@ def _optimizer_of(definition: Mapping[str, Any]) -> tuple[Callable[[], Any], dic
         if key.startswith(_ARGUMENT)
     }
     if "seed" in metadata:
-        arguments["seed"] = metadata["seed"]
+        seed = metadata["seed"]
+        if not is_integer(seed) or not 0 <= seed < 2**32:
+            raise bad(f"`seed` in the metadata is a whole number from 0 to 2**32 - 1, not {seed!r}")
+        # A run that begins anew does not suggest the points of the earlier one again.
+        arguments["seed"] = (seed + definition.get("revision", 0)) % 2**32
     if definition["type"] != "offline":
         # An experiment answers also when each point has been suggested.
         name = "RandomOptimizer" if definition["type"] == "random" else "GridOptimizer"

@@ -39,6 +39,8 @@ class Service:
         check_default(self.settings.optimizer)
         self.store = Store(storage)
         self.lives = Lives(self.store, self.settings)
+        for number in self.store.behind():
+            self.lives.changed(number, is_revised=True)
 
     def experiment(self, text: Any) -> Record:
         """Return the experiment with an id.
@@ -84,6 +86,8 @@ class Service:
         """Change an experiment within `store.writing`, and return it."""
         changed = record._replace(data={**record.data, **changes, "updated": time.time()})
         self.store.put("experiment", changed)
+        if "progress" in changes:  # An optimizer is to learn something.
+            self.store.is_behind(record.id)
         return changed
 
     def close(self) -> None:

@@ -65,6 +65,7 @@ class Store:
         self.path = None if path is None else os.fspath(path)
         self._turn = threading.RLock()
         self._next: dict[str, int] = {}
+        self._behind: set[int] = set()
         self._undo = contextlib.ExitStack()
         if path is None:
             self._connection = sqlite3.connect(
@@ -117,6 +118,7 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 self._next.clear()
+                self._behind.clear()  # It may have been noted in what is undone.
                 raise
 
     def next_id(self, kind: str) -> int:
@@ -195,6 +197,40 @@ class Store:
                 values,
             ).fetchone()
         return int(found)
+
+    def is_behind(self, number: int) -> None:
+        """Note, within `writing`, that the run of an experiment lacks what its records say."""
+        if number not in self._behind:
+            self._connection.execute(
+                "INSERT OR IGNORE INTO service VALUES ('behind', ?, 0, ?, '{}')", (number, OPEN)
+            )
+            self._behind.add(number)
+
+    def is_settled(self, number: int, last: int) -> None:
+        """Note that the run of an experiment has all that its records say.
+
+        Args:
+            number: The number of the experiment.
+            last: The newest observation that the run has.
+        """
+        with self.writing():
+            if self._last("observation", number) <= last:
+                self._connection.execute(
+                    "DELETE FROM service WHERE kind = 'behind' AND id = ?", (number,)
+                )
+                self._behind.discard(number)
+
+    def behind(self) -> list[int]:
+        """Return the experiments whose runs lack something: a process died before it was told."""
+        with self._turn:
+            self._behind.update(each.id for each in self.page("behind"))
+            return sorted(self._behind)
+
+    def _last(self, kind: str, parent: int) -> int:
+        (found,) = self._connection.execute(
+            "SELECT max(id) FROM service WHERE kind = ? AND parent = ?", (kind, parent)
+        ).fetchone()
+        return found or 0
 
     def runs(self) -> list[str]:
         """Return the names of the runs in the file."""
