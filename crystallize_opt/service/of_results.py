@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crystallize_opt.errors import MissingExtraError, UsageError
-from crystallize_opt.history.plots import importances as shares
 from crystallize_opt.service import wire
 from crystallize_opt.service.measured import criterion_of, measured
 from crystallize_opt.service.problem import metric_name, space_of
@@ -102,6 +101,9 @@ def _importances(
     trials = [measured(experiment.data, each) for each in _records(service, experiment).values()]
     trials = [each for each in trials if name in each]  # A stored metric may be missing.
     try:
+        # Imported when needed: it brings matplotlib.
+        from crystallize_opt.history.plots import importances as shares
+
         found = shares(trials, space_of(experiment.data), Objective(name, metric["objective"]))
     except UsageError as error:
         raise Refusal(422, str(error)) from error
