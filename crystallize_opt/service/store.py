@@ -7,6 +7,7 @@ table is the truth about what clients sent; the journals of the runs follow it: 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sqlite3
@@ -157,7 +158,7 @@ class Store:
             ).fetchone()
         if row is None or parent not in (None, row[1]):
             return None
-        return Record(row[0], row[1], row[2], json.loads(row[3]))
+        return Record(row[0], row[1], row[2], _data(kind, row[3]))
 
     def parent_of(self, kind: str, number: int) -> int | None:
         """Return the number of a record's parent, or None if there is no such record."""
@@ -186,7 +187,7 @@ class Store:
                 f"ORDER BY id {'ASC' if ascending else 'DESC'} LIMIT ?",
                 (*values, limit),
             ).fetchall()
-        return [Record(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
+        return [Record(row[0], row[1], row[2], _data(kind, row[3])) for row in rows]
 
     def count(self, kind: str, parent: int | None = None, *, states: Sequence[str] = ()) -> int:
         """Return how many records there are."""
@@ -243,6 +244,17 @@ class Store:
         """Close the file; every record has been written. A second call does nothing."""
         with self._turn:
             self._undo.close()
+
+
+def _data(kind: str, text: str) -> Any:
+    """Return the data of a record, which nobody changes in place."""
+    return _definition(text) if kind == "experiment" else json.loads(text)
+
+
+@functools.lru_cache(maxsize=2048)
+def _definition(text: str) -> Any:
+    """Return the data of an experiment, which every request about it reads."""
+    return json.loads(text)
 
 
 def _conditions(
