@@ -18,6 +18,7 @@ from crystallize_opt.runtime.extras import needs
 from crystallize_opt.service.door import Door
 from crystallize_opt.service.guard import HEADERS, LARGEST_BODY, Guard
 from crystallize_opt.service.handler import Handler
+from crystallize_opt.service.openapi import description_of
 from crystallize_opt.service.web import Pages
 
 _METHODS = ["GET", "POST", "PUT", "DELETE", "MERGE"]
@@ -40,9 +41,15 @@ def application(handler: Handler, *, hosts: Iterable[str] = (), rate: float = 10
         yield
         await run_in_threadpool(handler.close)
 
+    described = description_of(handler.routes)
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(described)
+
     return Starlette(
         routes=[
             Route("/v1/{path:path}", door.api, methods=_METHODS),
+            Route("/openapi.json", openapi),
             *Pages(door).routes,
         ],
         middleware=[
