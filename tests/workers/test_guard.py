@@ -45,6 +45,8 @@ def nothing(ctx):
 
 @pipeline_step()
 def work(data, ctx, *, x):
+    if x == 1:
+        return data, {"loss": x}
     subprocess.Popen(["sleep", "600"])
     if how != "pool":
         # A background job of a shell that has ended, and a job in a session of its own.
@@ -55,15 +57,16 @@ def work(data, ctx, *, x):
     ctypes.CDLL(None).sleep(600)
 
 def fork(event):
-    if how == "forked" and isinstance(event, TrialStarted) and os.fork() == 0:
-        os.close(1)
-        os.close(2)
-        # The trackers of resources live, and have the output, as long as their pipes are open.
-        for name in ("multiprocessing.resource_tracker", "loky.backend.resource_tracker"):
-            tracker = getattr(sys.modules.get(name), "_resource_tracker", None)
-            if getattr(tracker, "_fd", None) is not None:
-                os.close(tracker._fd)
-        sys.stdin.read()  # until the test ends
+    # Before the second trial, when the worker and the trackers of resources are there: a thread
+    # starts them. Whoever forks amid that has pipes that nobody knows of.
+    if how == "forked" and isinstance(event, TrialStarted) and event.treatment.params["x"] == 2:
+        if os.fork() == 0:
+            os.close(1)
+            os.close(2)
+            # A tracker lives, and has the output, as long as its pipe is open.
+            for name in ("multiprocessing.resource_tracker", "loky.backend.resource_tracker"):
+                os.close(sys.modules[name]._resource_tracker._fd)
+            sys.stdin.read()  # until the test ends
 
 def spawn():
     return concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
@@ -76,9 +79,9 @@ if __name__ == "__main__":
     kinds = {"processes": "processes", "spawn": spawn, "loky": loky}
     limits = TrialLimits(seconds=600) if how == "limits" else None
     experiment = Experiment(nothing(), Pipeline([work()]), seed=0)
-    optimizer = GridOptimizer({"x": [1]}, Objective("loss", "minimize"))
+    optimizer = GridOptimizer({"x": [1, 2]}, Objective("loss", "minimize"))
     experiment.optimize(
-        optimizer, 1, workers=Workers(kinds[kind], 1, limits=limits), callbacks=[fork]
+        optimizer, 2, workers=Workers(kinds[kind], 1, limits=limits), callbacks=[fork]
     )
 """
 
