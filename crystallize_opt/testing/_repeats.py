@@ -36,6 +36,9 @@ def nothing() -> None:
     """Do nothing: the default of `between`."""
 
 
+_SAID: dict[tuple[type, int], list[list[tuple[str, str, str]]]] = {}
+
+
 class Repeats(ContractPart):
     """The same seed and the same tells give the same asks."""
 
@@ -64,22 +67,29 @@ class Repeats(ContractPart):
                 optimizer.tell(_outcome(optimizer.pending[-1], number))
         return optimizer
 
+    def _said_with(self, seed: int) -> list[list[tuple[str, str, str]]]:
+        """Return the suggestions of one search, with which several tests compare another one."""
+        key = type(self), seed
+        if key not in _SAID:
+            _SAID[key] = said_by(self.converse(seed))
+        return _SAID[key]
+
     @pytest.mark.parametrize("seed", [0, 1])
     def test_the_same_seed_suggests_the_same(self, seed: int) -> None:
         """The same seed and tells give the same asks; 0 is an ordinary seed."""
         optimizer = self.converse(seed)
-        assert said_by(optimizer) == said_by(self.converse(seed)), (
+        assert said_by(optimizer) == self._said_with(seed), (
             f"{who(optimizer)}: a second search with seed {seed} has other suggestions."
         )
 
     def test_another_seed_suggests_something_else(self) -> None:
         """Another seed gives other suggestions, unless the optimizer does not use seeds."""
-        optimizer = self.converse(0)
-        same = said_by(optimizer) == said_by(self.converse(1))
+        name = type(self).__name__
+        same = self._said_with(0) == self._said_with(1)
         if self.uses_seed:
-            assert not same, f"{who(optimizer)} makes the same suggestions with seeds 0 and 1."
+            assert not same, f"{name} makes the same suggestions with seeds 0 and 1."
         else:
-            assert same, f"{who(optimizer)} uses its seed; remove `uses_seed = False`."
+            assert same, f"{name} uses its seed; remove `uses_seed = False`."
 
     def test_it_works_without_a_seed(self) -> None:
         """With seed=None, every search is different."""
@@ -91,10 +101,9 @@ class Repeats(ContractPart):
 
     def test_the_same_seed_suggests_the_same_in_another_process(self) -> None:
         """PYTHONHASHSEED and the number of threads do not change the suggestions."""
-        optimizer = self.converse()
         there = run_in_another_process(type(self)).said
-        assert said_by(optimizer) == there, (
-            f"{who(optimizer)}: the same search has other suggestions in another process."
+        assert self._said_with(0) == there, (
+            f"{type(self).__name__}: the same search has other suggestions in another process."
         )
 
     def test_global_random_state_plays_no_part(self) -> None:
@@ -106,10 +115,9 @@ class Repeats(ContractPart):
             seed += 1
             disturb_random_state(seed)
 
-        optimizer = self.converse()
         with RandomStateKept():
-            other = self.converse(between=between)
-        assert said_by(optimizer) == said_by(other), (
+            optimizer = self.converse(between=between)
+        assert said_by(optimizer) == self._said_with(0), (
             f"{who(optimizer)}: the global random state changes its suggestions."
         )
 

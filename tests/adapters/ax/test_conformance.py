@@ -76,6 +76,7 @@ class AxContract(OptimizerContract):
 class TestSobol(AxContract):
     """No model: what this layer does, in the time of a test."""
 
+    asks_per_test = 4
     known_gaps: ClassVar[dict[str, str]] = {
         "test_attached_trials_are_learnt_from": "a strategy of Sobol points learns nothing"
     }
