@@ -133,7 +133,8 @@ def native_smac(folder: Path, *, lean: bool) -> Trial:
     from smac.acquisition.maximizer import LocalAndSortedRandomSearch
     from smac.runhistory import TrialValue
 
-    from crystallize_opt.adapters import _smac_facade
+    from crystallize_opt.adapters.smac.components import LeanForest
+    from crystallize_opt.adapters.smac.facade import _derive, _make_repeatable
 
     configspace = ConfigSpace.ConfigurationSpace()
     for name, each in SPACE.items():
@@ -153,9 +154,9 @@ def native_smac(folder: Path, *, lean: bool) -> Trial:
     )
     maximizer = facade._acquisition_maximizer
     assert isinstance(maximizer, LocalAndSortedRandomSearch)
-    _smac_facade._make_repeatable(maximizer)  # else the order depends on PYTHONHASHSEED
+    _make_repeatable(maximizer)  # else the order depends on PYTHONHASHSEED
     if lean:
-        _smac_facade._derive(facade._model, _smac_facade._LeanForest)
+        _derive(facade._model, LeanForest)
 
     def trial() -> Point:
         info = facade.ask()

@@ -26,9 +26,10 @@ from crystallize_opt.trials.calls import (
 )
 from crystallize_opt.trials.curves import HEARD_REPLICATE, last_value
 from crystallize_opt.trials.objective import metric_name
-from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
+from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.raced import joined
 from crystallize_opt.trials.treatment import RacedReplicate, Treatment
+from crystallize_opt.trials.values import as_number
 
 ABANDONED_BY_HAND = "It was abandoned."
 EXPIRED = "It had no outcome in the time that ask(ttl=...) allows."

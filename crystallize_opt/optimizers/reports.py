@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from crystallize_opt.errors import ObjectiveError
 from crystallize_opt.trials.curves import HEARD_REPLICATE, Curve, checked_step
-from crystallize_opt.trials.observation import Observation, checked_value
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.values import checked_value
 
 Report = Callable[[int, float], bool]
 """Reports a step and its value to the backend; returns whether it would end the trial there."""

@@ -33,8 +33,9 @@ from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, ReportedPoint, SavedState
 from crystallize_opt.trials.objective import Constraint, Objective, as_constraints, as_objectives
-from crystallize_opt.trials.observation import Observation, Status, as_number
+from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.values import as_number
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -12,8 +12,8 @@ from crystallize_opt.errors import ContextMutationError, UnknownMetricError
 from crystallize_opt.runtime.shown import listed
 from crystallize_opt.trials.curves import Curves, Listener, checked_step, refuse_repeated_step
 from crystallize_opt.trials.objective import metric_name
-from crystallize_opt.trials.observation import checked_value
 from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.values import checked_value
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import Any
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.steps import FunctionStep, NamedParameters, data_source
 from crystallize_opt.trials.objective import metric_name
-from crystallize_opt.trials.observation import as_number, value_and_type
+from crystallize_opt.trials.values import as_number, value_and_type
 
 _CONTEXT = "ctx"
 """The name of the parameter that gets the context."""

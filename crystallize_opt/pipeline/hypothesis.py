@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crystallize_opt.errors import HypothesisError, UnknownMetricError, UsageError
-from crystallize_opt.trials.observation import as_number, value_and_type
+from crystallize_opt.trials.values import as_number, value_and_type
 
 MetricValues = Mapping[str, Sequence[Any]]
 

@@ -12,7 +12,7 @@ from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.hypothesis import Hypothesis
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.runtime.shown import html_table, number, text_table
-from crystallize_opt.trials.observation import as_number, mean_of
+from crystallize_opt.trials.values import as_number, mean_of
 
 BASELINE = "baseline"
 """The condition of the experiment without a treatment."""

@@ -19,8 +19,9 @@ from crystallize_opt.space.numbers import Float
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.curves import HEARD_REPLICATE, Curve, Curves
-from crystallize_opt.trials.observation import Observation, Replicate, Status, as_number
+from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import RacedReplicate, Treatment
+from crystallize_opt.trials.values import as_number
 
 STATUSES = {str(status): status for status in Status}
 """Each status by its text; faster than `Status(...)`."""

@@ -23,8 +23,9 @@ from typing import Any
 
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.best_so_far import BestSoFar
-from crystallize_opt.trials.observation import Observation, Replicate, Status, mean_of
+from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.values import mean_of
 
 
 class Race:

@@ -39,7 +39,7 @@ from crystallize_opt.errors import (
 from crystallize_opt.search.callbacks import LoggingCallback
 from crystallize_opt.space.choices import Categorical
 from crystallize_opt.trials.objective import Reduction
-from crystallize_opt.trials.observation import mean_of
+from crystallize_opt.trials.values import mean_of
 from tests.search.grids import grid
 from tests.toy import experiment_of, numbers
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from crystallize_opt import Constraint, Objective, Observation, Replicate, Status, Treatment
 from crystallize_opt.errors import UsageError
-from crystallize_opt.trials.observation import as_number, mean_of
+from crystallize_opt.trials.values import as_number, mean_of
 
 TREATMENT = Treatment("t", {"x": 1})
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from crystallize_opt.optimizers.measured import Measured
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, as_number
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.values import as_number
 
 # Metric -> its mean, and its standard error or None.
 Outcome = Mapping[str, tuple[float, float | None]]

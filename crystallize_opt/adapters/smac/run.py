@@ -15,8 +15,8 @@ from smac.facade.abstract_facade import AbstractFacade
 from smac.main.exceptions import ConfigurationSpaceExhaustedException
 from smac.runhistory import StatusType, TrialInfo, TrialValue
 
+from crystallize_opt.adapters.smac.components import HIDDEN
 from crystallize_opt.adapters.smac.facade import (
-    HIDDEN,
     expect_training,
     queue,
     target_seeds,

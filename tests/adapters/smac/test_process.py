@@ -26,6 +26,7 @@ from smac.runhistory.encoder.abstract_encoder import AbstractRunHistoryEncoder
 
 from crystallize_opt import Integer
 from crystallize_opt.adapters import SMACOptimizer
+from crystallize_opt.adapters.smac import components
 from crystallize_opt.adapters.smac import facade as facade_module
 from tests.adapters.parity import search
 from tests.adapters.smac.native import LOSS, SQUARE
@@ -71,7 +72,7 @@ def test_the_forest_is_smacs_forest() -> None:
     for lean in (True, False):
         facade = SMACOptimizer(SQUARE, LOSS, seed=0).facade
         model = facade._model
-        assert isinstance(model, facade_module._LeanForest)
+        assert isinstance(model, components.LeanForest)
         if not lean:
             model.__class__ = RandomForest  # type: ignore[assignment]  # back to what it was
         model.train(vectors, costs)

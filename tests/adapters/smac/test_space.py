@@ -30,7 +30,7 @@ from crystallize_opt import (
     Treatment,
 )
 from crystallize_opt.adapters import SMACOptimizer
-from crystallize_opt.adapters.smac import facade as facade_module
+from crystallize_opt.adapters.smac import components
 from crystallize_opt.adapters.smac.space import SearchedSpace
 from crystallize_opt.errors import UnsupportedSpaceError
 from tests.adapters.parity import exactly, search
@@ -52,7 +52,7 @@ def test_every_configuration_is_a_point_of_the_space(data: st.DataObject) -> Non
         neighbour
         for configuration in sampled[:3]
         for neighbour in get_one_exchange_neighbourhood(configuration, seed=1, num_neighbors=2)
-        if facade_module._is_allowed(neighbour)
+        if components._is_allowed(neighbour)
     ]
     for configuration in [*sampled, *neighbours]:
         point = searched.params(configuration)
