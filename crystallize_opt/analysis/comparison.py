@@ -13,7 +13,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Self
 
 from crystallize_opt.analysis.cells import Cell, Goal
-from crystallize_opt.analysis.curves import POINTS, Curve, at, interval
+from crystallize_opt.analysis.curves import Curve, at, interval, mean_curve
 from crystallize_opt.analysis.ranks import Pair, friedman, mean_ranks, pairs
 from crystallize_opt.errors import StorageError, UsageError
 from crystallize_opt.runtime.extras import needs
@@ -195,22 +195,7 @@ class Comparison:
             and cell.best
             and cell.best[-1] is not None
         ]
-        if over == "trials":
-            places: list[float] = [float(n) for n in range(1, self.num_trials + 1)]
-            ends = [[float(n) for n in range(1, len(cell.best) + 1)] for cell in cells]
-        elif over == "seconds":
-            ends = [list(cell.seconds) for cell in cells]
-            longest = max((each[-1] for each in ends), default=0.0)
-            places = [longest * step / POINTS for step in range(1, POINTS + 1)]
-        else:
-            raise UsageError(f"over= is 'trials' or 'seconds', not {over!r}.")
-        values = [at(places, own, cell.best) for own, cell in zip(ends, cells, strict=True)]
-        columns = list(zip(*values, strict=True))
-        known = [i for i, column in enumerate(columns) if None not in column]
-        table = [[own[i] for i in known] for own in values]
-        mean = [fmean(column) for column in zip(*table, strict=True)]
-        low, high = interval(table, self.alpha) if known else ([], [])
-        return Curve([places[i] for i in known], mean, low, high)
+        return mean_curve(cells, self.num_trials, over, self.alpha)
 
     def area(self, cell: Cell) -> float | None:
         """Return the area under the best value so far, divided by the number of trials.
