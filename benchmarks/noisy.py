@@ -155,12 +155,13 @@ def smac(problem: Problem, seed: int, *, race: bool = False, model: bool = True)
     from crystallize_opt.adapters import SMACOptimizer
 
     # With SMAC's defaults a model is trained for every eighth suggestion: a race makes 130 of them.
+    # The initial design is at most a quarter of `n_trials`, which in a race are replicates.
     return SMACOptimizer(
         problem.space,
         LOSS,
         seed=seed,
         facade=HyperparameterOptimizationFacade if model else RandomFacade,
-        n_trials=problem.budget,
+        n_trials=problem.budget if race else problem.budget // 5,
         race=race,
         smac_defaults=True,
     )
