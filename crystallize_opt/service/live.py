@@ -80,6 +80,7 @@ class Live:
         self._given_up: deque[int] = deque()  # The numbers of suggestions.
         self._has_changed = self._is_closing = self._is_busy = False
         self._is_settled = True
+        self._was_opened = False
         self._thread: threading.Thread | None = None
         self._course: Course | None = None
         self._pool: deque[Treatment] = deque()  # Asked for ahead, and not handed out.
@@ -223,6 +224,9 @@ class Live:
         self._ahead = Ahead(_Clients(bandwidth)) if is_ahead else None
 
     def _opened(self, record: Record) -> Course:
+        if self._store.path is None and self._was_opened:
+            return Course(self._store, self._begun_anew(record))  # There is no run to go on with.
+        self._was_opened = True
         try:
             return Course(self._store, record)
         except (ReplayDiverged, RunChanged) as error:
@@ -232,11 +236,15 @@ class Live:
                 self.number,
                 error,
             )
+        return Course(self._store, self._begun_anew(record))
+
+    def _begun_anew(self, record: Record) -> Record:
+        """Return the experiment's record, with a revision that no run has."""
         with self._store.writing():
             current = self._store.get("experiment", self.number) or record
             data = {**current.data, "revision": current.data["revision"] + 1}
             self._store.put("experiment", current._replace(data=data))
-        return Course(self._store, current._replace(data=data))
+        return current._replace(data=data)
 
     def _release(self) -> None:
         self._pool.clear()

@@ -69,7 +69,8 @@ class Lives:
         if live is None:
             live = self._open[number] = Live(self._store, number, self._settings)
         self._open.move_to_end(number)
-        for other in [*self._open.values()][: max(0, len(self._open) - _MOST)]:
+        most = _MOST if self._store.path is not None else len(self._open)  # Memory is no file.
+        for other in [*self._open.values()][: max(0, len(self._open) - most)]:
             if other is not live and other.is_idle:
                 del self._open[other.number]
                 other.close()

@@ -1,0 +1,192 @@
+"""Each experiment has a thread of its own: nobody waits for the optimizer of another one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crystallize_opt import Objective
+from crystallize_opt.adapters import RandomOptimizer
+from crystallize_opt.service.course import Course
+from crystallize_opt.service.handler import Handler
+from crystallize_opt.service.live import Live, Settings
+from crystallize_opt.service.service import Service
+from tests.service.test_classic import X
+
+
+@pytest.fixture
+def handler() -> Iterator[Handler]:
+    made = Handler(Service(None, Settings("RandomOptimizer")))
+    yield made
+    made.close()
+
+
+def experiment_of(handler: Handler, **more: Any) -> str:
+    data = {"name": "e", "parameters": [X], "metrics": [{"name": "m"}], **more}
+    reply = handler.handle("POST", ["experiments"], data)
+    assert reply.status == 201, reply
+    return str(reply.body["id"])
+
+
+class Gate:
+    """Lets the asks of one experiment through when it is opened, and counts all asks."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+        self.opened = threading.Event()
+        self.asked = threading.Semaphore(0)
+        ask: Callable[[Course], Any] = Course.ask
+
+        def slow(course: Course) -> Any:
+            if course._number == number:
+                self.opened.wait(60)
+            try:
+                return ask(course)
+            finally:
+                self.asked.release()
+
+        monkeypatch.setattr(Course, "ask", slow)
+
+
+def test_a_slow_suggestion_holds_up_nobody_else(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch, 1)
+    slow, other = experiment_of(handler), experiment_of(handler)
+    waiting = [handler.begin("POST", ["experiments", slow, "suggestions"], {}) for _ in range(64)]
+    own = {"assignments": {"x": 0.5}, "value": 1.0}
+
+    assert handler.handle("POST", ["experiments", other, "suggestions"], {}).status == 201
+    assert handler.handle("POST", ["experiments", slow, "observations"], own).status == 201
+    progress = handler.handle("GET", ["experiments", slow], {}).body["progress"]
+    assert progress["observation_count"] == 1
+    assert not any(isinstance(each, Future) and each.done() for each in waiting)
+
+    gate.opened.set()
+    replies = [each.result(60) for each in waiting if isinstance(each, Future)]
+    assert len({each.body["id"] for each in replies}) == 64
+
+
+def test_suggestions_are_made_ahead_and_know_of_those_that_are_open(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch, 0)
+    path = ["experiments", experiment_of(handler, parallel_bandwidth=4), "suggestions"]
+    first = handler.handle("POST", path, {}).body
+    assert gate.asked.acquire(timeout=60)
+    assert gate.asked.acquire(timeout=60)  # One ahead, before anybody asks for it.
+    live = handler.service.lives._open[1]
+    assert live._course is not None
+    pending = [dict(each.params) for each in live._course.optimizer.pending]
+
+    second = handler.handle("POST", path, {}).body
+
+    assert [first["assignments"], second["assignments"]] == pending
+
+
+def test_one_client_at_a_time_gets_suggestions_that_know_every_result(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    ask = Course.ask
+
+    def counting(course: Course) -> Any:
+        told.append(len(course.optimizer.observations))
+        return ask(course)
+
+    monkeypatch.setattr(Course, "ask", counting)
+    path = ["experiments", experiment_of(handler)]
+    for _ in range(4):
+        suggestion = handler.handle("POST", [*path, "suggestions"], {}).body
+        data = {"suggestion": suggestion["id"], "value": 1.0}
+        handler.handle("POST", [*path, "observations"], data)
+
+    assert told == [0, 1, 2, 3]
+
+
+def test_a_request_that_nobody_waits_for_takes_no_suggestion(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch, 1)
+    path = ["experiments", experiment_of(handler), "suggestions"]
+    first, given_up, last = [handler.begin("POST", path, {}) for _ in range(3)]
+    assert isinstance(first, Future)
+    assert isinstance(given_up, Future)
+    assert isinstance(last, Future)
+
+    given_up.cancel()  # The optimizer has not come to it: it makes the first one.
+    gate.opened.set()
+
+    assert first.result(60).status == last.result(60).status == 201
+    assert handler.handle("GET", path, {}).body["count"] == 2
+
+
+def test_an_optimizer_that_fails_is_an_answer_and_begins_again(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = ["experiments", experiment_of(handler), "suggestions"]
+    with monkeypatch.context() as broken:
+
+        def ask(_: Course) -> Any:
+            raise ZeroDivisionError("a secret")
+
+        broken.setattr(Course, "ask", ask)
+        reply = handler.handle("POST", path, {})
+
+    assert reply.status == 503
+    assert "secret" not in reply.body["message"]
+    assert "a secret" in caplog.text
+    assert handler.handle("POST", path, {}).status == 201
+
+
+def test_experiments_that_nobody_uses_are_closed_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crystallize_opt.service.lives._MOST", 1)
+    handler = Handler(Service(tmp_path / "service.db", Settings("RandomOptimizer")))
+    numbers = [experiment_of(handler, metadata={"seed": 5}) for _ in range(3)]
+    found: dict[str, list[Any]] = {number: [] for number in numbers}
+    closed: list[int] = []
+    close = Live.close
+
+    def close_and_count(live: Live) -> None:
+        closed.append(live.number)
+        close(live)
+
+    monkeypatch.setattr(Live, "close", close_and_count)
+    for _ in range(3):
+        for number in numbers:
+            reply = handler.handle("POST", ["experiments", number, "suggestions"], {})
+            found[number].append(reply.body["assignments"])
+
+    assert closed
+    monkeypatch.undo()
+    handler.close()
+    optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("m", "maximize"), seed=5)
+    points = [dict(each.params) for each in optimizer.ask(3)]
+    assert found == dict.fromkeys(numbers, points)
+
+
+def test_an_optimizer_in_memory_that_fails_learns_what_it_had_learnt(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ["experiments", experiment_of(handler)]
+    first = handler.handle("POST", [*path, "suggestions"], {}).body
+    second = handler.handle("POST", [*path, "suggestions"], {}).body
+    handler.handle("POST", [*path, "observations"], {"suggestion": first["id"], "value": 1.0})
+    with monkeypatch.context() as broken:
+        broken.setattr(Course, "ask", lambda _: 1 / 0)
+        assert handler.handle("POST", [*path, "suggestions"], {}).status == 503
+
+    handler.handle("POST", [*path, "observations"], {"suggestion": second["id"], "value": 2.0})
+    third = handler.handle("POST", [*path, "suggestions"], {}).body
+
+    live = handler.service.lives._open[1]
+    assert live._course is not None
+    optimizer = live._course.optimizer
+    assert sorted(each["m"] for each in optimizer.observations) == [1.0, 2.0]
+    assert [dict(each.params) for each in optimizer.pending] == [third["assignments"]]
