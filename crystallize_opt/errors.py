@@ -87,6 +87,10 @@ class NoCompletedTrialError(CrystallizeOptError, RuntimeError):
     """There is no best treatment, because no trial has completed."""
 
 
+class RemoteError(CrystallizeOptError, RuntimeError):
+    """The process of an optimizer ended twice in one call, or raised an error unknown here."""
+
+
 class TrialsFailedError(CrystallizeOptError, RuntimeError):
     """The search was stopped because of failing trials. The message shows the causes."""
 

@@ -212,3 +212,8 @@ def test_the_table_of_features_is_that_of_the_code_of_the_slow() -> None:
     text = text_of(ROOT / "docs" / "optimizers.md")
 
     assert "\n".join(pairs.table(pairs.MAKERS)) in text
+
+
+def test_the_code_of_the_page_on_other_processes_runs() -> None:
+    for block in python_of("remote.md"):
+        exec(block, {})  # noqa: S102

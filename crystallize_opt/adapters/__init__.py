@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from crystallize_opt.adapters.grid import GridOptimizer
     from crystallize_opt.adapters.optuna.optimizer import OptunaOptimizer
     from crystallize_opt.adapters.random import RandomOptimizer
+    from crystallize_opt.adapters.remote.optimizer import RemoteOptimizer
     from crystallize_opt.adapters.smac.optimizer import SMACOptimizer
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "GridOptimizer",
     "OptunaOptimizer",
     "RandomOptimizer",
+    "RemoteOptimizer",
     "SMACOptimizer",
     "available_optimizers",
 ]
@@ -39,6 +41,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Plug-ins are no attributes here: type checkers could not see them, and every misspelt name
     # would cause a search of all installed distributions.
+    if name == "RemoteOptimizer":  # It runs the others, so it is not listed beside them.
+        from crystallize_opt.adapters.remote import RemoteOptimizer
+
+        return RemoteOptimizer
     if name not in OPTIMIZERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return load_ours(name)

@@ -35,6 +35,9 @@ class Hooks(Generic[Handle]):
     libraries: tuple[str, ...] = ()
     """The distributions that the backend needs; their versions are in `.versions`."""
 
+    stands_for: type | None = None
+    """The class that a record and messages name instead of the optimizer's own, or None."""
+
     baseline: Observation | None = None
     """The outcome of the baseline, which `set_baseline` was given; `history.baseline`."""
 

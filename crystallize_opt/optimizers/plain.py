@@ -291,7 +291,9 @@ def driven(optimizer: Any) -> Driven:
 
 def kind_of(optimizer: Driven) -> type:
     """Return the class of the optimizer that the user built."""
-    return type(optimizer.optimizer if isinstance(optimizer, PlainDriver) else optimizer)
+    if isinstance(optimizer, PlainDriver):
+        return type(optimizer.optimizer)
+    return optimizer.stands_for or type(optimizer)
 
 
 def hears_replicates(optimizer: Driven) -> bool:

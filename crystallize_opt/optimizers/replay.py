@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Protocol, runtime_checkable
 
 from crystallize_opt.errors import ReplayDiverged, SpaceExhausted, StorageError, TellError
 from crystallize_opt.optimizers.ledger import Ledger
-from crystallize_opt.optimizers.unique import Backend, Proposals
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,
@@ -43,7 +42,7 @@ class SavesState(Protocol):
         """Restore a state that `saved_state` returned."""
 
 
-class Replayed(Backend, Protocol):
+class Replayed(Protocol):
     """The methods of `SpaceOptimizer` that a replay uses."""
 
     ledger: Ledger
@@ -69,22 +68,22 @@ class Replayed(Backend, Protocol):
         self, baseline: Mapping[str, float], point: Mapping[str, Any] | None = None
     ) -> None: ...
 
+    def _accept(self, points: Sequence[Mapping[str, Any]]) -> list[Any]: ...
+
 
 def replay(
     optimizer: Replayed,
-    proposals: Proposals,
     events: Iterable[Event],
     versions: Mapping[str, str] | None,
     state: SavedState | None,
 ) -> None:
     """Repeat recorded calls on an optimizer: see `SpaceOptimizer.replay`."""
     with optimizer.ledger.replaying():
-        _replay(optimizer, proposals, events, versions, state)
+        _replay(optimizer, events, versions, state)
 
 
 def _replay(
     optimizer: Replayed,
-    proposals: Proposals,
     events: Iterable[Event],
     versions: Mapping[str, str] | None,
     state: SavedState | None,
@@ -94,7 +93,7 @@ def _replay(
         if isinstance(event, Asked):
             asks += 1
             if state is not None and asks <= state.asks:
-                _repeat(optimizer, proposals, event)
+                _repeat(optimizer, event)
                 continue
             if state is not None and asks == state.asks + 1 and isinstance(optimizer, SavesState):
                 _restore(optimizer, state.data)
@@ -146,18 +145,22 @@ def _pending(optimizer: Replayed, name: str) -> Treatment:
     return ledger.named(name).treatment
 
 
-def _repeat(optimizer: Replayed, proposals: Proposals, event: Asked) -> None:
+def _repeat(optimizer: Replayed, event: Asked) -> None:
     """Repeat an ask with the recorded points: the backend does not choose them."""
-    treatments = []
-    proposals.begin()
-    proposals.known.asked += len(event.treatments)
-    for recorded in event.treatments:
-        handle = proposals.repeat(optimizer, recorded.params)
-        treatment = optimizer.ledger.add(recorded.params, handle)
+    for recorded, treatment in zip(event.treatments, repeat_ask(optimizer, event), strict=True):
         if treatment.name != recorded.name:
             raise _diverged(optimizer, recorded.name, recorded.name, treatment.name, None)
-        treatments.append(treatment)
+
+
+def repeat_ask(optimizer: Replayed, event: Asked) -> list[Treatment]:
+    """Let an optimizer accept the suggestions of an ask, and record the ask."""
+    points = [each.params for each in event.treatments]
+    handles = optimizer._accept(points)  # noqa: SLF001  (a hook of the same contract)
+    treatments = [
+        optimizer.ledger.add(params, handle) for params, handle in zip(points, handles, strict=True)
+    ]
     optimizer.ledger.asked(treatments, event.wanted, event.expires)
+    return treatments
 
 
 def _ask_again(optimizer: Replayed, event: Asked, versions: Mapping[str, str] | None) -> None:

@@ -78,7 +78,8 @@ class Results(Hooks[Handle]):
         )
 
     def _about(self) -> dict[str, Any]:
-        return {"optimizer": type(self).__name__, "optimizer's seed": self.seed, **self.versions}
+        name = (self.stands_for or type(self)).__name__
+        return {"optimizer": name, "optimizer's seed": self.seed, **self.versions}
 
     def get_best_treatment(self, weights: Mapping[str, float] | None = None) -> Treatment:
         """Return the treatment of the best completed trial that satisfies the constraints.

@@ -191,6 +191,20 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
             self.tell(self.ledger.abandonment(expired, EXPIRED))
         treatments: list[Treatment] = []
         wanted = None
+        try:
+            wanted = self._fill(treatments, n)
+        finally:
+            # If the backend raises within a batch, the treatments before stay pending: record them.
+            if treatments:
+                self.ledger.asked(treatments, wanted, expires)
+        return treatments
+
+    def _fill(self, treatments: list[Treatment], n: int) -> int | None:
+        """Add `n` suggestions to a list; return `n` if a finite space ended before.
+
+        Raises:
+            SpaceExhausted: No point is left to suggest.
+        """
         self._proposals.begin()
         try:
             for left in range(n, 0, -1):
@@ -199,17 +213,19 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
                 except SpaceExhausted:
                     if not treatments:
                         raise
-                    wanted = n
-                    break
+                    return n
                 treatments.append(self._pend(params, handle))
         finally:
-            # If the backend raises within a batch, the treatments before stay pending: record them.
-            if treatments:
-                self._proposals.known.asked += len(treatments)
-                self.ledger.asked(treatments, wanted, expires)
+            self._proposals.known.asked += len(treatments)
             if n > 1:
                 self._proposals.end(self)
-        return treatments
+        return None
+
+    def _accept(self, points: Sequence[Mapping[str, Any]]) -> list[Handle]:
+        """Take the suggestions of a recorded ask, without making them; return their handles."""
+        self._proposals.begin()
+        self._proposals.known.asked += len(points)
+        return [self._proposals.repeat(self, params) for params in points]
 
     def enqueue(self, *points: Mapping[str, Any]) -> None:
         """Suggest these points first, in this order, before the backend's own suggestions.
@@ -302,11 +318,17 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
         handle = self.ledger.find(treatment).handle
         if treatment.name in self.ledger.abandoned:
             return False
-        report, heard = partial(self._report, handle), self.ledger.heard(treatment)
-        value = metrics.get(self.objectives[0].metric, math.nan)
-        prune = heard.replicate(replicate, value, report, paired=self.pairs_replicates)
+        prune = self._report_replicate(treatment, handle, replicate, metrics)
         self.calls.append(Reported(treatment.name, replicate, dict(metrics), prune))
         return prune
+
+    def _report_replicate(
+        self, treatment: Treatment, handle: Handle, replicate: int, metrics: Mapping[str, float]
+    ) -> bool:
+        """Report a finished replicate to the backend; return whether it would end the trial."""
+        report, heard = partial(self._report, handle), self.ledger.heard(treatment)
+        value = metrics.get(self.objectives[0].metric, math.nan)
+        return heard.replicate(replicate, value, report, paired=self.pairs_replicates)
 
     def hears_curve(self, replicates: int) -> bool:
         """Whether the backend hears of the learning curves of trials with so many replicates."""
@@ -524,7 +546,7 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
         Raises:
             ReplayDiverged: A suggestion, or a decision to prune, differs from the recorded one.
         """
-        replay(self, self._proposals, events, versions, state)
+        replay(self, events, versions, state)
 
     def __copy__(self) -> Self:
         return copy.deepcopy(self)  # Two optimizers must not share a ledger.

@@ -48,7 +48,10 @@ async def resume(
         ReplayDiverged: A suggestion of the optimizer differs from the stored one.
         UsageError: The optimizer has been used for something else before.
     """
-    versions = versions_of(optimizer.libraries)
+    if isinstance(optimizer, SpaceOptimizer):
+        versions = optimizer.versions  # Those of its own process, which need not be this one.
+    else:
+        versions = versions_of(optimizer.libraries)
     if log.resumes:
         await _replay(log, optimizer, versions)
     elif log.attaches:

@@ -13,7 +13,7 @@ from crystallize_opt.space.constraint import LinearConstraint
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import NO_DEFAULT, Condition, Parameter
 
-_CLASSES: Mapping[str, type[Parameter]] = {
+PARAMETERS: Mapping[str, type[Parameter]] = {
     cls.__name__: cls for cls in (Float, Integer, Categorical, Ordinal, Constant)
 }
 
@@ -80,8 +80,8 @@ def _encode_parameter(parameter: Any, other: Other) -> dict[str, Any]:
 
 
 def _decode_parameter(data: Mapping[str, Any]) -> Parameter:
-    if data["type"] not in _CLASSES:
-        raise SpaceError(f"Unknown type {data['type']!r}. Known: {', '.join(_CLASSES)}.")
+    if data["type"] not in PARAMETERS:
+        raise SpaceError(f"Unknown type {data['type']!r}. Known: {', '.join(PARAMETERS)}.")
     arguments = {
         key: decode(value)
         for key, value in data.items()
@@ -93,4 +93,4 @@ def _decode_parameter(data: Mapping[str, Any]) -> Parameter:
         Condition(c["parent"], tuple(decode(value) for value in c["values"]))
         for c in data["conditions"]
     )
-    return _CLASSES[data["type"]](**arguments)
+    return PARAMETERS[data["type"]](**arguments)
