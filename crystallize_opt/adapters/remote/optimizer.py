@@ -53,8 +53,9 @@ from crystallize_opt.trials.calls import (
     Told,
 )
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, as_number
+from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.values import as_number
 
 _NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
 _ATTACHED = -1
