@@ -84,6 +84,19 @@ def test_the_example_of_constraints_and_two_objectives_runs(
     assert (tmp_path / "pareto.png").stat().st_size > 10_000
 
 
+def test_the_example_of_a_grid_search_finds_one_winner_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    example("grid_search")["main"](2)
+
+    winners, confirmed, *_, hypothesis, applied = capsys.readouterr().out.splitlines()
+    by_treatments, by_an_optimizer = re.findall(r"trial_\d+", winners)
+    assert by_treatments == by_an_optimizer
+    assert confirmed.startswith(f"'{by_an_optimizer}' is better than the baseline: mistakes 0.")
+    assert "{'change': -" in hypothesis
+    assert re.search(r"\d+ of 400 values$", applied)
+
+
 def test_the_example_of_a_noisy_metric_runs(capsys: pytest.CaptureFixture[str]) -> None:
     example("noisy_metric")["main"](6, 8)
 
