@@ -94,7 +94,7 @@ def report(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     report(optimizer.history, f"{folder}/report.html")
     """
-    parts = [about] if isinstance(about, (History, Comparison, Confirmation)) else list(about)
+    parts = list(about) if isinstance(about, (list, tuple)) else [about]
     sections = [section for part in parts for section in _sections(part)]
     if not sections:
         raise UsageError("A report needs a History, a Comparison or a Confirmation.")

@@ -148,6 +148,10 @@ def test_other_things_are_refused(tmp_path: Path) -> None:
     for wrong in ([], [3], [{"loss": 1}]):
         with pytest.raises(UsageError, match="a History, a Comparison or a Confirmation"):
             report(wrong, tmp_path / "report.html")
+    with pytest.raises(
+        UsageError, match=r"not 'report\.html'"
+    ):  # the arguments the wrong way round
+        report("report.html", History([]))  # type: ignore[arg-type]
     assert not (tmp_path / "report.html").exists()
 
 
