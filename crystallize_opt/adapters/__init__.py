@@ -21,6 +21,7 @@ from crystallize_opt.adapters.registry import (
 if TYPE_CHECKING:
     from crystallize_opt.adapters.ax.optimizer import AxOptimizer
     from crystallize_opt.adapters.grid import GridOptimizer
+    from crystallize_opt.adapters.nevergrad.optimizer import NevergradOptimizer
     from crystallize_opt.adapters.optuna.optimizer import OptunaOptimizer
     from crystallize_opt.adapters.random import RandomOptimizer
     from crystallize_opt.adapters.remote.optimizer import RemoteOptimizer
@@ -30,6 +31,7 @@ __all__ = [
     "AvailableOptimizer",
     "AxOptimizer",
     "GridOptimizer",
+    "NevergradOptimizer",
     "OptunaOptimizer",
     "RandomOptimizer",
     "RemoteOptimizer",

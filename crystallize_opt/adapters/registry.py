@@ -28,6 +28,7 @@ GROUP = "crystallize_opt.optimizers"
 OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AxOptimizer": ("ax", ("ax",)),
     "GridOptimizer": ("grid", ()),
+    "NevergradOptimizer": ("nevergrad", ("nevergrad",)),
     "OptunaOptimizer": ("optuna", ("optuna",)),
     "RandomOptimizer": ("random", ()),
     "SMACOptimizer": ("smac", ("smac", "ConfigSpace")),

@@ -112,7 +112,7 @@ class Results(Hooks[Handle]):
 
         Args:
             by: `"mean"`: the best observed mean, as `get_best_treatment`. `"model"`: the best
-                trial according to the model of the optimizer, if it has one (Ax).
+                choice of the optimizer's model, if it has one (Ax, Nevergrad).
 
         Raises:
             NoCompletedTrialError: No completed trial satisfies the constraints, or none does so

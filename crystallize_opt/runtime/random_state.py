@@ -172,3 +172,88 @@ _watch = _NumpyWatch()
 def _numpy_random() -> ModuleType | None:
     numpy = sys.modules.get("numpy")
     return getattr(numpy, "random", None)
+
+
+class OwnRandomState:
+    """Global generators of one object, whose library draws from them.
+
+    In the body of the context manager, `random` and numpy's global generator (and torch's, if
+    wanted) have the state that the body before has left; afterwards, they have the caller's again.
+    Only one thread at a time is in such a body, because the generators belong to the process.
+
+    Args:
+        seed: A seed in [0, 2**32) for all of them.
+        torch: Whether the library draws from torch's generator, too. Only that of the CPU is kept.
+
+    Example:
+        >>> own = OwnRandomState(7)
+        >>> random.seed(1)
+        >>> with own:
+        ...     drawn = [random.random()]
+        >>> random.random() == random.Random(1).random()
+        True
+        >>> with own:
+        ...     drawn.append(random.random())
+        >>> expected = random.Random(7)
+        >>> drawn == [expected.random(), expected.random()]
+        True
+    """
+
+    def __init__(self, seed: int, *, torch: bool = False) -> None:
+        self._seed: int | None = seed
+        self._has_torch = torch
+        self._states: tuple[Any, Any, Any] = (None, None, None)
+        self._callers = CallersRandomState()
+        self._callers_torch: Any = None
+
+    def __enter__(self) -> Self:
+        import numpy.random  # A library that draws from global generators has imported it.
+
+        _one_thread.acquire()
+        try:
+            torch = self._torch()
+            self._callers.put_away()
+            if torch is not None:
+                self._callers_torch = torch.get_rng_state()
+            if self._seed is None:
+                random.setstate(self._states[0])
+                numpy.random.set_state(self._states[1])
+                if torch is not None:
+                    torch.set_rng_state(self._states[2])
+            else:
+                seed_global_random_state(self._seed)
+                if torch is not None:
+                    torch.default_generator.manual_seed(self._seed)
+                self._seed = None
+        except BaseException:
+            self._callers.put_back()
+            _one_thread.release()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        import numpy.random
+
+        try:
+            torch = self._torch()
+            self._states = (
+                random.getstate(),
+                numpy.random.get_state(legacy=False),
+                None if torch is None else torch.get_rng_state(),
+            )
+            if torch is not None:
+                torch.set_rng_state(self._callers_torch)
+                self._callers_torch = None
+        finally:
+            self._callers.put_back()
+            _one_thread.release()
+
+    def _torch(self) -> Any:
+        if not self._has_torch:
+            return None
+        import torch
+
+        return torch
+
+
+_one_thread = RLock()

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from optuna.samplers import CmaEsSampler, NSGAIISampler, RandomSampler
 
 from crystallize_opt import Integer, Objective, SearchSpace, SpaceOptimizer
-from crystallize_opt.adapters import AxOptimizer, OptunaOptimizer, RandomOptimizer, SMACOptimizer
+from crystallize_opt.adapters import (
+    AxOptimizer,
+    NevergradOptimizer,
+    OptunaOptimizer,
+    RandomOptimizer,
+    SMACOptimizer,
+)
 from tests.adapters.parity import search
 
 LOSS = Objective("loss", "minimize")
@@ -40,6 +46,7 @@ def no_large_space_is_listed() -> Iterator[None]:
 Make = Callable[[Any], SpaceOptimizer[Any]]
 OPTIMIZERS: dict[str, Make] = {
     "Random": lambda space: RandomOptimizer(space, LOSS, seed=0),
+    "Nevergrad": lambda space: NevergradOptimizer(space, LOSS, seed=0),
     "Optuna, TPE": lambda space: OptunaOptimizer(space, LOSS, seed=0),
     "Optuna, CMA-ES": lambda space: OptunaOptimizer(
         space, LOSS, sampler=CmaEsSampler(seed=0, warn_independent_sampling=False)

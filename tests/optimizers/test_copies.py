@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from crystallize_opt import Integer, Objective, SearchSpace, SpaceOptimizer
-from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
+from crystallize_opt.adapters import (
+    GridOptimizer,
+    NevergradOptimizer,
+    OptunaOptimizer,
+    RandomOptimizer,
+)
 
 Optimizer = SpaceOptimizer[Any]
 LOSS = Objective("loss", "minimize")
@@ -36,6 +41,8 @@ def pickled(optimizer: Optimizer) -> Any:
         (OptunaOptimizer, "box"),
         (RandomOptimizer, "mixture"),
         (OptunaOptimizer, "mixture"),
+        (NevergradOptimizer, "box"),
+        (NevergradOptimizer, "mixture"),
     ],
 )
 def test_a_copy_goes_on_by_itself(kind: Any, space: str, make_copy: Callable[[Any], Any]) -> None:

@@ -60,6 +60,10 @@ def make(kind: str, space: SearchSpace = SPACE) -> Any:
         from crystallize_opt.adapters import AxOptimizer
 
         return AxOptimizer(space, LOSS, seed=1)
+    if kind == "nevergrad":
+        from crystallize_opt.adapters import NevergradOptimizer
+
+        return NevergradOptimizer(space, LOSS, seed=1, budget=20)
     if kind == "smac":
         from crystallize_opt.adapters import SMACOptimizer
 

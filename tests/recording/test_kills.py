@@ -150,7 +150,8 @@ def test_fifty_kills(kind: str, workers: int, how: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "trials", "deaths"), [("gp", 10, 10), ("smac", 10, 50), ("ax", 8, 4)]
+    ("kind", "trials", "deaths"),
+    [("gp", 10, 10), ("smac", 10, 50), ("ax", 8, 4), ("nevergrad", 25, 30)],
 )
 def test_kills_of_slow_backends(kind: str, trials: int, deaths: int, tmp_path: Path) -> None:
     found = killed(tmp_path, kind, trials=trials, deaths=deaths)
