@@ -114,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
         default="OptunaOptimizer",
         help="the optimizer of experiments that name none (OptunaOptimizer)",
     )
+    serve.add_argument(
+        "--ttl",
+        type=_rate,
+        default=86400.0,
+        metavar="SECONDS",
+        help="when a suggestion that nobody reports back expires (86400: a day)",
+    )
     token = command("token", _token, "make a token for a file that is not being served")
     token.add_argument("file", help="the SQLite file of the experiments")
     token.add_argument("--client", type=int, help="whose experiments it opens: a number from 2")
@@ -322,7 +329,7 @@ def _serve(given: Any) -> None:
     def warn(text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
-    settings = Settings(optimizer=given.optimizer)
+    settings = Settings(given.optimizer, given.ttl)
     address = Address(
         given.host,
         given.port,

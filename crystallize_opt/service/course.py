@@ -125,10 +125,16 @@ class Course:
             treatment = self.ask_for(params)
         else:
             del left[treatment.name]
-        data = {**record.data, "trial": treatment.name, "revision": self.revision}
         with self._store.writing():
-            self._store.put("suggestion", record._replace(data=data))
-        self._note_open(record._replace(data=data), treatment)
+            current = self._store.get("suggestion", record.id) or record
+            if current.state == OPEN:
+                data = {**current.data, "trial": treatment.name, "revision": self.revision}
+                current = current._replace(data=data)
+                self._store.put("suggestion", current)
+        if current.state == OPEN:
+            self._note_open(current, treatment)
+        else:  # It was observed or deleted meanwhile.
+            run_sync(self._recorded.abandon(treatment))
 
     def _fits(self, params: Mapping[str, Any]) -> bool:
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sqlite3
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from crystallize_opt.pipeline.context import logger
 from crystallize_opt.service import (
     of_experiments,
     of_observations,
@@ -107,6 +109,11 @@ class Handler:
             found = route.answer(self.service, Request(data, ids, access))
         except Refusal as refusal:
             return _refused(refusal)
+        except sqlite3.Error:
+            logger.exception("The records could not be read or written.")
+            return _refused(
+                Refusal(503, "The file cannot be read or written now. The server's log says more.")
+            )
         if not isinstance(found, Future):
             return Reply(route.status, found)
         reply: Future[Reply] = Future()

@@ -22,6 +22,7 @@ from crystallize_opt.errors import (
     ReplayDiverged,
     RunChanged,
     SpaceExhausted,
+    StorageError,
 )
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.search.ahead import Ahead
@@ -38,7 +39,8 @@ class Settings(NamedTuple):
 
     Attributes:
         optimizer: The name of the optimizer, unless an experiment names another one.
-        ttl: After so many seconds, an open suggestion expires; None: never.
+        ttl: After so many seconds, an open suggestion expires, unless an experiment's metadata say
+            otherwise; None: never.
         ask_ahead: Whether to make suggestions while clients evaluate, where several do.
     """
 
@@ -85,6 +87,7 @@ class Live:
         self._course: Course | None = None
         self._pool: deque[Treatment] = deque()  # Asked for ahead, and not handed out.
         self._ahead: Ahead | None = None
+        self._ttl = settings.ttl
         self._is_exhausted = False
 
     # Called by requests ---------------------------------------------------------------------------
@@ -220,6 +223,7 @@ class Live:
             self._pool.extend(self._course.settle())
             self._is_exhausted = False
         bandwidth = record.data["parallel_bandwidth"] or 1
+        self._ttl = (record.data["metadata"] or {}).get("ttl", self._settings.ttl)
         is_ahead = self._settings.ask_ahead and bandwidth > 1
         self._ahead = Ahead(_Clients(bandwidth)) if is_ahead else None
 
@@ -275,11 +279,13 @@ class Live:
             self._ask_ahead()
         elif waiting.answer.set_running_or_notify_cancel():
             try:
-                waiting.answer.set_result(self._hand_out(waiting))
-            except BaseException as error:
+                record = self._hand_out(waiting)
+            except (Refusal, SpaceExhausted) as error:
                 waiting.answer.set_exception(_as_refusal(error))
-                if not isinstance(error, (Refusal, SpaceExhausted)):
-                    raise
+            except Exception as error:  # noqa: BLE001  (of any optimizer)
+                self._fail(error, waiting.answer)
+            else:
+                waiting.answer.set_result(record)
 
     def _hand_out(self, waiting: _Waiting) -> Record:
         """Return a suggestion whose record is on disk."""
@@ -298,7 +304,7 @@ class Live:
         with store.writing():
             if queued is not None:
                 store.put("queued", queued._replace(state=CLOSED))
-            record = course.handed_out(treatment, data, self._settings.ttl)
+            record = course.handed_out(treatment, data, self._ttl)
             if waiting.then is not None:
                 record = waiting.then(record)
         if self._pool and treatment is self._pool[0]:
@@ -334,15 +340,15 @@ class Live:
             self._ahead.asked(time.perf_counter() - began)
         return treatment
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, *running: Future[Record]) -> None:
         """Answer the requests that wait; the run is opened again for the next one."""
         if not isinstance(error, Refusal):
-            logger.exception("The optimizer of the experiment %d failed.", self.number)
+            logger.error("The optimizer of the experiment %d failed.", self.number, exc_info=error)
         with self._wake:
             waiting, self._waiting = [*self._waiting], deque()
-        for each in waiting:
-            if each.answer.set_running_or_notify_cancel():
-                each.answer.set_exception(_as_refusal(error))
+        begun = [each.answer for each in waiting if each.answer.set_running_or_notify_cancel()]
+        for answer in (*running, *begun):
+            answer.set_exception(_as_refusal(error))
         try:
             self._release()
         except CrystallizeOptError:
@@ -354,6 +360,8 @@ def _as_refusal(error: BaseException) -> Refusal:
         return error
     if isinstance(error, SpaceExhausted):
         return bad(f"No point is left to suggest: {error}")
+    if isinstance(error, StorageError):  # Its message names the file.
+        return Refusal(503, "The run cannot be read or written now. The server's log says more.")
     if isinstance(error, CrystallizeOptError):
         return Refusal(503, f"The optimizer cannot suggest anything now: {error}")
     return Refusal(

@@ -116,24 +116,34 @@ def page_of_experiments(
 def update(service: Service, request: Request) -> wire.Json:
     """Change an experiment."""
     store = service.store
+    before = service.experiment(request.ids[0])
+    after, _ = _changed(service, before, request)
+    if is_learned(before.data, after):  # Not while nobody else can write: it may take seconds.
+        problem_of(after).build()
     with store.writing():
         before = service.experiment(request.ids[0])
-        changes = read_changes(before.data, request.data)
-        given = request.given("the experiment")
-        if "project" in given.data:
-            changes["project"] = given.text("project")
-            check_project(service, changes["project"], before.parent)
-            if before.data["runs_only"] and changes["project"] != before.data["project"]:
-                raise bad("The project of an experiment that takes runs only cannot be changed.")
-        state = given.choice("state", ("active", "deleted")) or before.state
-        after = {**before.data, **changes}
+        after, changes = _changed(service, before, request)
         if is_learned(before.data, after):
-            problem_of(after).build()
             changes["revision"] = before.data["revision"] + 1
             changes["progress"] = progress_of(after, before.id, store)
+        state = request.given().choice("state", ("active", "deleted")) or before.state
         service.touch(before._replace(state=state), **changes)
     service.lives.changed(before.id, is_revised="revision" in changes)
     return wire.experiment(service.experiment(before.id), store)
+
+
+def _changed(
+    service: Service, before: Record, request: Request
+) -> tuple[Definition, dict[str, Any]]:
+    """Return what becomes of an experiment, and what of it changes."""
+    changes = read_changes(before.data, request.data)
+    given = request.given("the experiment")
+    if "project" in given.data:
+        changes["project"] = given.text("project")
+        check_project(service, changes["project"], before.parent)
+        if before.data["runs_only"] and changes["project"] != before.data["project"]:
+            raise bad("The project of an experiment that takes runs only cannot be changed.")
+    return {**before.data, **changes}, changes
 
 
 def delete(service: Service, request: Request) -> wire.Json:

@@ -143,6 +143,48 @@ def test_an_optimizer_that_fails_is_an_answer_and_begins_again(
     assert handler.handle("POST", path, {}).status == 201
 
 
+def test_an_observation_may_come_while_its_suggestion_is_asked_for_again(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ["experiments", experiment_of(handler)]
+    first = handler.handle("POST", [*path, "suggestions"], {}).body
+    second = handler.handle("POST", [*path, "suggestions"], {}).body
+    data = {"suggestion": first["id"], "value": 1.0}
+    known = handler.handle("POST", [*path, "observations"], data).body
+    ask_for = Course.ask_for
+
+    def and_meanwhile(course: Course, params: Any) -> Any:
+        data = {"suggestion": second["id"], "value": 2.0}
+        assert handler.handle("POST", [*path, "observations"], data).status == 201
+        return ask_for(course, params)
+
+    monkeypatch.setattr(Course, "ask_for", and_meanwhile)
+    handler.handle("PUT", [*path, "observations", known["id"]], {"values": [{"value": 3.0}]})
+    monkeypatch.setattr("crystallize_opt.service.live._QUIET", 0.0)
+    third = handler.handle("POST", [*path, "suggestions"], {}).body
+
+    live = handler.service.lives._open[1]
+    assert live._course is not None
+    optimizer = live._course.optimizer
+    completed = [each["m"] for each in optimizer.observations if each.metrics]
+    assert sorted(completed) == [2.0, 3.0]
+    assert [dict(each.params) for each in optimizer.pending] == [third["assignments"]]
+    suggestion = handler.handle("GET", [*path, "suggestions", second["id"]], {}).body
+    assert suggestion["state"] == "closed"
+
+
+def test_a_full_disk_is_an_answer(handler: Handler, caplog: pytest.LogCaptureFixture) -> None:
+    path = ["experiments", experiment_of(handler)]
+    handler.service.store._connection.execute("PRAGMA query_only = 1")
+
+    reply = handler.handle("PUT", path, {"name": "other"})
+
+    assert reply.status == 503
+    assert "could not be" in caplog.text
+    handler.service.store._connection.execute("PRAGMA query_only = 0")
+    assert handler.handle("PUT", path, {"name": "other"}).body["name"] == "other"
+
+
 def test_experiments_that_nobody_uses_are_closed_and_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
