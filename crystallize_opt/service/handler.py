@@ -19,6 +19,7 @@ from crystallize_opt.service import (
     of_tokens,
 )
 from crystallize_opt.service.access import EVERYTHING, OF_EXPERIMENTS, Access
+from crystallize_opt.service.adopt import adopt_runs
 from crystallize_opt.service.given import number_of, shown
 from crystallize_opt.service.refusal import Refusal, missing
 from crystallize_opt.service.routing import Request, Route
@@ -71,6 +72,9 @@ class Handler:
     Args:
         service: The experiments.
 
+    Attributes:
+        not_served: Why runs of searches in the file are not served: one sentence for each.
+
     Example:
         >>> handler = Handler(Service(None))
         >>> handler.handle("GET", ["experiments"], {}).body["count"]
@@ -82,6 +86,7 @@ class Handler:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self.not_served = adopt_runs(service.store, service.settings.optimizer)
         self._routes: dict[tuple[str, tuple[str, ...]], Route] = {}
         for module in _MODULES:
             self._routes |= {(each.method, each.pattern): each for each in module.ROUTES}

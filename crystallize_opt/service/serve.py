@@ -102,6 +102,8 @@ def serve(
             shown = f"[{address.host}]" if ":" in address.host else address.host
             scheme = "http" if address.ssl_certfile is None else "https"
             port = listening.getsockname()[1]
+            for reason in handler.not_served:
+                warn(f"warning: {reason}")
             say(f"Serving {os.fspath(path)} at {scheme}://{shown}:{port}")
             if not handler.service.store.count(KIND):
                 say(f"token: {make_token(handler.service.store, EVERYTHING)[0]}")
