@@ -124,7 +124,7 @@ def over_http(  # noqa: C901  (one run, from start to end)
         thread.join()
     spent, cpu = time.perf_counter() - began, sum(server.cpu_times()[:2]) - before
     memory.append((observations, server.memory_info().rss / 2**20))
-    count = first("GET", f"experiments/{number}")["progress"]["observation_count"]
+    count = connect()("GET", f"experiments/{number}")["progress"]["observation_count"]
     process.terminate()
     process.wait(120)
     stored = len(History.load(folder / "service.db", number))

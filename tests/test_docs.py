@@ -38,6 +38,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SKIPPED = {
     "docs/coming_from/automl_toolkit.md": 1,
     "docs/coming_from/ray_tune.md": 1,
+    "docs/coming_from/sigopt.md": 3,
     "docs/parallel.md": 2,
     "docs/write_an_adapter.md": 6,
 }

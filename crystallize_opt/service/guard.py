@@ -118,7 +118,7 @@ class RateLimit:
 
     def wait(self, who: object, *, now: float | None = None) -> float:
         """Count a request, and return 0; or return after how many seconds to try again."""
-        now = time.monotonic() if now is None else now
+        now = _clock() if now is None else now
         with self._turn:
             level, since = self._buckets.get(who, (self._most, now))
             level = min(self._most, level + (now - since) * self._rate)
@@ -131,3 +131,4 @@ class RateLimit:
 
 
 _MOST_CLIENTS = 10_000
+_clock = time.monotonic

@@ -64,7 +64,7 @@ def _read_value(definition: Mapping[str, Any], data: Any) -> dict[str, Any]:
     given.refuse_unknown({"name", "value", "value_stddev", "object"})
     given.refuse_missing("value")
     names = [each["name"] for each in definition["metrics"]]
-    name = given.text("name")
+    name = given.text("name") or None
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:

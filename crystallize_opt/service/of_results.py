@@ -42,7 +42,10 @@ def best_records(service: Service, experiment: Record) -> list[Record]:
         useful = [each for each in some if _reaches(each, criterion.objectives, optimized)]
         found = criterion.front(useful)
     else:
-        found = criterion.top(some, definition["num_solutions"] or 1)
+        count = definition["num_solutions"] or 1
+        found = criterion.top(some, count)  # Distinct points first.
+        others = [each for each in criterion.candidates(some) if each not in found]
+        found += sorted(others, key=criterion.costs)[: count - len(found)]
     found = sorted(found, key=lambda each: criterion.costs(each)[0])
     return [records[each.treatment.name] for each in found]
 

@@ -228,8 +228,11 @@ def read_constraint(data: Any, parameters: Sequence[Mapping[str, Any]]) -> dict[
         return {"name": name, "weight": of_term.number("weight")}
 
     terms = given.each("terms", read)
-    if not any(term["weight"] for term in terms):
-        raise bad("A linear constraint needs a term whose weight is not 0.")
+    if sum(bool(term["weight"]) for term in terms) < 2:
+        raise bad(
+            "A linear constraint needs two or more terms whose weight is not 0. A limit of one "
+            "parameter belongs into its `bounds`."
+        )
     if len(kinds) > 1:
         raise bad("A linear constraint has terms of the type 'double' or 'int', not of both.")
     _refuse_twice([term["name"] for term in terms], "the terms of a linear constraint")

@@ -7,7 +7,6 @@ table is the truth about what clients sent; the journals of the runs follow it: 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import sqlite3
@@ -23,6 +22,8 @@ from crystallize_opt.storage.schema import SERVICE_SCHEMA
 from crystallize_opt.storage.snapshot import reading, storage_errors
 
 _LOCKED_AS = "\0service"  # No run has this name.
+_PARSED = 4096
+"""How many experiments are kept in memory at most."""
 ACTIVE, DELETED, OPEN, CLOSED = "active", "deleted", "open", "closed"
 
 
@@ -66,6 +67,7 @@ class Store:
         self.path = None if path is None else os.fspath(path)
         self._turn = threading.RLock()
         self._next: dict[str, int] = {}
+        self._parsed: dict[int, tuple[str, Any]] = {}  # The experiments that were read.
         self._behind: set[int] = set()
         self._undo = contextlib.ExitStack()
         if path is None:
@@ -158,7 +160,19 @@ class Store:
             ).fetchone()
         if row is None or parent not in (None, row[1]):
             return None
-        return Record(row[0], row[1], row[2], _data(kind, row[3]))
+        return self._record(kind, row)
+
+    def _record(self, kind: str, row: Any) -> Record:
+        """Return a record, whose data nobody changes in place."""
+        number, parent, state, text = row
+        if kind != "experiment":  # Every request about an experiment reads its record.
+            return Record(number, parent, state, json.loads(text))
+        known = self._parsed.get(number)
+        if known is None or known[0] != text:
+            if len(self._parsed) >= _PARSED:
+                self._parsed.clear()
+            known = self._parsed[number] = text, json.loads(text)
+        return Record(number, parent, state, known[1])
 
     def parent_of(self, kind: str, number: int) -> int | None:
         """Return the number of a record's parent, or None if there is no such record."""
@@ -187,7 +201,7 @@ class Store:
                 f"ORDER BY id {'ASC' if ascending else 'DESC'} LIMIT ?",
                 (*values, limit),
             ).fetchall()
-        return [Record(row[0], row[1], row[2], _data(kind, row[3])) for row in rows]
+        return [self._record(kind, row) for row in rows]
 
     def count(self, kind: str, parent: int | None = None, *, states: Sequence[str] = ()) -> int:
         """Return how many records there are."""
@@ -244,17 +258,6 @@ class Store:
         """Close the file; every record has been written. A second call does nothing."""
         with self._turn:
             self._undo.close()
-
-
-def _data(kind: str, text: str) -> Any:
-    """Return the data of a record, which nobody changes in place."""
-    return _definition(text) if kind == "experiment" else json.loads(text)
-
-
-@functools.lru_cache(maxsize=2048)
-def _definition(text: str) -> Any:
-    """Return the data of an experiment, which every request about it reads."""
-    return json.loads(text)
 
 
 def _conditions(

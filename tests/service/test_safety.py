@@ -174,7 +174,8 @@ def test_a_fault_of_the_service_leaks_nothing(web: Web, monkeypatch: pytest.Monk
     assert mine.headers["x-content-type-options"] == "nosniff"
 
 
-def test_too_many_requests_are_told_to_come_again(tmp_path: Path) -> None:
+def test_too_many_requests_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crystallize_opt.service.guard._clock", lambda: 100.0)
     web = Web(None, rate=0.5)  # One request at once, and then one in two seconds.
     other = web.make(Access())
     first, second = web("GET", "experiments"), web("GET", "experiments")
