@@ -21,6 +21,8 @@ from crystallize_opt.adapters.registry import (
 if TYPE_CHECKING:
     from crystallize_opt.adapters.ax.optimizer import AxOptimizer
     from crystallize_opt.adapters.grid import GridOptimizer
+    from crystallize_opt.adapters.hebo.optimizer import HEBOOptimizer
+    from crystallize_opt.adapters.neps.optimizer import NePSOptimizer
     from crystallize_opt.adapters.nevergrad.optimizer import NevergradOptimizer
     from crystallize_opt.adapters.optuna.optimizer import OptunaOptimizer
     from crystallize_opt.adapters.random import RandomOptimizer
@@ -31,6 +33,8 @@ __all__ = [
     "AvailableOptimizer",
     "AxOptimizer",
     "GridOptimizer",
+    "HEBOOptimizer",
+    "NePSOptimizer",
     "NevergradOptimizer",
     "OptunaOptimizer",
     "RandomOptimizer",

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import MissingExtraError
 from crystallize_opt.optimizers.base import BaseOptimizer
-from crystallize_opt.runtime.extras import PACKAGE, install_command, is_installed
+from crystallize_opt.runtime import extras
+from crystallize_opt.runtime.extras import PACKAGE, is_installed
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -29,10 +30,16 @@ OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AxOptimizer": ("ax", ("ax",)),
     "GridOptimizer": ("grid", ()),
     "NevergradOptimizer": ("nevergrad", ("nevergrad",)),
+    "HEBOOptimizer": ("hebo", ("hebo",)),
+    "NePSOptimizer": ("neps", ("neps",)),
     "OptunaOptimizer": ("optuna", ("optuna",)),
     "RandomOptimizer": ("random", ()),
     "SMACOptimizer": ("smac", ("smac", "ConfigSpace")),
 }
+
+OWN_ENVIRONMENT = ("hebo", "neps")
+"""The extras whose libraries clash with others: see `adapters/environments.py`. Their optimizers
+can be imported without them, because `python=` runs them elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +137,13 @@ def _ours(name: str) -> AvailableOptimizer:
         reason=f"{name} needs {missing[0]}, which is not installed." if missing else None,
         install=install_command(module) if missing else None,
     )
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs what an optimizer of this package needs."""
+    if extra not in OWN_ENVIRONMENT:
+        return extras.install_command(extra)
+    return f"python -m crystallize_opt.adapters install {extra} --into {extra}-env"
 
 
 def _plugins() -> Iterator[AvailableOptimizer]:

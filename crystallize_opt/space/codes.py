@@ -101,6 +101,20 @@ class OnlyValue(Code):
         return 0
 
 
+def has_one_value(parameter: Parameter) -> bool:
+    """Whether a parameter has a single value, as a constant and a range of one number have."""
+    if isinstance(parameter, (Float, Integer)):
+        return parameter.low == parameter.high
+    return parameter.size == 1
+
+
+def only_value(parameter: Parameter) -> Any:
+    """Return the single value of a parameter."""
+    if isinstance(parameter, (Float, Integer)):
+        return parameter.low
+    return next(parameter.values())
+
+
 def between(low: Any, high: Any, position: Any) -> Any:
     """Return the number at a position from 0 to 1 between two numbers, or between two arrays.
 
