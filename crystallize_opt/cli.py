@@ -355,6 +355,6 @@ def _token(given: Any) -> None:
 
 
 def _optimizers(_: Any) -> None:
-    from crystallize_opt.adapters.__main__ import main as table
+    from crystallize_opt.adapters.__main__ import print_table as table
 
     table()

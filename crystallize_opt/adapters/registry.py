@@ -29,9 +29,9 @@ GROUP = "crystallize_opt.optimizers"
 OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AxOptimizer": ("ax", ("ax",)),
     "GridOptimizer": ("grid", ()),
-    "NevergradOptimizer": ("nevergrad", ("nevergrad",)),
     "HEBOOptimizer": ("hebo", ("hebo",)),
     "NePSOptimizer": ("neps", ("neps",)),
+    "NevergradOptimizer": ("nevergrad", ("nevergrad",)),
     "OptunaOptimizer": ("optuna", ("optuna",)),
     "RandomOptimizer": ("random", ()),
     "SMACOptimizer": ("smac", ("smac", "ConfigSpace")),

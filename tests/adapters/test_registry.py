@@ -12,22 +12,28 @@ import pytest
 from crystallize_opt import Objective, SpaceOptimizer
 from crystallize_opt.adapters import (
     GridOptimizer,
+    HEBOOptimizer,
+    NePSOptimizer,
     OptunaOptimizer,
     RandomOptimizer,
     available_optimizers,
 )
 from crystallize_opt.adapters.__main__ import heading, row
+from crystallize_opt.adapters.environments import ENVIRONMENTS
 from crystallize_opt.errors import MissingExtraError
 
 ROOT = Path(__file__).parents[2]
 OURS = {
     "AxOptimizer": ["ax"],
     "GridOptimizer": [],
+    "HEBOOptimizer": ["hebo"],
+    "NePSOptimizer": ["neps"],
     "NevergradOptimizer": ["nevergrad"],
     "OptunaOptimizer": ["optuna"],
     "RandomOptimizer": [],
     "SMACOptimizer": ["smac", "ConfigSpace"],
 }
+OWN = ("HEBOOptimizer", "NePSOptimizer")  # They can be imported without their libraries.
 
 PLUGIN = """
 from crystallize_opt.adapters import RandomOptimizer
@@ -105,8 +111,11 @@ def test_what_is_missing_is_said_with_the_command_that_installs_it(
     assert not missing.installed
     assert missing.reason == f"{name} needs {library}, which is not installed."
     extra = name.removesuffix("Optimizer").lower()
-    assert missing.install == f'pip install "crystallize-opt[{extra}]"'
-    others = [n for n, libraries in OURS.items() if library not in libraries]
+    command = f'pip install "crystallize-opt[{extra}]"'
+    if extra in ENVIRONMENTS:
+        command = f"python -m crystallize_opt.adapters install {extra} --into {extra}-env"
+    assert missing.install == command
+    others = [n for n, libraries in OURS.items() if not {library, "neps", "hebo"} & {*libraries}]
     assert all(found[other].installed for other in others)
 
 
@@ -129,7 +138,8 @@ import sys
 from crystallize_opt.adapters import available_optimizers
 print("importlib.metadata" in sys.modules)
 found = available_optimizers()
-print([name for name in found if not name.startswith(("Ax", "Nevergrad", "Optuna", "SMAC"))])
+others = ("Ax", "HEBO", "NePS", "Nevergrad", "Optuna", "SMAC")
+print([name for name in found if name.removesuffix("Optimizer") not in others])
 heavy = ("optuna", "smac", "ConfigSpace", "ax", "nevergrad", "torch", "numpy", "my_plugin")
 print([name for name in heavy if name in sys.modules])
 """
@@ -263,8 +273,8 @@ def test_the_table_in_the_docs_is_what_the_optimizers_declare() -> None:
     lines = docs.split("## What each can do")[1].split("\n## ")[0].splitlines()
     assert heading() in docs
     assert [line.split("`")[1] for line in lines if line.startswith("| `")] == [*OURS]
-    installed = [each for each in available_optimizers().values() if each.installed]
-    for each in installed:
+    known = available_optimizers().values()
+    for each in [each for each in known if each.installed or each.name in OWN]:
         if each.origin == "crystallize-opt":
             optimizer = each.load()
             assert issubclass(optimizer, SpaceOptimizer)
@@ -288,8 +298,10 @@ runpy.run_module("crystallize_opt.adapters", run_name="__main__")
     lines = shown.stdout.splitlines()
 
     assert lines[:2] == heading().splitlines()
-    assert lines[2:4] == [
+    assert lines[2:6] == [
         row("GridOptimizer", GridOptimizer.capabilities),
+        row("HEBOOptimizer", HEBOOptimizer.capabilities),
+        row("NePSOptimizer", NePSOptimizer.capabilities),
         row("RandomOptimizer", RandomOptimizer.capabilities),
     ]
     assert 'AxOptimizer needs ax, which is not installed. Run: pip install "cr' in shown.stdout
@@ -306,11 +318,13 @@ class OnlyTheStandardLibrary:
                 raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.path.insert(0, {str(ROOT)!r})
 sys.meta_path.insert(0, OnlyTheStandardLibrary())
-from crystallize_opt import adapters
+from crystallize_opt import Objective, adapters
 from crystallize_opt.errors import MissingExtraError
 for name in {[*OURS]!r}:
     try:
-        print(getattr(adapters, name).__name__)
+        kind = getattr(adapters, name)
+        kind({{"x": [1, 2]}}, Objective("loss", "minimize"))
+        print(name)
     except MissingExtraError as error:
         print(name, "needs", error.name)
 """
@@ -321,6 +335,8 @@ for name in {[*OURS]!r}:
     assert sorted(shown.stdout.splitlines()) == [
         "AxOptimizer needs ax",
         "GridOptimizer",
+        "HEBOOptimizer needs hebo",
+        "NePSOptimizer needs neps",
         "NevergradOptimizer needs nevergrad",
         "OptunaOptimizer needs optuna",
         "RandomOptimizer",

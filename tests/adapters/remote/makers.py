@@ -12,6 +12,7 @@ from typing import Any
 
 from crystallize_opt import Capabilities, Observation, SpaceOptimizer
 from crystallize_opt.adapters import RandomOptimizer
+from crystallize_opt.adapters.environments import InOwnEnvironment
 from crystallize_opt.pipeline.context import logger
 
 
@@ -40,6 +41,10 @@ class Pruning(RandomOptimizer):
 
 def make_other_seed(*args: Any, seed: int, **options: Any) -> SpaceOptimizer[Any]:
     return RandomOptimizer(*args, seed=seed + 1, **options)
+
+
+class Elsewhere(InOwnEnvironment[None], RandomOptimizer):
+    """An optimizer whose library may be in another environment."""
 
 
 class LibraryError(Exception):
