@@ -35,7 +35,7 @@ def loss(params: Mapping[str, Any]) -> float:
     x, y = params["x"], 15 * (math.log10(params["lr"]) + 5) / 4
     branin = (y - 5.1 / (4 * math.pi**2) * x**2 + 5 / math.pi * x - 6) ** 2
     branin += 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10
-    return branin + abs(params["n"] - 4) + 2 * (params["act"] != "tanh")
+    return float(branin + abs(params["n"] - 4) + 2 * (params["act"] != "tanh"))
 
 
 def main(environment: str) -> None:

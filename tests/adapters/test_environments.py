@@ -56,7 +56,7 @@ def test_a_missing_library_is_said_with_the_command_that_makes_its_environment(
 
 def test_with_an_interpreter_the_optimizer_runs_there() -> None:
     here = makers.Elsewhere(SPACE, LOSS, seed=0)
-    there = makers.Elsewhere(SPACE, LOSS, seed=0, python=sys.executable, timeout=60.0)  # type: ignore[call-arg]
+    there = makers.Elsewhere(SPACE, LOSS, seed=0, python=sys.executable, timeout=60.0)
 
     assert type(here) is makers.Elsewhere
     assert isinstance(there, RemoteOptimizer)

@@ -160,7 +160,15 @@ def test_in_another_process_the_suggestions_are_the_same() -> None:
 
 def test_a_failed_trial_has_the_worst_value_so_far() -> None:
     optimizer = HEBOOptimizer({"x": (0.0, 1.0)}, LOSS, seed=0, hebo_options={"rand_sample": 20})
-    outcomes = [Status.FAILED, 2.0, Status.ABANDONED, 5.0, Status.INVALID, 1.0, 9.0]
+    outcomes: list[Status | float] = [
+        Status.FAILED,
+        2.0,
+        Status.ABANDONED,
+        5.0,
+        Status.INVALID,
+        1.0,
+        9.0,
+    ]
     seen = []
     for each in outcomes:
         (treatment,) = optimizer.ask()
