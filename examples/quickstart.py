@@ -1,6 +1,7 @@
 """Tune a real classifier on scikit-learn's handwritten digits, and check the winner on unseen data.
 
-Run it with `python examples/quickstart.py`; it takes about 10 seconds and downloads nothing.
+Run it with `python examples/quickstart.py`; it takes about 10 seconds and downloads nothing. It
+needs scikit-learn, and matplotlib for the picture.
 """
 
 from statistics import fmean
