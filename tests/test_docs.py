@@ -132,6 +132,8 @@ def test_the_commands_of_a_page_are_those_of_the_command_line(page: Path) -> Non
     commands = [command for block in blocks for command in SHELL.findall(block)]
     for command in [*commands, *INLINE.findall(text)]:
         words = shlex.split(command, comments=True)
+        if len(words) == 1:  # the name of a command in a sentence
+            words.append("--help")
         try:
             cli._parser().parse_args(words)
         except SystemExit as error:
