@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import sqlite3
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -50,8 +49,8 @@ _LEFT_OUT = {
 }
 """What SigOpt had and this service has not, and why."""
 
-LONGEST_WAIT = 120.0
-"""Seconds that a request waits for a suggestion. SigOpt's client waits for 150 at most."""
+LONGEST_WAIT = 135.0
+"""Seconds that a request over HTTP waits for a suggestion. SigOpt's client waits for 150."""
 
 
 class Reply(NamedTuple):
@@ -145,11 +144,7 @@ class Handler:
         reply = self.begin(method, path, data, access)
         if isinstance(reply, Reply):
             return reply
-        try:
-            return reply.result(LONGEST_WAIT)
-        except concurrent.futures.TimeoutError:
-            reply.cancel()
-            return too_late()
+        return reply.result()
 
     def _find(self, method: str, path: Sequence[str]) -> tuple[Route, list[str]]:
         pattern = tuple("{}" if position % 2 else part for position, part in enumerate(path))
@@ -184,7 +179,7 @@ def too_late() -> Reply:
     """Return the reply to a request whose suggestion takes too long."""
     return _refused(
         Refusal(
-            503,
+            429,  # Which SigOpt's client takes as: ask again.
             f"The optimizer has not made a suggestion within {LONGEST_WAIT:.0f} seconds. It goes on"
             " working: ask again.",
         )

@@ -16,7 +16,10 @@ from crystallize_opt.service.course import Course
 from crystallize_opt.service.handler import Handler
 from crystallize_opt.service.live import Live, Settings
 from crystallize_opt.service.service import Service
+from tests.service.http import Web, error_of, web
 from tests.service.test_classic import X
+
+__all__ = ["web"]
 
 
 @pytest.fixture
@@ -123,6 +126,20 @@ def test_a_request_that_nobody_waits_for_takes_no_suggestion(
 
     assert first.result(60).status == last.result(60).status == 201
     assert handler.handle("GET", path, {}).body["count"] == 2
+
+
+def test_a_suggestion_that_takes_too_long_is_there_for_the_next_request(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch, 1)
+    monkeypatch.setattr("crystallize_opt.service.door.LONGEST_WAIT", 0.01)
+    path = f"experiments/{experiment_of(web.handler)}/suggestions"
+    message = error_of(web("POST", path), 429)  # SigOpt's client then asks again by itself.
+    gate.opened.set()
+    monkeypatch.setattr("crystallize_opt.service.door.LONGEST_WAIT", 60.0)
+
+    assert "ask again" in message
+    assert web("POST", path).status_code == 201
 
 
 def test_an_optimizer_that_fails_is_an_answer_and_begins_again(
