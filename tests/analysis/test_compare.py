@@ -270,20 +270,15 @@ def ends(data, ctx, *, x: Float(0.0, 4.0)):
         {end}
     ctx.metrics.add("loss", x + ctx["seed_used"] % 7)
 
-def grid(*values):
-    goal = Objective("loss", "minimize")
-    return lambda seed: GridOptimizer({{"x": list(values)}}, goal, seed=seed)
-
-found = compare(
+goal = Objective("loss", "minimize")
+compare(
     Experiment(nothing(), Pipeline([ends()]), seed=0),
-    {{"grid": grid(4.0, 2.0, 0.0), "one": grid(1.0)}},
+    {{"grid": lambda seed: GridOptimizer({{"x": [4.0, 2.0, 0.0]}}, goal, seed=seed)}},
     3,
     seeds=1,
     workers=Workers("processes", 1, limits=TrialLimits(seconds={seconds})),
     progress=False,
 )
-for cell in found.cells:
-    print(cell.best, cell.failures, cell.confirmed is not None, repr(cell.error))
 """
 
 
@@ -299,13 +294,12 @@ def test_the_limits_are_those_of_each_trial_and_of_each_fresh_replicate(
 ) -> None:
     (script := tmp_path / "script.py").write_text(LIMITED.format(end=end, seconds=seconds))
     command = [sys.executable, str(script)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
 
-    searched, other = ran.stdout.splitlines()
-    assert other == "[1.0] 0 True None"
-    assert searched.startswith("[None, 2.0, 0.0] 1 False")
-    assert "On fresh seeds, the winner 'trial_2' failed or violates a constraint" in searched
-    assert status in searched
+    # The search lost its first trial only, and then its winner on a fresh seed.
+    assert "TrialsFailedError: Every search failed; the first one" in ran.stderr
+    assert "On fresh seeds, the winner 'trial_2' failed or violates a constraint" in ran.stderr
+    assert status in ran.stderr
 
 
 KILLED = """
