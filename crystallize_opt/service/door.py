@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 import math
+from concurrent.futures import Future
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -52,25 +53,39 @@ class Door:
     async def reply(self, method: str, path: list[str], data: Any, access: Access) -> Reply:
         """Answer a request; other requests are answered meanwhile."""
         found = await run_in_threadpool(self.handler.begin, method, path, data, access)
-        if isinstance(found, Reply):
-            return found
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(found), LONGEST_WAIT)
-        except TimeoutError:
-            return too_late()
+        return found if isinstance(found, Reply) else await _waited_for(found)
 
     async def api(self, request: Request) -> Response:
         """Answer a request of the API."""
-        try:
+        has_body = request.method not in ("GET", "DELETE")
+        body = await request.body() if has_body else b""
+        is_short = request.headers.get("x-response-content") == "skip"
+
+        def shown(reply: Reply) -> Response:
+            if reply.status < 300 and is_short:
+                return Response(status_code=204)
+            return JSONResponse(reply.body, reply.status)
+
+        def begin() -> Response | Future[Reply]:
+            # In a thread: whatever waits for the file must not hold up all other requests.
             access = self.access(request)
-            data = await _data_of(request)
+            data = _data_of(body) if has_body else dict(request.query_params)
+            path = request.path_params["path"].strip("/").split("/")
+            found = self.handler.begin(request.method, path, data, access)
+            return shown(found) if isinstance(found, Reply) else found
+
+        try:
+            found = await run_in_threadpool(begin)
         except Refusal as refusal:
             return refused(refusal)
-        path = request.path_params["path"].strip("/").split("/")
-        reply = await self.reply(request.method, path, data, access)
-        if reply.status < 300 and request.headers.get("x-response-content") == "skip":
-            return Response(status_code=204)
-        return JSONResponse(reply.body, reply.status)
+        return found if isinstance(found, Response) else shown(await _waited_for(found))
+
+
+async def _waited_for(found: Future[Reply]) -> Reply:
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(found), LONGEST_WAIT)
+    except TimeoutError:
+        return too_late()
 
 
 class TooMany(Refusal):
@@ -100,11 +115,8 @@ def refused(refusal: Refusal) -> Response:
     return JSONResponse({"message": refusal.message}, refusal.status, headers)
 
 
-async def _data_of(request: Request) -> Any:
-    """Return the query of GET and DELETE, and the body of the others."""
-    if request.method in ("GET", "DELETE"):
-        return dict(request.query_params)
-    body = await request.body()
+def _data_of(body: bytes) -> Any:
+    """Return what the JSON of a body says."""
     try:
         found: Any = json.loads(body, parse_constant=_no_constant) if body else {}
     except (ValueError, RecursionError) as error:

@@ -74,7 +74,7 @@ class Pages:
     def _guarded(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         async def guarded(request: Request) -> Response:
             try:
-                access = self._door.access(request)
+                access = await run_in_threadpool(self._door.access, request)
                 if request.method == "POST":
                     await self._check_form(request, access)
                 return await answer(request, access)
@@ -125,11 +125,12 @@ class Pages:
             key: request.query_params[key] for key in ("before",) & request.query_params.keys()
         }
         found = await self._api("GET", ["experiments"], given, access)
+        ids = [each["id"] for each in found["data"]]
         return HTMLResponse(
             rendered(
                 "list.html.jinja",
                 title="Experiments",
-                listed=listed(self._service, [each["id"] for each in found["data"]]),
+                listed=await run_in_threadpool(listed, self._service, ids),
                 before=found["paging"]["before"],
             )
         )
