@@ -46,7 +46,9 @@ def read_run(given: Given, *, merges: bool) -> dict[str, Any]:
     for key in ("name", "state"):
         if key in given.data and key not in given:
             raise bad(f"`{key}` of a run cannot be null.")
-    found = {key: _field(given, key, merges=merges) for key in given.data}
+    # `project` is not of the run alone: it must be there.
+    keys = [key for key in given.data if key in KNOWN]
+    found = {key: _field(given, key, merges=merges) for key in keys}
     if any(each["source"] == _OWN for each in found.get("assignments_meta", {}).values()):
         raise bad(f"The source {_OWN!r} in `assignments_meta` stands for the optimizer itself.")
     return found

@@ -142,3 +142,12 @@ def test_no_bytes_make_the_service_fail(web: Web) -> None:
                 assert response.status_code < 500 or response.status_code == 501, response.text
 
     send()
+
+
+def test_a_run_moves_to_another_project(web: Web) -> None:
+    path = "clients/1/projects/night/training_runs"
+    number = web("POST", path, VALID["training_runs"]).json()["id"]
+    moved = web("PUT", f"training_runs/{number}", {"project": "night", "name": "moved"})
+
+    assert moved.json()["name"] == "moved"
+    assert web("PUT", f"training_runs/{number}", {"project": "day"}).status_code == 400
