@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.service import (
+    of_checkpoints,
     of_experiments,
     of_observations,
     of_projects,
@@ -31,6 +32,7 @@ _MODULES = (
     of_results,
     of_projects,
     of_runs,
+    of_checkpoints,
     of_tokens,
 )
 _LEFT_OUT = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from crystallize_opt.service import wire
 from crystallize_opt.service.definition import read_experiment
-from crystallize_opt.service.given import Given, metadata_of, number_of
+from crystallize_opt.service.given import Given, number_of
 from crystallize_opt.service.measured import read_assignments
 from crystallize_opt.service.of_experiments import (
     create_experiment,
@@ -38,7 +38,6 @@ from crystallize_opt.service.training import (
     read_run,
 )
 
-_MOST_CHECKPOINTS = 200
 _MOST_RUNS = 10_000
 
 # Experiments that take runs only ------------------------------------------------------------------
@@ -205,10 +204,10 @@ def create_runs_of_project(service: Service, request: Request) -> wire.Json:
 
 def fetch_run(service: Service, request: Request) -> wire.Json:
     """Return one run."""
-    return wire.run(_run(service, request))
+    return wire.run(run_of(service, request))
 
 
-def _run(service: Service, request: Request, position: int = -1) -> Record:
+def run_of(service: Service, request: Request, position: int = -1) -> Record:
     """Return the run with an id, which the client may see, and which is of the experiment named."""
     text = request.ids[position]
     record = service.store.get("training_run", number_of(text, "training run"))
@@ -237,7 +236,7 @@ def _update_run(service: Service, request: Request, *, merges: bool) -> wire.Jso
     store = service.store
     observation = None
     with store.writing():
-        record = _run(service, request)
+        record = run_of(service, request)
         data = {**record.data, "updated": time.time()}
         for key, value in said.items():
             data[key] = merged(data[key], value) if merges else value
@@ -273,7 +272,7 @@ def _observed(service: Service, record: Record, data: dict[str, Any]) -> Record 
 def delete_run(service: Service, request: Request) -> wire.Json:
     """Delete a run; its observation stays."""
     with service.store.writing():
-        record = _run(service, request)
+        record = run_of(service, request)
         data = {**record.data, "deleted": True, "updated": time.time()}
         record = record._replace(data=data, state=DELETED)
         service.store.put("training_run", record)
@@ -326,50 +325,6 @@ def best_runs(service: Service, request: Request) -> wire.Json:
     return sorted_page(request.given(), ranked, wire.run)
 
 
-# Checkpoints --------------------------------------------------------------------------------------
-
-
-def create_checkpoint(service: Service, request: Request) -> wire.Json:
-    """Take a checkpoint of a run: values while it runs."""
-    given = request.given("the checkpoint")
-    given.refuse_unknown({"values", "metadata"})
-    given.refuse_missing("values")
-    values = given.each("values", _value)
-    data = {"values": values, "metadata": metadata_of(given), "created": time.time()}
-    store = service.store
-    with store.writing():
-        run = _run(service, request)
-        if run.data["observation"] is not None:
-            raise Refusal(403, f"The run {run.id} has ended: it takes no checkpoints.")
-        count = run.data["checkpoint_count"] + 1
-        if count > _MOST_CHECKPOINTS:
-            raise Refusal(403, f"A run takes at most {_MOST_CHECKPOINTS} checkpoints.")
-        number = store.add("checkpoint", run.id, ACTIVE, data)
-        counted = {**run.data, "checkpoint_count": count, "updated": time.time()}
-        store.put("training_run", run._replace(data=counted))
-    return wire.checkpoint(Record(number, run.id, ACTIVE, data))
-
-
-def _value(data: Any) -> dict[str, Any]:
-    given = Given(data, "an entry of `values`")
-    given.refuse_unknown({"name", "value", "value_stddev", "object"})
-    given.refuse_missing("name", "value")
-    keys = ("value", "value_stddev")
-    return {"name": given.text("name"), **{key: given.number(key) for key in keys}}
-
-
-def fetch_checkpoint(service: Service, request: Request) -> wire.Json:
-    """Return one checkpoint."""
-    run = _run(service, request, -2)
-    return wire.checkpoint(service.child("checkpoint", request.ids[-1], run.id))
-
-
-def fetch_checkpoints(service: Service, request: Request) -> wire.Json:
-    """Return a page of the checkpoints of a run."""
-    run = _run(service, request)
-    return page_of(request.given(), service.store, "checkpoint", run.id, (ACTIVE,), wire.checkpoint)
-
-
 _OF_PROJECT = "clients/{}/projects/{}"
 ROUTES = (
     route("POST", f"{_OF_PROJECT}/aiexperiments", create_for_project, status=201),
@@ -393,9 +348,6 @@ ROUTES = (
             route("PUT", f"{path}/{{}}", replace_run),
             route("MERGE", f"{path}/{{}}", merge_run),
             route("DELETE", f"{path}/{{}}", delete_run),
-            route("POST", f"{path}/{{}}/checkpoints", create_checkpoint, status=201),
-            route("GET", f"{path}/{{}}/checkpoints", fetch_checkpoints),
-            route("GET", f"{path}/{{}}/checkpoints/{{}}", fetch_checkpoint),
         )
     ),
     route("POST", "experiments/{}/training_runs", create_run, status=201, shown=wire.run),

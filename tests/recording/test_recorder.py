@@ -133,6 +133,25 @@ def test_what_is_told_is_on_disk_before_the_optimizer_hears_of_it(tmp_path: Path
     driver.close()
 
 
+def test_what_is_attached_and_enqueued_is_on_disk_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    recorded = RecordedOptimizer(RandomOptimizer(SPACE, LOSS, seed=0), Storage(path))
+    run_sync(recorded.resume())
+    point = dict(RandomOptimizer(SPACE, LOSS, seed=1).ask()[0].params)
+
+    skipped = recorded.attach([Observation(Treatment("a", point), {"loss": 1.0})])
+    assert [each.treatment.name for each in History.load(path)] == ["a"]
+    other = Observation(Treatment("b", {"no": 1}), {"loss": 2.0})
+    assert skipped == 0
+    assert recorded.attach([other], skip_outside=True) == 1
+
+    recorded.enqueue(point)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        kinds = [kind for (kind,) in connection.execute("SELECT kind FROM events ORDER BY seq")]
+    assert kinds[-2:] == ["attach", "enqueue"]
+    recorded.close()
+
+
 def test_the_best_and_the_failures(driver: Driver) -> None:
     first, second = driver.ask(2)
     driver.tell(first, status=Status.FAILED, error="boom")

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crystallize_opt import History, Status
-from crystallize_opt.errors import StorageError
-from crystallize_opt.storage.journal import RunWriter, read_run
+from crystallize_opt.errors import RunLocked, StorageError
+from crystallize_opt.storage.journal import RunWriter, read_run, rename_run, run_names
 from crystallize_opt.storage.schema import SCHEMA_VERSION
 from crystallize_opt.storage.settings import Storage
 from tests.recording.killed_runs import exactly
@@ -192,7 +192,7 @@ def test_a_full_disk_ends_the_search_and_loses_nothing(
 
 FULL = """
 import resource, signal, sys
-from crystallize_opt.errors import StorageError
+from crystallize_opt.errors import RunLocked, StorageError
 from tests.storage.searches import optimizer, toy_experiment
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -291,3 +291,21 @@ def test_rows_are_read_as_they_were_written(
 
     if batches:
         assert list(read_run(path)[1]) == written
+
+
+def test_a_run_is_renamed_with_all_that_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    writer = RunWriter(path, "night")
+    writer.append([("told", 0, "{}")])
+    with pytest.raises(RunLocked):
+        rename_run(path, "night", "earlier")
+    writer.close()
+
+    rename_run(path, "night", "earlier")
+    rename_run(path, "nobody", "else")
+
+    assert run_names(path) == ["earlier"]
+    assert read_run(path, "earlier")[1] == [("told", 0, "{}")]
+    RunWriter(path, "night").close()
+    with pytest.raises(StorageError, match="UNIQUE"):
+        rename_run(path, "night", "earlier")
