@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -15,11 +16,54 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CRYSTALLIZE_OPT_FULL_TRACEBACKS", "1")
 
-# A busy machine is no failure. What else is set (as on CI) stays.
+# A busy machine is no failure. What else is set (as on CI) stays. Other runs draw other examples:
+# 40 a run find what 100 find, some runs later. `--hypothesis-profile=thorough` draws more at once.
 settings.register_profile(
-    "no time limit", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "quick",
+    settings(),
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("no time limit")
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=300)
+settings.load_profile("quick")
+
+
+# Tests of a library that is not installed are left out, so that the rest can be run with one extra
+# only, or with a Python for which some library has no wheels.
+LIBRARIES = ("ax", "torch", "optuna", "smac", "ConfigSpace", "crystallize", "nbclient")
+MISSING = {library for library in LIBRARIES if find_spec(library) is None}
+NEEDED = {
+    "adapters/ax": "ax",
+    "adapters/optuna": "optuna",
+    "adapters/smac": "smac",
+    "test_notebook.py": "nbclient",
+    "test_original_framework.py": "crystallize",
+}
+collect_ignore = [path for path, library in NEEDED.items() if library in MISSING]
+
+
+def pytest_report_header() -> list[str]:
+    return [f"not installed: {', '.join(sorted(MISSING))}"] if MISSING else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    return (yield from skipped_where_a_library_is_missing())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    return (yield from skipped_where_a_library_is_missing())
+
+
+def skipped_where_a_library_is_missing() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except ImportError as error:
+        if error.name in MISSING:
+            pytest.skip(f"needs {error.name}")
+        raise
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -181,9 +180,6 @@ def test_what_has_not_completed_keeps_its_status(status: Status) -> None:
         np.float32(0.5),
         np.array(0.5),
         np.ma.array(0.5),
-        torch.tensor(0.5),
-        torch.tensor(0.5, requires_grad=True),
-        torch.tensor(0.5, dtype=torch.bfloat16),
     ],
     ids=repr,
 )
@@ -205,8 +201,6 @@ def test_single_numbers_of_all_kinds(value: Any) -> None:
         np.array("0.5"),
         [0.5],
         np.array([0.5]),
-        torch.tensor([0.5]),
-        torch.empty((), device="meta"),
         0.5 + 0j,
         np.complex128(0.5),
         np.complex64(0.5),
@@ -223,6 +217,21 @@ def test_single_numbers_of_all_kinds(value: Any) -> None:
 )
 def test_what_is_no_single_number(value: Any) -> None:
     assert as_number(value) is None
+
+
+def test_a_tensor_of_one_number_is_a_number() -> None:
+    import torch
+
+    for value in (
+        torch.tensor(0.5),
+        torch.tensor(0.5, requires_grad=True),
+        torch.tensor(0.5, dtype=torch.bfloat16),
+    ):
+        number = as_number(value)
+        assert number == 0.5
+        assert type(number) is float
+    for value in (torch.tensor([0.5]), torch.empty((), device="meta")):
+        assert as_number(value) is None
 
 
 # The mapping ----------------------------------------------------------------------------------

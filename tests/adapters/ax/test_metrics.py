@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from ax.generation_strategy.generation_strategy import GenerationStrategy
 
 from crystallize_opt import Constraint, Objective, Observation, Status
 from crystallize_opt.adapters import AxOptimizer
@@ -63,59 +64,69 @@ def test_a_standard_error_that_is_none_is_not_told(sem: float) -> None:
 # Outcome constraints ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("objectives", "constraints", "tightest"),
-    [
-        ([LOSS], [Constraint("loss", ">=", 0.1)], None),
-        (
-            [LOSS],
-            [Constraint("a", "<=", 2.0), Constraint("a", "<=", 1.0)],
-            [Constraint("a", "<=", 1.0)],
-        ),
-        ([LOSS], [Constraint("a", "<=", 2), Constraint("a", ">=", 1)], None),
-        ([LOSS, Objective("a", "maximize")], [Constraint("a", ">=", 0.0)], None),
-        ([LOSS, Objective("a", "maximize")], [Constraint("a", "<=", 0.5)], None),
-        (
-            # With a threshold on one of two objectives, and no feasible point, Ax raises.
-            [LOSS, Objective("a", "maximize")],
-            [Constraint("a", ">=", 0.5), Constraint("b", "<=", -1.0)],
-            None,
-        ),
-        (
-            # Thresholds, beside constraints on the same metrics and on others.
-            [
-                Objective("loss", "minimize", threshold=3),
-                Objective("a", "maximize", threshold=-1.5),
-            ],
-            [Constraint("loss", "<=", 2.0), Constraint("a", "<=", 0.5), Constraint("b", ">=", -1)],
-            [
-                *(Constraint("loss", "<=", 3.0), Constraint("a", ">=", -1.5)),
-                *(Constraint("loss", "<=", 2.0), Constraint("a", "<=", 0.5)),
-                Constraint("b", ">=", -1.0),
-            ],
-        ),
-        pytest.param(
-            # Names and numbers that Ax would read in another way.
-            [Objective("val-loss", "minimize"), Objective("a,b", "maximize")],
-            [Constraint("E", "<=", 1e-5), Constraint("größe", ">=", -3.0)],
-            None,
-            marks=pytest.mark.slow,
-        ),
-    ],
+Case = tuple[list[Objective], list[Constraint], list[Constraint] | None]
+
+# With a threshold on one of two objectives, and no feasible point, Ax raises.
+NO_FEASIBLE_POINT: Case = (
+    [LOSS, Objective("a", "maximize")],
+    [Constraint("a", ">=", 0.5), Constraint("b", "<=", -1.0)],
+    None,
 )
-def test_outcome_constraints_of_any_kind_reach_the_model(
-    objectives: list[Objective],
-    constraints: list[Constraint],
-    tightest: list[Constraint] | None,
-) -> None:
+CASES: list[Case] = [
+    NO_FEASIBLE_POINT,
+    ([LOSS], [Constraint("loss", ">=", 0.1)], None),
+    (
+        [LOSS],
+        [Constraint("a", "<=", 2.0), Constraint("a", "<=", 1.0)],
+        [Constraint("a", "<=", 1.0)],
+    ),
+    ([LOSS], [Constraint("a", "<=", 2), Constraint("a", ">=", 1)], None),
+    ([LOSS, Objective("a", "maximize")], [Constraint("a", ">=", 0.0)], None),
+    ([LOSS, Objective("a", "maximize")], [Constraint("a", "<=", 0.5)], None),
+    (
+        # Thresholds, beside constraints on the same metrics and on others.
+        [
+            Objective("loss", "minimize", threshold=3),
+            Objective("a", "maximize", threshold=-1.5),
+        ],
+        [Constraint("loss", "<=", 2.0), Constraint("a", "<=", 0.5), Constraint("b", ">=", -1)],
+        [
+            *(Constraint("loss", "<=", 3.0), Constraint("a", ">=", -1.5)),
+            *(Constraint("loss", "<=", 2.0), Constraint("a", "<=", 0.5)),
+            Constraint("b", ">=", -1.0),
+        ],
+    ),
+    (
+        # Names and numbers that Ax would read in another way.
+        [Objective("val-loss", "minimize"), Objective("a,b", "maximize")],
+        [Constraint("E", "<=", 1e-5), Constraint("größe", ">=", -3.0)],
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_outcome_constraints_of_any_kind_reach_ax(case: Case) -> None:
+    check_constraints(case, sobol_strategy())
+
+
+@pytest.mark.parametrize(
+    "case", [NO_FEASIBLE_POINT, *(pytest.param(each, marks=pytest.mark.slow) for each in CASES[1:])]
+)
+def test_the_model_takes_outcome_constraints_of_any_kind(case: Case) -> None:
+    assert generators_of(check_constraints(case, quick_strategy()))[-1] == "BoTorch"
+
+
+def check_constraints(case: Case, strategy: GenerationStrategy) -> AxOptimizer:
+    objectives, constraints, tightest = case
     optimizer = AxOptimizer(
-        SQUARE, objectives, constraints=constraints, seed=0, generation_strategy=quick_strategy()
+        SQUARE, objectives, constraints=constraints, seed=0, generation_strategy=strategy
     )
     metrics = sorted(set(optimizer.required_metrics))
     run(optimizer, 4, lambda p: {m: p["x"] + i * p["y"] for i, m in enumerate(metrics)})
 
     assert sorted(constraints_of(optimizer), key=repr) == sorted(tightest or constraints, key=repr)
-    assert generators_of(optimizer)[-1] == "BoTorch"
+    return optimizer
 
 
 def constraints_of(optimizer: AxOptimizer) -> list[Constraint]:
