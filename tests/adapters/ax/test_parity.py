@@ -96,7 +96,7 @@ def plain_spaces(draw: st.DrawFn) -> SearchSpace:
     return space
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(space=plain_spaces(), seed=st.integers(0, 2**32 - 1))
 def test_suggestions_in_generated_spaces_are_those_of_the_loop(
     space: SearchSpace, seed: int
@@ -185,7 +185,9 @@ def test_suggestions_under_linear_constraints_are_those_of_the_loop() -> None:
     assert exactly(run(optimizer, 6, evaluate)) == exactly(native)
 
 
-@pytest.mark.parametrize("thresholds", [(None, None), (1.0, -0.25)])
+@pytest.mark.parametrize(
+    "thresholds", [(None, None), pytest.param((1.0, -0.25), marks=pytest.mark.slow)]
+)
 def test_suggestions_for_several_objectives_are_those_of_the_loop(
     thresholds: tuple[float | None, float | None],
 ) -> None:

@@ -38,7 +38,7 @@ class Interrupts:
     "kind",
     [HyperparameterOptimizationFacade, pytest.param(BlackBoxFacade, marks=pytest.mark.slow)],
 )
-@pytest.mark.parametrize("smac_defaults", [False, True])
+@pytest.mark.parametrize("smac_defaults", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_interrupted_ask_does_not_end_the_search(kind: Facade, smac_defaults: bool) -> None:
     """What comes afterwards is what would have come without the interruption."""
     found = []
