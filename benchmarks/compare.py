@@ -3,8 +3,10 @@
     python benchmarks/compare.py --cost     # against the same searches run one by one
     python benchmarks/compare.py --errors   # comparisons of three equal optimizers
     python benchmarks/compare.py --coco     # random search, TPE and CMA-ES on bbob and bbob-mixint
+    python benchmarks/compare.py --all      # every optimizer on bbob-mixint and an SVM
 
-The last one needs the package coco-experiment. Pictures are written to the current folder.
+The last two need the package coco-experiment. Pictures are written to the current folder.
+--all keeps its searches in a file (--storage), and prints the comparison after each seed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import time
+import warnings
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -19,6 +22,7 @@ from typing import Any
 import optuna
 
 from crystallize_opt import (
+    Categorical,
     DataSource,
     Experiment,
     Float,
@@ -106,6 +110,58 @@ COCO: dict[str, Callable[[Experiment, int], Any]] = {
 }
 
 
+@functools.cache
+def digits() -> Any:
+    """Return half of scikit-learn's digits."""
+    from sklearn.datasets import load_digits
+
+    pictures, numbers = load_digits(return_X_y=True)
+    return pictures[::2] / 16.0, numbers[::2]
+
+
+def svm(
+    C: Float(1e-2, 1e3, log=True),  # type: ignore[valid-type]  # noqa: N803
+    gamma: Float(1e-4, 1e1, log=True),  # type: ignore[valid-type]
+    kernel: Categorical(["rbf", "poly"]),  # type: ignore[valid-type]
+    degree: Integer(2, 5),  # type: ignore[valid-type]
+) -> dict[str, float]:
+    """Return the share of errors of a support vector machine in 3-fold cross-validation."""
+    from sklearn.model_selection import cross_val_score
+    from sklearn.svm import SVC
+
+    model = SVC(C=C, gamma=gamma, kernel=kernel, degree=degree, max_iter=2000)
+    return {"value": 1.0 - float(cross_val_score(model, *digits(), cv=3).mean())}
+
+
+def every_optimizer(trials: int) -> dict[str, Callable[[Experiment, int], Any]]:
+    """Return a maker of each optimizer, with its defaults."""
+    from crystallize_opt.adapters import (
+        AxOptimizer,
+        BayBEOptimizer,
+        NevergradOptimizer,
+        SMACOptimizer,
+    )
+
+    def space(e: Experiment) -> SearchSpace:
+        return space_of(e) if "mixint" in str(e.name) else e.search_space()
+
+    def optuna_(kind: Any, **options: Any) -> Callable[[Experiment, int], Any]:
+        return lambda e, seed: OptunaOptimizer(
+            space(e), VALUE, sampler=kind(seed=seed, **options), seed=seed
+        )
+
+    return {
+        "random": lambda e, seed: RandomOptimizer(space(e), VALUE, seed=seed),
+        "TPE": lambda e, seed: OptunaOptimizer(space(e), VALUE, seed=seed),
+        "GP": optuna_(optuna.samplers.GPSampler),
+        "CMA-ES": optuna_(optuna.samplers.CmaEsSampler, warn_independent_sampling=False),
+        "SMAC": lambda e, seed: SMACOptimizer(space(e), VALUE, seed=seed, n_trials=trials),
+        "Ax": lambda e, seed: AxOptimizer(space(e), VALUE, seed=seed),
+        "Nevergrad": lambda e, seed: NevergradOptimizer(space(e), VALUE, seed=seed, budget=trials),
+        "BayBE": lambda e, seed: BayBEOptimizer(space(e), VALUE, seed=seed),
+    }
+
+
 # What is measured ---------------------------------------------------------------------------------
 
 
@@ -164,12 +220,29 @@ def coco(seeds: int, trials: int) -> None:
         found.plot_ranks().savefig(f"{suite}-ranks.png", dpi=80)
 
 
+def all_optimizers(seeds: int, trials: int, storage: str) -> None:
+    """Print a comparison of every optimizer, after each seed."""
+    warnings.simplefilter("ignore")
+    experiments = [experiment("bbob-mixint", 8, 5), Experiment.of(svm, seed=0)]
+    for number in range(1, seeds + 1):
+        found = compare(
+            experiments,
+            every_optimizer(trials),
+            trials,
+            seeds=number,
+            storage=storage,
+            progress=False,
+        )
+        print(found, "\n", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("cost", "errors", "coco"):
+    for name in ("cost", "errors", "coco", "all"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--storage", default="compare-all.db")
     given = parser.parse_args()
     if given.cost:
         cost()
@@ -177,6 +250,8 @@ def main() -> None:
         errors()
     if given.coco:
         coco(given.seeds, given.trials)
+    if given.all:
+        all_optimizers(given.seeds, given.trials, given.storage)
 
 
 if __name__ == "__main__":

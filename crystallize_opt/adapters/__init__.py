@@ -20,6 +20,7 @@ from crystallize_opt.adapters.registry import (
 
 if TYPE_CHECKING:
     from crystallize_opt.adapters.ax.optimizer import AxOptimizer
+    from crystallize_opt.adapters.baybe.optimizer import BayBEOptimizer
     from crystallize_opt.adapters.grid import GridOptimizer
     from crystallize_opt.adapters.hebo.optimizer import HEBOOptimizer
     from crystallize_opt.adapters.neps.optimizer import NePSOptimizer
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AvailableOptimizer",
     "AxOptimizer",
+    "BayBEOptimizer",
     "GridOptimizer",
     "HEBOOptimizer",
     "NePSOptimizer",

@@ -28,6 +28,7 @@ GROUP = "crystallize_opt.optimizers"
 # Name of the class -> its module or package, also the name of its extra, and the libraries needed.
 OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AxOptimizer": ("ax", ("ax",)),
+    "BayBEOptimizer": ("baybe", ("baybe",)),
     "GridOptimizer": ("grid", ()),
     "HEBOOptimizer": ("hebo", ("hebo",)),
     "NePSOptimizer": ("neps", ("neps",)),

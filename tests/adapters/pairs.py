@@ -104,6 +104,7 @@ def _facade(name: str) -> Callable[[], Any]:
 MAKERS: dict[str, Maker] = {
     "`RandomOptimizer`": Maker(_ours("RandomOptimizer")),
     "`GridOptimizer`": Maker(_ours("GridOptimizer"), is_finite=True),
+    "`BayBEOptimizer`": Maker(_ours("BayBEOptimizer"), is_slow=True),
     "Nevergrad, `NGOpt`": Maker(_ours("NevergradOptimizer", budget=20)),
     "Optuna, `TPESampler`": Maker(_optuna("TPESampler", n_startup_trials=4)),
     "Optuna, `GPSampler`": Maker(_optuna("GPSampler", n_startup_trials=4), is_slow=True),

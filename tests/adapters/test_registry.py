@@ -25,6 +25,7 @@ from crystallize_opt.errors import MissingExtraError
 ROOT = Path(__file__).parents[2]
 OURS = {
     "AxOptimizer": ["ax"],
+    "BayBEOptimizer": ["baybe"],
     "GridOptimizer": [],
     "HEBOOptimizer": ["hebo"],
     "NePSOptimizer": ["neps"],
@@ -138,9 +139,9 @@ import sys
 from crystallize_opt.adapters import available_optimizers
 print("importlib.metadata" in sys.modules)
 found = available_optimizers()
-others = ("Ax", "HEBO", "NePS", "Nevergrad", "Optuna", "SMAC")
+others = ("Ax", "BayBE", "HEBO", "NePS", "Nevergrad", "Optuna", "SMAC")
 print([name for name in found if name.removesuffix("Optimizer") not in others])
-heavy = ("optuna", "smac", "ConfigSpace", "ax", "nevergrad", "torch", "numpy", "my_plugin")
+heavy = ("optuna", "smac", "ConfigSpace", "ax", "baybe", "nevergrad", "torch", "numpy", "my_plugin")
 print([name for name in heavy if name in sys.modules])
 """
     shown = subprocess.run(  # noqa: S603
@@ -287,7 +288,7 @@ def test_the_command_prints_the_table_and_what_is_missing(tmp_path: Path) -> Non
 import runpy, sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name in ("ax", "nevergrad", "smac", "optuna"):
+        if name in ("ax", "baybe", "nevergrad", "smac", "optuna"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 runpy.run_module("crystallize_opt.adapters", run_name="__main__")
@@ -334,6 +335,7 @@ for name in {[*OURS]!r}:
 
     assert sorted(shown.stdout.splitlines()) == [
         "AxOptimizer needs ax",
+        "BayBEOptimizer needs baybe",
         "GridOptimizer",
         "HEBOOptimizer needs hebo",
         "NePSOptimizer needs neps",

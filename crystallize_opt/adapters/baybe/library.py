@@ -1,0 +1,76 @@
+"""BayBE, imported without side effects, and called without them.
+
+The other modules get BayBE from here. It imports torch when it is first used.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from crystallize_opt.runtime.quiet_import import quiet_import
+from crystallize_opt.runtime.random_state import CallersRandomState, OwnRandomState
+
+with quiet_import("BayBE", "baybe", undo_logging=True), CallersRandomState():
+    import baybe  # Before pandas: if it is missing, the error must name BayBE.
+    import pandas as pd
+    from baybe import Campaign
+    from baybe.constraints import ContinuousLinearConstraint
+    from baybe.exceptions import NotEnoughPointsLeftError
+    from baybe.objectives import ParetoObjective
+    from baybe.parameters import (
+        CategoricalParameter,
+        NumericalContinuousParameter,
+        NumericalDiscreteParameter,
+    )
+    from baybe.recommenders import TwoPhaseMetaRecommender
+    from baybe.recommenders.base import RecommenderProtocol
+    from baybe.searchspace import SearchSpace as BayBESearchSpace
+    from baybe.targets import NumericalTarget
+
+__all__ = [
+    "BayBESearchSpace",
+    "Campaign",
+    "CategoricalParameter",
+    "ContinuousLinearConstraint",
+    "NotEnoughPointsLeftError",
+    "NumericalContinuousParameter",
+    "NumericalDiscreteParameter",
+    "NumericalTarget",
+    "ParetoObjective",
+    "RecommenderProtocol",
+    "TwoPhaseMetaRecommender",
+    "baybe",
+    "pd",
+    "quietly",
+]
+
+
+@contextmanager
+def quietly(own: OwnRandomState) -> Iterator[None]:
+    """Give BayBE its own global generators, one torch thread, and no warnings.
+
+    The number of threads changes its suggestions. The lock of `own` also guards the warnings
+    filters and the number of threads.
+    """
+    with quiet_import("BayBE's models", "botorch", undo_logging=True), CallersRandomState():
+        import botorch  # noqa: F401  (BayBE would import it within a call)
+        import torch
+    with own, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        botorch_logger = logging.getLogger("botorch")
+        botorch_logger.addFilter(_drop)
+        try:
+            yield
+        finally:
+            botorch_logger.removeFilter(_drop)
+            torch.set_num_threads(threads)
+
+
+def _drop(_: Any) -> bool:
+    return False

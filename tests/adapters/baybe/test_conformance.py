@@ -1,0 +1,57 @@
+"""BayBEOptimizer keeps the contract: with random points alone, and with its default, the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from crystallize_opt import Constraint, Objective, SearchSpace, SpaceOptimizer
+from crystallize_opt.adapters import BayBEOptimizer
+from crystallize_opt.testing import OptimizerContract
+
+
+class BayBEContract(OptimizerContract):
+    asks_per_test = 5
+    most_pending = 5
+    warm_asks = 6
+    trap_trials = 0  # test_failures.py looks at what BayBE is told.
+
+    def recommender(self) -> Any:
+        return None
+
+    def make_optimizer(
+        self,
+        space: SearchSpace | Mapping[str, Any],
+        objective: Objective | Sequence[Objective],
+        *,
+        constraints: Iterable[Constraint] = (),
+        seed: int | None = 0,
+    ) -> BayBEOptimizer:
+        return BayBEOptimizer(
+            space, objective, constraints=constraints, seed=seed, recommender=self.recommender()
+        )
+
+    def knowledge_of(self, optimizer: SpaceOptimizer[Any]) -> Any:
+        assert isinstance(optimizer, BayBEOptimizer)
+        assert optimizer.campaign is not None
+        return optimizer.campaign.measurements.drop(columns=["BatchNr", "FitNr"]).to_dict("records")
+
+
+class TestRandomPoints(BayBEContract):
+    """No model: what this layer does, in the time of a test."""
+
+    known_gaps: ClassVar[dict[str, str]] = {
+        "test_attached_trials_are_learnt_from": "random points learn nothing"
+    }
+
+    def recommender(self) -> Any:
+        from baybe.recommenders import RandomRecommender
+
+        return RandomRecommender()
+
+
+@pytest.mark.slow
+class TestGaussianProcess(BayBEContract):
+    """The default. One random point comes first."""
