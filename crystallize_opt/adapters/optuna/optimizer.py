@@ -226,6 +226,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _decoded(self, trial: Trial) -> dict[str, Any]:
         """Return the point that a trial stores."""
+        if self._asks_in_order:
+            return self._optuna_space.suggest(trial)  # The stored values: nothing is drawn.
         point = self._optuna_space.decode(_params_of(trial))
         return self._optuna_space.active(point) if self._fills_inactive else point
 

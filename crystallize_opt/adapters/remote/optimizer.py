@@ -58,6 +58,8 @@ from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.trials.values import as_number
 
 _NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
+_START_SECONDS = 600.0
+"""How long the start of a process may take at least."""
 _ATTACHED = -1
 """The handle of an attached trial, which has no number."""
 
@@ -181,7 +183,9 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         process.is_reusable = is_ours
         try:
             here = {"seed": self.seed, "environment": dict(os.environ)}
-            answer = process.call(["build", self._given | here], self.timeout)
+            # A process has to import the library first, however short its later answers are.
+            limit = None if self.timeout is None else max(self.timeout, _START_SECONDS)
+            answer = process.call(["build", self._given | here], limit)
         except ProcessEnded as end:
             raise RemoteError(f"{self._who} could not be built: the process {end}") from None
         if "error" in answer:

@@ -16,7 +16,7 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState
 
-from crystallize_opt import Constraint, Observation, SearchSpace, Status
+from crystallize_opt import Constant, Constraint, Float, Observation, Ordinal, SearchSpace, Status
 from crystallize_opt.adapters import OptunaOptimizer
 from tests.adapters.optuna.native import LOSS, SQUARE
 
@@ -95,3 +95,24 @@ def test_gp_gets_every_constraint_on_every_completed_trial() -> None:
     completed = [t for t in optimizer.study.trials if t.state is TrialState.COMPLETE]
     assert len(completed) >= 13
     assert {tuple(t.constraints) for t in completed} == {("g <= 0.0", "linear 0")}
+
+
+def test_where_parameters_have_conditions_a_point_that_violates_a_constraint_is_dropped() -> None:
+    space = SearchSpace(
+        {
+            "size": Ordinal(["small", "large"]),
+            "x": Float(0.0, 1.0),
+            "y": Float(0.0, 1.0).when(size="large"),
+            "fixed": Constant("one"),
+            "kind": Ordinal([("a", 1), None]).when(size="small"),
+        },
+        constraints=["x + y <= 0.6"],
+    )
+    optimizer = OptunaOptimizer(space, LOSS, seed=0)
+
+    for _ in range(30):
+        (treatment,) = optimizer.ask()
+        assert space.validate(treatment.params) == dict(treatment.params)
+        optimizer.tell({"loss": treatment.params["x"]})
+
+    assert any(trial.user_attrs.get("status") for trial in optimizer.study.trials)

@@ -114,7 +114,7 @@ def test_suggestions_and_record_are_those_of_the_optimizer_itself(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Fixed parameter")
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     spaces(),
     st.integers(0, 2**32 - 1),

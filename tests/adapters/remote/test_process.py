@@ -111,7 +111,7 @@ def test_a_process_that_exits_in_a_call_is_started_again(
 
 
 def test_a_process_that_does_not_answer_is_killed_and_started_again(tmp_path: Path) -> None:
-    optimizer = wayward(at={"2": "hang"}, once=str(tmp_path / "once"), timeout=2.0)
+    optimizer = wayward(at={"2": "hang"}, once=str(tmp_path / "once"), timeout=3.0)
 
     assert points(optimizer, 4) == expected(4)
 
