@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .data field:RuntimeWarning")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_death_after_any_write_loses_and_doubles_nothing(tmp_path: Path, step: int) -> None:
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "tests.service.crashes", str(tmp_path), str(step)],
