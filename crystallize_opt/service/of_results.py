@@ -44,7 +44,8 @@ def best_records(service: Service, experiment: Record) -> list[Record]:
     else:
         count = definition["num_solutions"] or 1
         found = criterion.top(some, count)  # Distinct points first.
-        others = [each for each in criterion.candidates(some) if each not in found]
+        names = {each.treatment.name for each in found}
+        others = [each for each in criterion.candidates(some) if each.treatment.name not in names]
         found += sorted(others, key=criterion.costs)[: count - len(found)]
     found = sorted(found, key=lambda each: criterion.costs(each)[0])
     return [records[each.treatment.name] for each in found]

@@ -69,3 +69,22 @@ def test_the_driver_names_an_experiment_that_has_no_name(connect: Callable[..., 
     experiment = connect().experiments().create(parameters=PARAMETERS)
 
     assert experiment.name == "experiment"
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(3, [0.1, 0.5, 0.9]), (5, [0.1, 0.5, 0.9, 0.9, 0.9])]
+)
+def test_solutions_are_distinct_first_and_as_many_as_wanted(
+    connect: Callable[..., Any], count: int, expected: list[float]
+) -> None:
+    conn = connect()
+    experiment = conn.experiments().create(
+        name="solutions", parameters=PARAMETERS, num_solutions=count, observation_budget=9
+    )
+    for x, value in ((0.1, 5.0), (0.9, 1.0), (0.9, 1.0), (0.5, 3.0), (0.9, 1.0)):
+        conn.experiments(experiment.id).observations().create(
+            assignments={"x": x}, values=[{"value": value}]
+        )
+
+    best = conn.experiments(experiment.id).best_assignments().fetch().data
+    assert [each.assignments["x"] for each in best] == expected
