@@ -39,8 +39,9 @@ class BayBEContract(OptimizerContract):
         return optimizer.campaign.measurements.drop(columns=["BatchNr", "FitNr"]).to_dict("records")
 
 
+@pytest.mark.slow
 class TestRandomPoints(BayBEContract):
-    """No model: what this layer does, in the time of a test."""
+    """No model: what this layer does. Random points under constraints take BayBE seconds."""
 
     known_gaps: ClassVar[dict[str, str]] = {
         "test_attached_trials_are_learnt_from": "random points learn nothing"

@@ -44,7 +44,7 @@ def plain_spaces(draw: st.DrawFn) -> SearchSpace:
     return space
 
 
-@settings(max_examples=25, deadline=None, phases=QUICK)
+@settings(max_examples=12, deadline=None, phases=QUICK)
 @given(space=plain_spaces(), seed=st.integers(0, 2**32 - 1))
 def test_random_points_in_generated_spaces_are_those_of_the_loop(
     space: SearchSpace, seed: int
