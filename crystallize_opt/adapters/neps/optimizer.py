@@ -6,8 +6,9 @@ differences are:
 
 - Choices and values of a grid are stored as their index; a parameter with one value is not stored.
 - NePS has no seed. The global generators have this optimizer's state while NePS is called.
-- A failed trial is told as a crash: to the model, its value is the median. With several objectives,
-  NePS could then suggest nothing any more; there, a failed trial has the worst values so far.
+- NePS gives a crashed trial the median value, so that a region that always fails traps the search;
+  with several objectives it then raises an error at each suggestion. Here a failed trial has the
+  worst values so far, or 0 before there are any; worse ones later take their place.
 - An abandoned trial, or a suggestion that was suggested before, is forgotten.
 - A trial that NePS did not suggest has the next free number, as its own.
 - Where NePS raises an error, as with a few unlucky points of tiny spaces, a random point is used.
@@ -28,7 +29,7 @@ from crystallize_opt.runtime.extras import is_installed
 from crystallize_opt.runtime.own_random_state import OwnRandomState, alone
 from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
+from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status
 
 if TYPE_CHECKING:
@@ -104,10 +105,7 @@ class NePSOptimizer(InOwnEnvironment[Any]):
         )
         if not is_installed("neps"):
             raise missing_environment("NePSOptimizer", "neps", "neps")
-        self._several = len(as_objectives(objective)) > 1
         self._said = False
-        # With several objectives: the failed trials, before and after there are any values.
-        self._waiting: list[Mapping[str, Any]] = []
         self._failed: list[Any] = []
         with importing_neps():
             import neps
@@ -122,8 +120,7 @@ class NePSOptimizer(InOwnEnvironment[Any]):
             except (TypeError, ValueError) as error:
                 raise UsageError(f"neps.algorithms.{algorithm} refuses this: {error}") from error
             self.neps = neps.AskAndTell(built)
-        if self._several:
-            self.measured.when_changed(self._correct)
+        self.measured.when_changed(self._correct)
 
     def _reseed(self) -> None:
         self._own = OwnRandomState(self.seed)
@@ -168,25 +165,34 @@ class NePSOptimizer(InOwnEnvironment[Any]):
         return trial
 
     def _drop(self, handle: Any, why: Dropped) -> None:
-        if why is Dropped.INFEASIBLE and not self._several:
-            self.neps.tell(handle, RuntimeError(str(why)), evaluation_duration=0.0)
+        if why is Dropped.INFEASIBLE:
+            self._fail(handle)
         else:
             self._forget(handle)
 
     def _learn(self, handle: Any, observation: Observation) -> None:
         if observation.status is Status.COMPLETED:
-            costs = [float(each) for each in self.criterion.costs(observation)]
-            self._tell(handle, costs if self._several else costs[0])
+            self._tell(handle, [float(each) for each in self.criterion.costs(observation)])
         elif observation.status is Status.ABANDONED:
             self._forget(handle)
-        elif not self._several:
-            self._tell(handle, RuntimeError(observation.status.value))
         else:
-            self._forget(handle)  # Until there is a value that stands for its failure.
-            self._waiting.append(handle.config)
-            self._correct()
+            self._fail(handle)
 
-    def _tell(self, trial: Any, result: Any) -> None:
+    def _fail(self, handle: Any) -> None:
+        self._failed.append(handle)
+        self._tell(handle, self._stand_in)
+
+    @property
+    def _stand_in(self) -> list[float]:
+        """The costs of a failed trial. Before there are any, it counts all the same.
+
+        NePS' initial design proceeds with the number of values, from low to high ones of the first
+        parameter: without a value, it would suggest the lowest again and again.
+        """
+        return [high for _, high in self.measured.costs] or [0.0] * len(self.objectives)
+
+    def _tell(self, trial: Any, costs: list[float]) -> None:
+        result: Any = costs if len(costs) > 1 else costs[0]
         # Of no duration, because the durations are no part of the search.
         self.neps.tell(trial, result, time_end=0.0, evaluation_duration=0.0)
 
@@ -196,10 +202,5 @@ class NePSOptimizer(InOwnEnvironment[Any]):
 
     def _correct(self) -> None:
         """Give failed trials the worst values so far."""
-        if not self.measured.costs:
-            return
-        worst = [high for _, high in self.measured.costs]
-        self._failed += map(self._new, self._waiting)
-        self._waiting.clear()
         for trial in self._failed:
-            self._tell(trial, worst)
+            self._tell(trial, self._stand_in)

@@ -20,14 +20,12 @@ from crystallize_opt import (
     Float,
     Integer,
     Objective,
-    Observation,
     Ordinal,
     SearchSpace,
-    Status,
 )
 from crystallize_opt.adapters import NePSOptimizer, RemoteOptimizer
 from crystallize_opt.testing._world import RandomStateKept
-from tests.adapters.parity import any_loss, exactly
+from tests.adapters.parity import any_loss, exactly, search
 from tests.strategies import spaces
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Those of the loop by hand.
@@ -80,7 +78,7 @@ def single(parameter: Any) -> list[Any]:
 
 
 def native_loop(
-    space: SearchSpace, seed: int, trials: int, algorithm: str, failing: int, **options: Any
+    space: SearchSpace, seed: int, trials: int, algorithm: str, **options: Any
 ) -> list[dict[str, Any]]:
     """The loop that NePS documents, over the same space."""
     searched = {name: each for name, each in space.items() if not single(each)}
@@ -93,28 +91,15 @@ def native_loop(
         torch.manual_seed(seed)
         native = neps.SearchSpace({name: native_parameter(p) for name, p in searched.items()})
         loop = neps.AskAndTell(getattr(neps.algorithms, algorithm)(native, **options))
-        for number in range(trials):
+        for _ in range(trials):
             trial = loop.ask()
             point = {
                 name: value(each, trial.config[name]) if name in searched else single(each)[0]
                 for name, each in space.items()
             }
             points.append(point)
-            crashed = number == failing
-            loop.tell(trial, RuntimeError("crashed") if crashed else any_loss(point))
+            loop.tell(trial, any_loss(point))
     torch.set_num_threads(threads)
-    return points
-
-
-def our_loop(optimizer: Any, trials: int, failing: int) -> list[dict[str, Any]]:
-    points = []
-    for number in range(trials):
-        (treatment,) = optimizer.ask()
-        points.append(dict(treatment.params))
-        if number == failing:
-            optimizer.tell(Observation(treatment, status=Status.FAILED))
-        else:
-            optimizer.tell({"loss": any_loss(treatment.params)})
     return points
 
 
@@ -128,17 +113,17 @@ def test_random_search_in_any_space(space: SearchSpace, seed: int) -> None:
         return  # Where points repeat, this package suggests others.
     ours = NePSOptimizer(space, LOSS, seed=seed, algorithm="random_search")
 
-    expected = native_loop(space, seed, 8, "random_search", failing=2)
+    expected = native_loop(space, seed, 8, "random_search")
     if len({repr(point) for point in expected}) == len(expected):
-        assert exactly(our_loop(ours, 8, failing=2)) == exactly(expected)
+        assert exactly(search(ours, 8)) == exactly(expected)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_model_with_its_defaults(seed: int) -> None:
     ours = NePSOptimizer(MIXED, LOSS, seed=seed)
 
-    expected = native_loop(MIXED, seed, 8, "bayesian_optimization", failing=1)
-    assert exactly(our_loop(ours, 8, failing=1)) == exactly(expected)
+    expected = native_loop(MIXED, seed, 8, "bayesian_optimization")
+    assert exactly(search(ours, 8)) == exactly(expected)
 
 
 @settings(max_examples=8)
@@ -150,15 +135,15 @@ def test_the_model_in_any_space(space: SearchSpace, seed: int) -> None:
     ours = NePSOptimizer(space, LOSS, seed=seed, **options)  # type: ignore[arg-type]
 
     try:
-        expected = native_loop(space, seed, 6, "bayesian_optimization", failing=1, **QUICK)
+        expected = native_loop(space, seed, 6, "bayesian_optimization", **QUICK)
     except (RuntimeError, ValueError, AssertionError):
         return  # NePS itself has no suggestion; a random point takes its place.
     if len({repr(point) for point in expected}) == len(expected):
-        assert exactly(our_loop(ours, 6, failing=1)) == exactly(expected)
+        assert exactly(search(ours, 6)) == exactly(expected)
 
 
 def test_in_another_process_the_suggestions_are_the_same() -> None:
     here = NePSOptimizer(MIXED, LOSS, seed=3, algorithm_options=QUICK)
     there = RemoteOptimizer(NePSOptimizer, MIXED, LOSS, seed=3, algorithm_options=QUICK)
 
-    assert exactly(our_loop(there, 6, failing=2)) == exactly(our_loop(here, 6, failing=2))
+    assert exactly(search(there, 6)) == exactly(search(here, 6))
