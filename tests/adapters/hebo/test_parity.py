@@ -125,7 +125,7 @@ def test_the_initial_design_in_any_space(space: SearchSpace, seed: int) -> None:
         assert exactly(search(ours, 10)) == exactly(expected)
 
 
-@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("seed", [0, pytest.param(7, marks=pytest.mark.slow)])
 def test_the_model_with_its_defaults(seed: int) -> None:
     expected = native_loop(MIXED, seed, 8)
 

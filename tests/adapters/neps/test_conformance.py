@@ -46,6 +46,7 @@ class TestRandomSearch(NePSContract):
     options: ClassVar[dict[str, Any]] = {"algorithm": "random_search"}
 
 
+@pytest.mark.slow
 class TestModel(NePSContract):
     """A model after three trials, with a quick search for its best point."""
 
