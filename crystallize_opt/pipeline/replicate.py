@@ -73,15 +73,13 @@ class ReplicateRun:
             if len(numbers) == len(values):
                 metrics[name] = mean_of(numbers)
         status, message, trace = Status.COMPLETED, None, None
-        if self.error is None:
-            pass
-        elif isinstance(self.error, Pruned):
+        if isinstance(self.error, Pruned):
             status, message = Status.PRUNED, str(self.error) or None
             for name, curve in self.curves.items():
                 metrics.pop(name, None)
                 if (value := last_value(curve)) is not None:
                     metrics[name] = value
-        else:
+        elif self.error is not None:
             memory = isinstance(self.error, MemoryError)
             status = Status.OUT_OF_MEMORY if memory else Status.FAILED
             message = "".join(traceback.format_exception_only(self.error)).strip()

@@ -102,9 +102,8 @@ class RunLog:
         self._set_aside: list[str | int] = []
         # Abandoned trials, of which an outcome may come after all.
         self._abandoned: dict[str | int, tuple[int, Treatment]] = {}
-        self._held: defaultdict[int | None, HeldCurves] = defaultdict(
-            HeldCurves
-        )  # Of pending trials.
+        # Of pending trials.
+        self._held: defaultdict[int | None, HeldCurves] = defaultdict(HeldCurves)
         self._may_ask = True
         self._state: str | None = None
         self._has_begun = False

@@ -142,14 +142,9 @@ class Course:
 
     def add(self, trial: Trial, done: Done) -> None:
         """Add replicates to a trial, each metric reduced to one value."""
-        reductions = self._reductions
-        if not self._checks:
-            for run, replicate in done:
-                trial.done.append((run, reduced(run, replicate, reductions)))
-            return
         for run, replicate in done:
-            record = reduced(run, replicate, reductions)
-            if record.status is Status.COMPLETED:
+            record = reduced(run, replicate, self._reductions)
+            if self._checks and record.status is Status.COMPLETED:
                 record = self._valid(trial.treatment, run, record)
             trial.done.append((run, record))
 

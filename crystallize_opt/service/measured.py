@@ -28,10 +28,7 @@ def read_observation(definition: Mapping[str, Any], given: Given) -> dict[str, A
     Raises:
         Refusal: It breaks a rule; the message says which one.
     """
-    given.refuse_unknown(_KNOWN)
-    if "task" in given:
-        raise bad("`task` is for experiments with tasks, which this service does not support.")
-    given.boolean("no_optimize")
+    _check_fields(given)
     failed = given.boolean("failed") or False
     if ("suggestion" in given) == ("assignments" in given):
         raise bad(f"Give exactly one of `suggestion` and `assignments` of {given.what}.")
@@ -43,6 +40,13 @@ def read_observation(definition: Mapping[str, Any], given: Given) -> dict[str, A
     if values:
         _refuse_missing(definition, values)
     return {"values": values, "failed": failed, "metadata": metadata_of(given)}
+
+
+def _check_fields(given: Given) -> None:
+    given.refuse_unknown(_KNOWN)
+    if "task" in given:
+        raise bad("`task` is for experiments with tasks, which this service does not support.")
+    given.boolean("no_optimize")
 
 
 def read_values(definition: Mapping[str, Any], given: Given) -> list[dict[str, Any]]:
@@ -206,10 +210,7 @@ def changed_observation(
     Raises:
         Refusal: It breaks a rule; the message says which one.
     """
-    given.refuse_unknown(_KNOWN)
-    if "task" in given:
-        raise bad("`task` is for experiments with tasks, which this service does not support.")
-    given.boolean("no_optimize")
+    _check_fields(given)
     found = {**before.data, "created": time.time()}
     if "metadata" in given.data:
         found["metadata"] = metadata_of(given)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from crystallize_opt.space.choices import Categorical, Ordinal
@@ -113,6 +114,50 @@ def only_value(parameter: Parameter) -> Any:
     if isinstance(parameter, (Float, Integer)):
         return parameter.low
     return next(parameter.values())
+
+
+def is_indexed(parameter: Parameter) -> bool:
+    """Whether a number is on a grid coarser than all whole numbers, so that its index is stored."""
+    return (
+        isinstance(parameter, (Float, Integer))
+        and parameter.step is not None
+        and (isinstance(parameter, Float) or parameter.step != 1)
+    )
+
+
+class CodedPoints:
+    """Codes for the points of a space, for libraries that hold plain numbers only.
+
+    A choice and a value of a grid are their index. A parameter with one value is left out.
+
+    Args:
+        space: The search space, without conditions.
+
+    Attributes:
+        codes: The code of each parameter that is stored, by name.
+    """
+
+    def __init__(self, space: Mapping[str, Parameter]) -> None:
+        self._names = list(space)
+        self._only = {name: only_value(each) for name, each in space.items() if has_one_value(each)}
+        self.codes = {n: _code(each) for n, each in space.items() if n not in self._only}
+
+    def decode(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the point that stored values stand for, in the space's order."""
+        return {
+            name: self._only[name] if name in self._only else self.codes[name].decode(stored[name])
+            for name in self._names
+        }
+
+    def encode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the stored values of a point."""
+        return {name: code.encode(params[name]) for name, code in self.codes.items()}
+
+
+def _code(parameter: Parameter) -> Code:
+    if isinstance(parameter, (Categorical, Ordinal)):
+        return ChoiceIndex(parameter)
+    return GridIndex(parameter) if is_indexed(parameter) else Number(parameter)
 
 
 def between(low: Any, high: Any, position: Any) -> Any:

@@ -21,13 +21,13 @@ def test_each_owner_draws_its_numbers_and_the_caller_its_own() -> None:
         expected = [draw() for _ in range(4)]
 
         disturb_random_state(3)
-        owners = OwnRandomState(1), OwnRandomState(1), OwnRandomState(2)
+        owners = [OwnRandomState(seed, torch=True) for seed in (1, 1, 2)]
         drawn: list[list[tuple[float, float, float]]] = [[], [], []]
         callers = []
         for _ in range(4):
             callers.append(draw())
             for numbers, owner in zip(drawn, owners, strict=True):
-                with owner.in_place():
+                with owner:
                     numbers.append(draw())
 
     assert callers == expected
@@ -42,7 +42,7 @@ def test_the_state_and_the_threads_are_the_callers_again_after_an_error() -> Non
         expected = draw()
         disturb_random_state(3)
         try:
-            with alone(OwnRandomState(1)):
+            with alone(OwnRandomState(1, torch=True)):
                 torch.set_num_threads(1)
                 draw()
                 raise KeyError

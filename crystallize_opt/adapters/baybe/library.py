@@ -6,13 +6,13 @@ The other modules get BayBE from here. It imports torch when it is first used.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from crystallize_opt.runtime.own_random_state import OwnRandomState, alone
 from crystallize_opt.runtime.quiet_import import quiet_import
-from crystallize_opt.runtime.random_state import CallersRandomState, OwnRandomState
+from crystallize_opt.runtime.random_state import CallersRandomState
 
 with quiet_import("BayBE", "baybe", undo_logging=True), CallersRandomState():
     import baybe  # Before pandas: if it is missing, the error must name BayBE.
@@ -53,23 +53,17 @@ __all__ = [
 def quietly(own: OwnRandomState) -> Iterator[None]:
     """Give BayBE its own global generators, one torch thread, and no warnings.
 
-    The number of threads changes its suggestions. The lock of `own` also guards the warnings
-    filters and the number of threads.
+    Its models log to `botorch`, which is silent meanwhile.
     """
     with quiet_import("BayBE's models", "botorch", undo_logging=True), CallersRandomState():
         import botorch  # noqa: F401  (BayBE would import it within a call)
-        import torch
-    with own, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+    with alone(own):
         botorch_logger = logging.getLogger("botorch")
         botorch_logger.addFilter(_drop)
         try:
             yield
         finally:
             botorch_logger.removeFilter(_drop)
-            torch.set_num_threads(threads)
 
 
 def _drop(_: Any) -> bool:

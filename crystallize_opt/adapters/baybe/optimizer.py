@@ -45,7 +45,7 @@ from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
-from crystallize_opt.runtime.random_state import OwnRandomState
+from crystallize_opt.runtime.own_random_state import OwnRandomState
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective
 from crystallize_opt.trials.observation import Observation, Status

@@ -15,6 +15,7 @@ from crystallize_opt.adapters.baybe.library import (
 )
 from crystallize_opt.errors import UnsupportedSpaceError
 from crystallize_opt.space.choices import Categorical, Ordinal
+from crystallize_opt.space.codes import Position
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
@@ -67,7 +68,7 @@ class _Stored:
         if isinstance(parameter, Ordinal) or parameter.step is not None:
             return float(parameter.index(value))
         if _is_position(parameter):
-            return _position(parameter, value)
+            return Position(parameter).encode(value)
         return math.log10(value) if parameter.log else float(value)
 
     def encode(self, value: Any) -> Any:
@@ -92,7 +93,7 @@ class _Stored:
         if parameter.step is not None:
             return parameter.value_at(round(stored))
         if _is_position(parameter):
-            return _at(parameter, stored)
+            return Position(parameter).decode(stored)
         number = 10.0**stored if parameter.log else stored
         whole = round(number) if isinstance(parameter, Integer) else number
         return min(max(whole, parameter.low), parameter.high)
@@ -214,18 +215,6 @@ def _is_position(parameter: Any) -> bool:
         return math.log10(high) - math.log10(low) < _NARROWEST
     largest = max(abs(low), abs(high))
     return largest > _LARGEST or (high - low) / largest < _NARROWEST or high - low < 1e-100
-
-
-def _position(parameter: Float, value: float) -> float:
-    from crystallize_opt.space.codes import Position
-
-    return Position(parameter).encode(value)
-
-
-def _at(parameter: Float, position: float) -> float:
-    from crystallize_opt.space.codes import Position
-
-    return Position(parameter).decode(position)
 
 
 def names_of(metrics: Sequence[str]) -> dict[str, str]:

@@ -111,7 +111,7 @@ class HEBOOptimizer(InOwnEnvironment[Any]):
     def _reseed(self) -> None:
         from hebo.optimizers.hebo import HEBO
 
-        self._own = OwnRandomState(self.seed)
+        self._own = OwnRandomState(self.seed, torch=True)
         self.hebo: Any = None
         if not self._space.native.para_names:
             return

@@ -123,7 +123,7 @@ class NePSOptimizer(InOwnEnvironment[Any]):
         self.measured.when_changed(self._correct)
 
     def _reseed(self) -> None:
-        self._own = OwnRandomState(self.seed)
+        self._own = OwnRandomState(self.seed, torch=True)
 
     def _suggest(self) -> tuple[Any, dict[str, Any]] | None:
         if not self._space.native:

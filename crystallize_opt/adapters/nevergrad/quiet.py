@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from crystallize_opt.adapters.nevergrad.library import metamodel, np
-from crystallize_opt.runtime.random_state import OwnRandomState
+from crystallize_opt.runtime.own_random_state import OwnRandomState
 
 
 @contextmanager
