@@ -11,6 +11,7 @@ neps: Any = pytest.importorskip("neps", reason="it has an environment of its own
 
 import numpy as np
 import torch
+from botorch.exceptions.errors import BotorchError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,10 +137,21 @@ def test_the_model_in_any_space(space: SearchSpace, seed: int) -> None:
 
     try:
         expected = native_loop(space, seed, 6, "bayesian_optimization", **QUICK)
-    except (RuntimeError, ValueError, AssertionError):
+    except (RuntimeError, ValueError, AssertionError, BotorchError):
         return  # NePS itself has no suggestion; a random point takes its place.
     if len({repr(point) for point in expected}) == len(expected):
         assert exactly(search(ours, 6)) == exactly(expected)
+
+
+def test_an_error_of_a_library_that_neps_calls_does_not_end_the_search(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    space = {"x": Float(0, 1), "y": Integer(2, 3, log=True)}  # BoTorch gets nan from NePS.
+    options = {"seed": 0, "algorithm_options": QUICK}
+    ours = NePSOptimizer(space, LOSS, **options)  # type: ignore[arg-type]
+
+    assert len(search(ours, 6)) == 6
+    assert "so a random one is used" in caplog.text
 
 
 def test_in_another_process_the_suggestions_are_the_same() -> None:
