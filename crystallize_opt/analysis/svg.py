@@ -1,4 +1,4 @@
-"""The course of a search as SVG: a small picture that takes its colors from the page around it.
+"""The trace of an optimization as SVG: a small picture in the colors of the page around it.
 
 It needs no matplotlib, and a thousandth of its time, so that a page can show a run while it runs.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from crystallize_opt.history.course import PRUNED, TRIAL, VIOLATES, Course
+from crystallize_opt.history.trace import PRUNED, TRIAL, VIOLATES, Trace
 from crystallize_opt.runtime.shown import cut
 
 _WIDTH, _HEIGHT = 720, 260
@@ -43,49 +43,49 @@ class _Axis:
         return [each * step for each in range(first, last + 1)]
 
 
-def svg_of(course: Course) -> str:
-    """Return a picture of a course: an `<svg>` element.
+def svg_of(trace: Trace) -> str:
+    """Return a picture of a trace: an `<svg>` element.
 
     Its classes are `grid`, `label`, `trial`, `pruned`, `violates`, `failed`, `best` and `baseline`.
 
     Args:
-        course: The course of one objective; see `history/course.py`.
+        trace: The trace of one objective; see `history/trace.py`.
 
     Example:
         >>> from crystallize_opt import Objective, Observation, Treatment
-        >>> from crystallize_opt.history.course import courses
+        >>> from crystallize_opt.history.trace import traces
         >>> from crystallize_opt.trials.best import Criterion
         >>> trials = [Observation(Treatment(f"t_{x}"), {"loss": x}) for x in (3.0, 1.0, 2.0)]
         >>> criterion = Criterion((Objective("loss", "minimize"),))
-        >>> svg_of(courses(trials, criterion, None)[0])[:16]
+        >>> svg_of(traces(trials, criterion, None)[0])[:16]
         '<svg class="cour'
     """
-    low, high = _range(course)
-    x = _Axis(0.5, max(course.count, 1) + 0.5, _LEFT, _WIDTH - _RIGHT)
+    low, high = _range(trace)
+    x = _Axis(0.5, max(trace.count, 1) + 0.5, _LEFT, _WIDTH - _RIGHT)
     y = _Axis(low, high, _HEIGHT - _BOTTOM, _TOP)
-    label = f"{course.objective.metric} ({course.objective.direction})"
+    label = f"{trace.objective.metric} ({trace.objective.direction})"
     parts = [
-        f'<svg class="course" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
+        f'<svg class="trace" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         f"<title>{escape(label)}: the value of each trial, and the best so far</title>",
         *_grid(x, y),
-        *_points(course, x, y),
-        *_best(course, x, y),
+        *_points(trace, x, y),
+        *_best(trace, x, y),
         _text(_LEFT, _HEIGHT - 4, "trial"),
         _text(_WIDTH - _RIGHT, _HEIGHT - 4, cut(label, 60), "end"),
     ]
-    if course.cut is not None:
-        side = "above" if course.objective.sign > 0 else "below"
-        place = _TOP + 14 if course.objective.sign > 0 else _HEIGHT - _BOTTOM - 6
-        parts.append(_text(_LEFT + 6, place, f"{course.cut.beyond} trials {side}"))
+    if trace.cut is not None:
+        side = "above" if trace.objective.sign > 0 else "below"
+        place = _TOP + 14 if trace.objective.sign > 0 else _HEIGHT - _BOTTOM - 6
+        parts.append(_text(_LEFT + 6, place, f"{trace.cut.beyond} trials {side}"))
     return "\n".join([*parts, "</svg>"])
 
 
-def _range(course: Course) -> tuple[float, float]:
+def _range(trace: Trace) -> tuple[float, float]:
     """Return the range of values that is shown."""
-    if course.cut is not None:
-        return course.cut.low, course.cut.high
-    values = [value for points in course.points.values() for _, value in points]
-    values += [] if course.baseline is None else [course.baseline]
+    if trace.cut is not None:
+        return trace.cut.low, trace.cut.high
+    values = [value for points in trace.points.values() for _, value in points]
+    values += [] if trace.baseline is None else [trace.baseline]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     # Values may be as large as numbers get, and all the same.
     low, high = (min(max(each, -_LARGEST), _LARGEST) for each in (low, high))
@@ -106,8 +106,8 @@ def _grid(x: _Axis, y: _Axis) -> Iterable[str]:
         yield _text(x.place(value), _HEIGHT - _BOTTOM + 16, f"{value:.0f}", "middle")
 
 
-def _points(course: Course, x: _Axis, y: _Axis) -> Iterable[str]:
-    for kind, points in course.points.items():
+def _points(trace: Trace, x: _Axis, y: _Axis) -> Iterable[str]:
+    for kind, points in trace.points.items():
         marks = [
             f"M{x.place(number)} {y.place(value)}{_MARKS[kind]}"
             for number, value in points
@@ -115,28 +115,28 @@ def _points(course: Course, x: _Axis, y: _Axis) -> Iterable[str]:
         ]
         if marks:
             yield f'<path class="{kind.split()[0]}" d="{"".join(marks)}"/>'
-    if course.failed:
-        marks = [f"M{x.place(number)} {_HEIGHT - _BOTTOM}v-9" for number in course.failed]
+    if trace.failed:
+        marks = [f"M{x.place(number)} {_HEIGHT - _BOTTOM}v-9" for number in trace.failed]
         yield f'<path class="failed" d="{"".join(marks)}"/>'
-    if course.baseline is not None and y.low <= course.baseline <= y.high:
-        yield f'<path class="baseline" d="M{_LEFT} {y.place(course.baseline)}H{_WIDTH - _RIGHT}"/>'
+    if trace.baseline is not None and y.low <= trace.baseline <= y.high:
+        yield f'<path class="baseline" d="M{_LEFT} {y.place(trace.baseline)}H{_WIDTH - _RIGHT}"/>'
 
 
-def _best(course: Course, x: _Axis, y: _Axis) -> Iterable[str]:
+def _best(trace: Trace, x: _Axis, y: _Axis) -> Iterable[str]:
     """Return the line of the best so far: a step where it changes."""
     line, last = "", math.nan
-    for number, value in enumerate(course.best, 1):
+    for number, value in enumerate(trace.best, 1):
         if value != last and not math.isnan(value):
             height = y.place(min(max(value, y.low), y.high))
             line += f"H{x.place(number)}V{height}" if line else f"M{x.place(number)} {height}"
             last = value
     if line:
-        yield f'<path class="best" d="{line}H{x.place(course.count)}"/>'
+        yield f'<path class="best" d="{line}H{x.place(trace.count)}"/>'
 
 
-def legend(course: Course) -> Sequence[tuple[str, str]]:
+def legend(trace: Trace) -> Sequence[tuple[str, str]]:
     """Return the class and the name of each thing that the picture shows."""
-    shown = [(kind.split()[0], kind) for kind, points in course.points.items() if points]
-    shown += [("best", "best so far")] if any(not math.isnan(each) for each in course.best) else []
-    shown += [("baseline", "baseline")] if course.baseline is not None else []
-    return [*shown, *([("failed", f"{len(course.failed)} failed")] if course.failed else [])]
+    shown = [(kind.split()[0], kind) for kind, points in trace.points.items() if points]
+    shown += [("best", "best so far")] if any(not math.isnan(each) for each in trace.best) else []
+    shown += [("baseline", "baseline")] if trace.baseline is not None else []
+    return [*shown, *([("failed", f"{len(trace.failed)} failed")] if trace.failed else [])]

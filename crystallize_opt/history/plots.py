@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import UsageError
-from crystallize_opt.history.course import PRUNED, TRIAL, VIOLATES, Cut, courses, cut_off
 from crystallize_opt.history.figure import Picture, count_trials, panels
+from crystallize_opt.history.trace import PRUNED, TRIAL, VIOLATES, Cut, cut_off, traces
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.runtime.shown import cut
 from crystallize_opt.space.numbers import Float, Integer
@@ -53,28 +53,28 @@ def plot_best(trials: Trials, criterion: Criterion, baseline: Observation | None
     """Draw the values of all trials, and the best one so far: one row for each objective."""
     picture, rows = panels(len(criterion.objectives), sharex=True)
     markers = {TRIAL: "o", VIOLATES: "x", PRUNED: "v"}
-    for (ax,), course in zip(rows, courses(trials, criterion, baseline), strict=True):
-        for name, points in course.points.items():
+    for (ax,), trace in zip(rows, traces(trials, criterion, baseline), strict=True):
+        for name, points in trace.points.items():
             if points:
                 columns = zip(*points, strict=True)
                 ax.plot(*columns, marker=markers[name], label=name, color="0.5", **_DOT)
-        numbers = range(1, course.count + 1)
-        ax.plot(numbers, course.best, drawstyle="steps-post", color="C0", label="best so far")
-        if course.baseline is not None:
-            ax.axhline(course.baseline, color="black", linestyle=":", label="baseline")
-        if course.failed:
+        numbers = range(1, trace.count + 1)
+        ax.plot(numbers, trace.best, drawstyle="steps-post", color="C0", label="best so far")
+        if trace.baseline is not None:
+            ax.axhline(trace.baseline, color="black", linestyle=":", label="baseline")
+        if trace.failed:
             ax.plot(
-                course.failed,
-                [0.02] * len(course.failed),
+                trace.failed,
+                [0.02] * len(trace.failed),
                 "|",
                 color="C3",
                 markersize=12,
                 markeredgewidth=2,
                 transform=ax.get_xaxis_transform(),
-                label=f"{len(course.failed)} failed",
+                label=f"{len(trace.failed)} failed",
             )
-        _limit(ax, course.cut, course.objective.sign)
-        ax.set_ylabel(_label(course.objective))
+        _limit(ax, trace.cut, trace.objective.sign)
+        ax.set_ylabel(_label(trace.objective))
         ax.legend(fontsize="small")
     count_trials(rows[-1][0], "trial")
     return picture

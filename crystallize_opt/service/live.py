@@ -3,7 +3,7 @@
 The store is the truth about what clients sent: a request is answered when its records are on disk.
 The thread brings the optimizer, whose run is a journal in the same file, up to the records: it
 tells each observation, and asks for suggestions. If the process dies in between, the next one
-compares the two when it opens the experiment (`Course.settle`), and goes on from there. So no
+compares the two when it opens the experiment (`ServedRun.settle`), and goes on from there. So no
 request waits for the optimizer but those that ask for a suggestion.
 """
 
@@ -26,8 +26,8 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.search.ahead import Ahead
-from crystallize_opt.service.course import Course
 from crystallize_opt.service.refusal import Refusal, bad
+from crystallize_opt.service.served_run import ServedRun
 from crystallize_opt.service.store import CLOSED, OPEN, Record, Store
 from crystallize_opt.trials.treatment import Treatment
 
@@ -84,7 +84,7 @@ class Live:
         self._is_settled = True
         self._was_opened = False
         self._thread: threading.Thread | None = None
-        self._course: Course | None = None
+        self._run: ServedRun | None = None
         self._pool: deque[Treatment] = deque()  # Asked for ahead, and not handed out.
         self._ahead: Ahead | None = None
         self._ttl = settings.ttl
@@ -190,15 +190,15 @@ class Live:
 
     def _settle(self) -> None:
         """Note on disk that the run has all that the records say."""
-        if self._course is not None and not self._is_settled:
-            self._store.is_settled(self.number, self._course.last)
+        if self._run is not None and not self._is_settled:
+            self._store.is_settled(self.number, self._run.last)
             self._is_settled = True
 
     def _turn(self) -> None:
         """Do the most urgent thing; whatever goes wrong is an answer, and the run is reopened."""
         self._is_settled = False
         try:
-            if self._course is None or self._has_changed:
+            if self._run is None or self._has_changed:
                 self._open()
             elif not self._catch_up():
                 self._answer_or_ask_ahead()
@@ -212,27 +212,28 @@ class Live:
         record = self._store.get("experiment", self.number)
         if record is None:
             raise bad(f"There is no experiment {self.number}.")
-        if self._course is not None and self._course.revision == record.data["revision"]:
-            self._course.update(record)
+        if self._run is not None and self._run.revision == record.data["revision"]:
+            self._run.update(record)
         else:
             self._release()
             with self._wake:
                 self._untold.clear()  # `settle` takes them all from the records.
                 self._given_up.clear()
-            self._course = self._opened(record)
-            self._pool.extend(self._course.settle())
+            self._run = self._opened(record)
+            self._pool.extend(self._run.settle())
             self._is_exhausted = False
         bandwidth = record.data["parallel_bandwidth"] or 1
         self._ttl = (record.data["metadata"] or {}).get("ttl", self._settings.ttl)
         is_ahead = self._settings.ask_ahead and bandwidth > 1
         self._ahead = Ahead(_Clients(bandwidth)) if is_ahead else None
 
-    def _opened(self, record: Record) -> Course:
+    def _opened(self, record: Record) -> ServedRun:
         if self._store.path is None and self._was_opened:
-            return Course(self._store, self._begun_anew(record))  # There is no run to go on with.
+            # There is no run to go on with.
+            return ServedRun(self._store, self._begun_anew(record))
         self._was_opened = True
         try:
-            return Course(self._store, record)
+            return ServedRun(self._store, record)
         except (ReplayDiverged, RunChanged) as error:
             logger.warning(
                 "The run of the experiment %d cannot go on as it would have: %s It begins anew, "
@@ -240,7 +241,7 @@ class Live:
                 self.number,
                 error,
             )
-        return Course(self._store, self._begun_anew(record))
+        return ServedRun(self._store, self._begun_anew(record))
 
     def _begun_anew(self, record: Record) -> Record:
         """Return the experiment's record, with a revision that no run has."""
@@ -252,27 +253,27 @@ class Live:
 
     def _release(self) -> None:
         self._pool.clear()
-        if self._course is not None:
-            course, self._course = self._course, None
-            course.close()
+        if self._run is not None:
+            run, self._run = self._run, None
+            run.close()
 
     def _catch_up(self) -> bool:
         """Tell one observation, or give one suggestion up; return whether there was one."""
-        assert self._course is not None  # noqa: S101  (`_turn` has checked it)
+        assert self._run is not None  # noqa: S101  (`_turn` has checked it)
         with self._wake:
             observed = self._untold.popleft() if self._untold else None
             given_up = self._given_up.popleft() if observed is None and self._given_up else None
         if observed is not None:
-            seconds = self._course.tell(observed)
+            seconds = self._run.tell(observed)
             if self._ahead is not None:
                 self._ahead.ran(seconds)
             self._is_exhausted = False
         elif given_up is not None:
-            self._course.give_up(given_up)
+            self._run.give_up(given_up)
         return observed is not None or given_up is not None
 
     def _answer_or_ask_ahead(self) -> None:
-        assert self._course is not None  # noqa: S101
+        assert self._run is not None  # noqa: S101
         with self._wake:
             waiting = self._waiting.popleft() if self._waiting else None
         if waiting is None:
@@ -289,22 +290,22 @@ class Live:
 
     def _hand_out(self, waiting: _Waiting) -> Record:
         """Return a suggestion whose record is on disk."""
-        assert self._course is not None  # noqa: S101
-        course, store, data = self._course, self._store, waiting.data
+        assert self._run is not None  # noqa: S101
+        run, store, data = self._run, self._store, waiting.data
         queued = None
         if "assignments" not in data:
             for queued in store.page("queued", self.number, states=(OPEN,), limit=1):
                 data = {**data, "assignments": queued.data["assignments"]}
         if "assignments" in data:
-            treatment = course.ask_for(data["assignments"])
+            treatment = run.ask_for(data["assignments"])
         elif self._pool:
             treatment = self._pool[0]
         else:
-            treatment = self._ask(course)
+            treatment = self._ask(run)
         with store.writing():
             if queued is not None:
                 store.put("queued", queued._replace(state=CLOSED))
-            record = course.handed_out(treatment, data, self._ttl)
+            record = run.handed_out(treatment, data, self._ttl)
             if waiting.then is not None:
                 record = waiting.then(record)
         if self._pool and treatment is self._pool[0]:
@@ -314,28 +315,24 @@ class Live:
     # Ahead ----------------------------------------------------------------------------------------
 
     def _is_to_ask_ahead(self) -> bool:
-        course, ahead = self._course, self._ahead
-        if course is None or ahead is None or self._is_closing or self._is_exhausted:
+        run, ahead = self._run, self._ahead
+        if run is None or ahead is None or self._is_closing or self._is_exhausted:
             return False
         wanted = min(ahead.most - ahead.count, ahead.count)
-        return (
-            course.has_handed_out
-            and len(self._pool) < wanted
-            and len(self._pool) < course.budget_left
-        )
+        return run.has_handed_out and len(self._pool) < wanted and len(self._pool) < run.budget_left
 
     def _ask_ahead(self) -> None:
         """Ask for one suggestion while clients evaluate others; it knows of those."""
-        if self._course is not None and self._is_to_ask_ahead():
+        if self._run is not None and self._is_to_ask_ahead():
             try:
-                self._pool.append(self._ask(self._course))
+                self._pool.append(self._ask(self._run))
             except SpaceExhausted:
                 self._is_exhausted = True
 
-    def _ask(self, course: Course) -> Treatment:
-        course.expire()
+    def _ask(self, run: ServedRun) -> Treatment:
+        run.expire()
         began = time.perf_counter()
-        treatment = course.ask()
+        treatment = run.ask()
         if self._ahead is not None:
             self._ahead.asked(time.perf_counter() - began)
         return treatment

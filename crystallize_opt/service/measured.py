@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crystallize_opt.service.course import observation_of
 from crystallize_opt.service.given import Given, metadata_of, shown
 from crystallize_opt.service.parameters import expected, is_value
 from crystallize_opt.service.problem import goals_of
 from crystallize_opt.service.refusal import bad
+from crystallize_opt.service.served_run import observation_of
 from crystallize_opt.service.store import ACTIVE, Record, Store
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.observation import Observation

@@ -8,10 +8,10 @@ from typing import Any
 
 from crystallize_opt.analysis.report import Section, Table, overview, page
 from crystallize_opt.analysis.svg import legend, svg_of
-from crystallize_opt.history.course import courses
 from crystallize_opt.history.history import History
-from crystallize_opt.service.course import observation_of
+from crystallize_opt.history.trace import traces
 from crystallize_opt.service.problem import problem_of
+from crystallize_opt.service.served_run import observation_of
 from crystallize_opt.service.service import Service
 from crystallize_opt.service.store import ACTIVE, OPEN, Record
 from crystallize_opt.trials.treatment import Treatment
@@ -54,7 +54,7 @@ def _said_of_optimizer(data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the course of an objective, and what its marks mean."""
+    """A picture of the trace of an objective, and what its marks mean."""
 
     svg: str
     legend: Sequence[tuple[str, str]]
@@ -62,7 +62,7 @@ class Picture:
 
 def pictures_of(history: History) -> list[Picture]:
     """Return a picture for each objective."""
-    found = courses(history, history.criterion, None)
+    found = traces(history, history.criterion, None)
     return [Picture(svg_of(each), legend(each)) for each in found]
 
 

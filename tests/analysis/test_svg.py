@@ -1,4 +1,4 @@
-"""The course of a search as SVG: well formed, and true to the numbers."""
+"""The trace of an optimization as SVG: well formed, and true to the numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crystallize_opt import Constraint, Objective, Observation, Status, Treatment
 from crystallize_opt.analysis.svg import legend, svg_of
-from crystallize_opt.history.course import courses
+from crystallize_opt.history.trace import traces
 from crystallize_opt.trials.best import Criterion
 
 Direction = Literal["minimize", "maximize"]
@@ -21,8 +21,8 @@ VALUES = st.floats(allow_nan=False, allow_infinity=False)
 
 def drawn(trials: list[Observation], sign: Direction = "minimize") -> ET.Element:
     criterion = Criterion((Objective("<loss> & co", sign),), (Constraint("size", "<=", 1.0),))
-    (course,) = courses(trials, criterion, trials[0] if trials else None)
-    return ET.fromstring(svg_of(course))  # noqa: S314  (written here)
+    (trace,) = traces(trials, criterion, trials[0] if trials else None)
+    return ET.fromstring(svg_of(trace))  # noqa: S314  (written here)
 
 
 def trial(number: int, value: float | None, size: float = 0.0) -> Observation:
@@ -37,7 +37,7 @@ def trial(number: int, value: float | None, size: float = 0.0) -> Observation:
     st.lists(st.tuples(st.none() | VALUES, st.sampled_from([0.0, 2.0])), max_size=30),
     st.sampled_from(get_args(Direction)),
 )
-def test_the_picture_of_any_course_is_well_formed_and_inside(
+def test_the_picture_of_any_trace_is_well_formed_and_inside(
     values: list[tuple[float | None, float]], sign: Direction
 ) -> None:
     trials = [trial(number, value, size) for number, (value, size) in enumerate(values)]
@@ -66,11 +66,11 @@ def test_each_trial_is_drawn_where_its_value_is() -> None:
 
 def test_the_legend_names_what_is_drawn() -> None:
     criterion = Criterion((Objective("<loss> & co", "minimize"),))
-    (course,) = courses([trial(0, 3.0), trial(1, None)], criterion, None)
+    (trace,) = traces([trial(0, 3.0), trial(1, None)], criterion, None)
 
-    assert dict(legend(course)) == {
+    assert dict(legend(trace)) == {
         "trial": "trial",
         "best": "best so far",
         "failed": "1 failed",
     }
-    assert math.isnan(courses([trial(1, None)], criterion, None)[0].best[0])
+    assert math.isnan(traces([trial(1, None)], criterion, None)[0].best[0])

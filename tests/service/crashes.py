@@ -16,7 +16,7 @@ from typing import Any
 
 from crystallize_opt import History, Objective
 from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.service import course, live, store
+from crystallize_opt.service import live, served_run, store
 from crystallize_opt.service.handler import Handler
 from crystallize_opt.service.live import Settings
 from crystallize_opt.service.service import Service
@@ -56,7 +56,7 @@ def die_after(write: int) -> None:
     for where, name, instead in (
         (journal.RunWriter, "append", append_and_count),
         (store.Store, "writing", write_and_count),
-        (course, "rename_run", rename_and_count),
+        (served_run, "rename_run", rename_and_count),
     ):
         setattr(where, name, instead)
 

@@ -273,7 +273,7 @@ def test_a_new_parameter_has_its_default_in_earlier_observations(connect: Connec
 
     assert {*experiment.suggestions().create().assignments} == {"x", "n"}
     live = connection.impl.driver.handler.service.lives._open[1]
-    (learned,) = live._course.optimizer.observations
+    (learned,) = live._run.optimizer.observations
     assert learned.params["n"] == 4
     assert experiment.fetch().name == "Wider"
 
@@ -359,7 +359,7 @@ def test_random_and_grid_are_ours(connect: Connect) -> None:
     random = connection.experiments(made(connection, type="random", metadata={"seed": 1}).id)
     live = connection.impl.driver.handler.service.lives
     random.suggestions().create()
-    assert type(live._open[2]._course.optimizer).__name__ == "RandomOptimizer"
+    assert type(live._open[2]._run.optimizer).__name__ == "RandomOptimizer"
 
 
 def test_priors_are_where_the_first_suggestions_are(connect: Connect) -> None:
@@ -396,7 +396,7 @@ def test_an_expired_suggestion_is_not_pending_and_its_late_result_is_taken(
     experiment = connection.experiments(made(connection).id)
     late = experiment.suggestions().create()
     experiment.suggestions().create()
-    optimizer = connection.impl.driver.handler.service.lives._open[1]._course.optimizer
+    optimizer = connection.impl.driver.handler.service.lives._open[1]._run.optimizer
     assert [each.name for each in optimizer.pending] == ["trial_1"]
 
     experiment.observations().create(suggestion=late.id, value=1.0)

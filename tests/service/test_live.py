@@ -12,9 +12,9 @@ import pytest
 
 from crystallize_opt import Objective
 from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.service.course import Course
 from crystallize_opt.service.handler import Handler
 from crystallize_opt.service.live import Live, Settings
+from crystallize_opt.service.served_run import ServedRun
 from crystallize_opt.service.service import Service
 from tests.service.http import Web, error_of, web
 from tests.service.test_classic import X
@@ -42,17 +42,17 @@ class Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         self.opened = threading.Event()
         self.asked = threading.Semaphore(0)
-        ask: Callable[[Course], Any] = Course.ask
+        ask: Callable[[ServedRun], Any] = ServedRun.ask
 
-        def slow(course: Course) -> Any:
-            if course._number == number:
+        def slow(run: ServedRun) -> Any:
+            if run._number == number:
                 self.opened.wait(60)
             try:
-                return ask(course)
+                return ask(run)
             finally:
                 self.asked.release()
 
-        monkeypatch.setattr(Course, "ask", slow)
+        monkeypatch.setattr(ServedRun, "ask", slow)
 
 
 def test_a_slow_suggestion_holds_up_nobody_else(
@@ -83,8 +83,8 @@ def test_suggestions_are_made_ahead_and_know_of_those_that_are_open(
     assert gate.asked.acquire(timeout=60)
     assert gate.asked.acquire(timeout=60)  # One ahead, before anybody asks for it.
     live = handler.service.lives._open[1]
-    assert live._course is not None
-    pending = [dict(each.params) for each in live._course.optimizer.pending]
+    assert live._run is not None
+    pending = [dict(each.params) for each in live._run.optimizer.pending]
 
     second = handler.handle("POST", path, {}).body
 
@@ -95,13 +95,13 @@ def test_one_client_at_a_time_gets_suggestions_that_know_every_result(
     handler: Handler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[int] = []
-    ask = Course.ask
+    ask = ServedRun.ask
 
-    def counting(course: Course) -> Any:
-        told.append(len(course.optimizer.observations))
-        return ask(course)
+    def counting(run: ServedRun) -> Any:
+        told.append(len(run.optimizer.observations))
+        return ask(run)
 
-    monkeypatch.setattr(Course, "ask", counting)
+    monkeypatch.setattr(ServedRun, "ask", counting)
     path = ["experiments", experiment_of(handler)]
     for _ in range(4):
         suggestion = handler.handle("POST", [*path, "suggestions"], {}).body
@@ -148,10 +148,10 @@ def test_an_optimizer_that_fails_is_an_answer_and_begins_again(
     path = ["experiments", experiment_of(handler), "suggestions"]
     with monkeypatch.context() as broken:
 
-        def ask(_: Course) -> Any:
+        def ask(_: ServedRun) -> Any:
             raise ZeroDivisionError("a secret")
 
-        broken.setattr(Course, "ask", ask)
+        broken.setattr(ServedRun, "ask", ask)
         reply = handler.handle("POST", path, {})
 
     assert reply.status == 503
@@ -168,21 +168,21 @@ def test_an_observation_may_come_while_its_suggestion_is_asked_for_again(
     second = handler.handle("POST", [*path, "suggestions"], {}).body
     data = {"suggestion": first["id"], "value": 1.0}
     known = handler.handle("POST", [*path, "observations"], data).body
-    ask_for = Course.ask_for
+    ask_for = ServedRun.ask_for
 
-    def and_meanwhile(course: Course, params: Any) -> Any:
+    def and_meanwhile(run: ServedRun, params: Any) -> Any:
         data = {"suggestion": second["id"], "value": 2.0}
         assert handler.handle("POST", [*path, "observations"], data).status == 201
-        return ask_for(course, params)
+        return ask_for(run, params)
 
-    monkeypatch.setattr(Course, "ask_for", and_meanwhile)
+    monkeypatch.setattr(ServedRun, "ask_for", and_meanwhile)
     handler.handle("PUT", [*path, "observations", known["id"]], {"values": [{"value": 3.0}]})
     monkeypatch.setattr("crystallize_opt.service.live._QUIET", 0.0)
     third = handler.handle("POST", [*path, "suggestions"], {}).body
 
     live = handler.service.lives._open[1]
-    assert live._course is not None
-    optimizer = live._course.optimizer
+    assert live._run is not None
+    optimizer = live._run.optimizer
     completed = [each["m"] for each in optimizer.observations if each.metrics]
     assert sorted(completed) == [2.0, 3.0]
     assert [dict(each.params) for each in optimizer.pending] == [third["assignments"]]
@@ -238,14 +238,14 @@ def test_an_optimizer_in_memory_that_fails_learns_what_it_had_learnt(
     second = handler.handle("POST", [*path, "suggestions"], {}).body
     handler.handle("POST", [*path, "observations"], {"suggestion": first["id"], "value": 1.0})
     with monkeypatch.context() as broken:
-        broken.setattr(Course, "ask", lambda _: 1 / 0)
+        broken.setattr(ServedRun, "ask", lambda _: 1 / 0)
         assert handler.handle("POST", [*path, "suggestions"], {}).status == 503
 
     handler.handle("POST", [*path, "observations"], {"suggestion": second["id"], "value": 2.0})
     third = handler.handle("POST", [*path, "suggestions"], {}).body
 
     live = handler.service.lives._open[1]
-    assert live._course is not None
-    optimizer = live._course.optimizer
+    assert live._run is not None
+    optimizer = live._run.optimizer
     assert sorted(each["m"] for each in optimizer.observations) == [1.0, 2.0]
     assert [dict(each.params) for each in optimizer.pending] == [third["assignments"]]

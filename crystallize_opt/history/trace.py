@@ -1,4 +1,4 @@
-"""The course of a search as numbers: what a picture of it shows, for every way to draw it."""
+"""The trace of an optimization as numbers: what a picture of it shows, however it is drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRIAL, VIOLATES, PRUNED = "trial", "violates a constraint", "pruned"
 
 
 @dataclass(frozen=True)
-class Course:
+class Trace:
     """The values of one objective over the trials, which count from 1.
 
     Attributes:
@@ -51,19 +51,19 @@ class Cut:
     beyond: int
 
 
-def courses(
+def traces(
     trials: Sequence[Observation], criterion: Criterion, baseline: Observation | None
-) -> list[Course]:
-    """Return the course of each objective."""
-    return [_course(trials, criterion, objective, baseline) for objective in criterion.objectives]
+) -> list[Trace]:
+    """Return the trace of each objective."""
+    return [_trace(trials, criterion, objective, baseline) for objective in criterion.objectives]
 
 
-def _course(
+def _trace(
     trials: Sequence[Observation],
     criterion: Criterion,
     objective: Objective,
     baseline: Observation | None,
-) -> Course:
+) -> Trace:
     own = Criterion((objective,), criterion.constraints, criterion.fidelity)
     points: dict[str, list[tuple[int, float]]] = {TRIAL: [], VIOLATES: [], PRUNED: []}
     so_far, best, metric = BestSoFar(own), [], objective.metric
@@ -73,7 +73,7 @@ def _course(
         if each.status.has_value and metric in each.metrics:
             kind = PRUNED if each.status is Status.PRUNED else VIOLATES
             points[TRIAL if own.is_candidate(each) else kind].append((number, each[metric]))
-    return Course(
+    return Trace(
         objective,
         len(trials),
         points,

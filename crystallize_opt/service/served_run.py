@@ -21,7 +21,7 @@ from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
 
 
-class Course:
+class ServedRun:
     """The optimizer of an experiment and its run. One thread uses it.
 
     The run's name is the number of the experiment. What an optimizer cannot unlearn (an observation
