@@ -76,6 +76,7 @@ class Ledger:
         self._criterion = criterion
         self._count = 0
         self._names: set[str] = set()  # Of all trials: a name stands for one trial only.
+        self._last_number: dict[str, int] = {}  # Of attached trials, by the name they had before.
         self._heard: dict[str, Heard] = {}  # By the names of pending treatments.
         self._positions: dict[str, int] = {}  # In a race: of observations, by the trial's name.
 
@@ -266,12 +267,14 @@ class Ledger:
 
     def renamed(self, observation: Observation) -> Observation:
         """Return an observation under a name that no other trial has."""
-        name, number = observation.treatment.name, 1
-        while name in self._names:
-            suffix = "attached" if number == 1 else f"attached {number}"
-            name, number = f"{observation.treatment.name} ({suffix})", number + 1
-        if number == 1:
+        given = name = observation.treatment.name
+        if given not in self._names:
             return observation
+        number = self._last_number.get(given, 0)
+        while name in self._names:
+            number += 1
+            name = f"{given} (attached)" if number == 1 else f"{given} (attached {number})"
+        self._last_number[given] = number
         treatment = Treatment(name, observation.treatment.params)
         return dataclasses.replace(observation, treatment=treatment)
 
