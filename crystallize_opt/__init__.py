@@ -36,6 +36,7 @@ from crystallize_opt.trials.treatment import Treatment
 if TYPE_CHECKING:
     __version__: str
     from crystallize_opt.analysis.compare import compare
+    from crystallize_opt.analysis.compare_runs import compare_runs
     from crystallize_opt.analysis.comparison import Comparison
     from crystallize_opt.analysis.report import report
     from crystallize_opt.search.adaptive import Adaptive
@@ -67,6 +68,7 @@ else:
             "TrialLimits": "crystallize_opt.workers.limits",
             "Workers": "crystallize_opt.workers.workers",
             "compare": "crystallize_opt.analysis.compare",
+            "compare_runs": "crystallize_opt.analysis.compare_runs",
             "report": "crystallize_opt.analysis.report",
         },
     )
@@ -124,6 +126,7 @@ __all__ = [
     "TrialLimits",
     "Workers",
     "compare",
+    "compare_runs",
     "data_source",
     "pipeline_step",
     "report",

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -149,13 +150,31 @@ def _print(text: str) -> None:
     print(text)  # noqa: T201
 
 
+def _loaded(file: str, run: str | None) -> History:
+    """Return a run. What would be warned of is printed with its notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = History.load(file, run)
+    for each in caught:
+        if str(each.message) not in history.notes:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return history
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for each in notes:
+        _print(f"note: {each}")
+
+
 # What runs are like -------------------------------------------------------------------------------
 
 
 def _runs(given: Any) -> None:
-    rows = []
+    rows: list[list[str]] = []
+    notes: list[str] = []
     for run in History.runs(given.file):
-        history, when = History.load(given.file, run), written(given.file, run)
+        history, when = _loaded(given.file, run), written(given.file, run)
+        notes += history.notes
         rows.append(
             [
                 run,
@@ -168,6 +187,7 @@ def _runs(given: Any) -> None:
         )
     head = ["run", "", "trials", "failed", "best", "last written"]
     _print(text_table(f"{given.file}: {len(rows)} runs", head, rows))
+    _print_notes(notes)
 
 
 def _show(given: Any) -> None:
@@ -185,7 +205,7 @@ def _show(given: Any) -> None:
 
 def _state(file: str, run: str | None) -> tuple[str, bool]:
     """Return what is shown of a run, and whether a search writes it."""
-    history = History.load(file, run)
+    history = _loaded(file, run)
     when = written(file, history.name or "")
     end = time.time() if when.now else when.last
     counts = Counter(str(each.status) for each in history)
@@ -206,6 +226,7 @@ def _state(file: str, run: str | None) -> tuple[str, bool]:
     if failed:
         first = (failed[-1].error or "").splitlines()[0]
         lines.append(f"last error    {failed[-1].treatment.name}: {cut(first)}")
+    lines += [f"note          {each}" for each in history.notes]
     return "\n".join(map(printable, lines)), when.now
 
 
@@ -219,9 +240,10 @@ def _values(history: History, best: Observation | None) -> str:
 
 
 def _export(given: Any) -> None:
-    history = History.load(given.file, given.run)
+    history = _loaded(given.file, given.run)
     _FORMATS[given.format](history, given.target)
     _print(f"{len(history)} trials of {history.name!r} written to {given.target}")
+    _print_notes(history.notes)
 
 
 def _to_json(history: History, target: str) -> None:
@@ -303,10 +325,11 @@ def _written_to(target: str) -> Any:
 def _report(given: Any) -> None:
     from crystallize_opt.analysis.report import report
 
-    history = History.load(given.file, given.run)
+    history = _loaded(given.file, given.run)
     with _written_to(given.target):
         report(history, given.target)
     _print(f"The report of {history.name!r} is {given.target}")
+    _print_notes(history.notes)
 
 
 # Others -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from crystallize_opt.analysis.cells import Goal
+from crystallize_opt.analysis.cells import Goal, course_of, goal_of
 from crystallize_opt.analysis.plan import Plan, goals_of
 from crystallize_opt.errors import NoCompletedTrialError, TrialsFailedError, UsageError
 from crystallize_opt.history.history import History
@@ -30,7 +30,6 @@ from crystallize_opt.search.settings import checked_settings
 from crystallize_opt.storage.reading import read_observations
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.best import Criterion
-from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 from crystallize_opt.workers.limits import TrialLimits
@@ -170,10 +169,7 @@ class Searches(DataSource):
                     f"{name!r} has {criterion.objectives!r} and {criterion.constraints!r}, but "
                     f"{next(iter(criteria))!r} {first.objectives!r} and {first.constraints!r}."
                 )
-        if len(first.objectives) == 1:
-            return Goal(first.objectives[0].metric, first.objectives[0].direction)
-        History([], first.objectives).hypervolume()  # Raises if a threshold is missing.
-        return Goal("hypervolume", "maximize")
+        return goal_of(History([], first.objectives))
 
 
 def stored_in(storage: Storage, cell: Mapping[str, Any]) -> Storage:
@@ -329,24 +325,16 @@ class _Began:
 
 def _report(ctx: FrozenContext, history: History, began: _Began) -> None:
     """Report the best value so far after each trial, and the times."""
-    several = len(history.objectives) > 1
-    volumes = history.hypervolume_trace() if several else []
-    best = BestSoFar(history.criterion)
-    elapsed, end = 0.0, None
-    for index, each in enumerate(history):
-        if several:
-            ctx.report(BEST, volumes[index], step=index + 1)
-        else:
-            best.add(each)
-            if best.best is not None:
-                ctx.report(BEST, best.best[history.objectives[0].metric], step=index + 1)
+
+    def ended(index: int, end: float | None) -> float | None:
         # The time between a process that ended and the one that resumed its run is no ask.
-        since = end if index not in began.earlier else None
-        since = began.at if index == began.resumed else since
-        start, duration = each.started_at, each.duration or 0.0
-        ask = 0.0 if start is None or since is None else max(0.0, start - since)
-        end = end if start is None else start + duration
-        elapsed += ask + duration
-        ctx.report(ASKS, ask, step=index + 1)
-        ctx.report(SECONDS, elapsed, step=index + 1)
+        if index == began.resumed:
+            return began.at
+        return end if index not in began.earlier else None
+
+    for step, after in enumerate(course_of(history, ended), 1):
+        if after.best is not None:
+            ctx.report(BEST, after.best, step=step)
+        ctx.report(ASKS, after.ask, step=step)
+        ctx.report(SECONDS, after.seconds, step=step)
     ctx.metrics.add(FAILURES, sum(each.status.has_failed for each in history))

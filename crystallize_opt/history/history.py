@@ -47,7 +47,8 @@ class History(Pictures, Sequence[Observation]):
             is one of the highest fidelity that enough trials reached: see `trials/best.py`.
         pending: The treatments that were asked for and not yet told.
         name: The name of the run.
-        notes: What a conversion from another library left out or changed: one sentence for each.
+        notes: What a conversion from another library left out or changed, or what a stored run
+            lacks: one sentence for each.
         left_out: Trials that are not among the observations, because they do not fit the space,
             objectives and constraints.
         baseline: The outcome of the search's baseline, or None; it is none of the observations.
@@ -136,6 +137,10 @@ class History(Pictures, Sequence[Observation]):
     ) -> History:
         """Read a stored run, also while it is being written.
 
+        A service that was killed may have recorded observations that its optimizer was not told,
+        so that the run lacks them. Then a `RuntimeWarning`, and `notes`, say how many, and how to
+        get them. While the service runs, only `notes` says so.
+
         Args:
             path: The file given to `optimize(storage=...)`.
             run: The run's name; may be left out if the file holds one run.
@@ -158,6 +163,7 @@ class History(Pictures, Sequence[Observation]):
             space=stored.space,
             pending=stored.pending,
             name=stored.name,
+            notes=stored.notes,
             left_out=stored.left_out,
             baseline=stored.baseline,
             about=stored.about,

@@ -40,6 +40,7 @@ def application(handler: Handler, *, hosts: Iterable[str] = (), rate: float = 10
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await run_in_threadpool(handler.close)
+        door.close()
 
     described = description_of(handler.routes)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import math
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -20,6 +21,8 @@ from crystallize_opt.service.handler import LONGEST_WAIT, Handler, Reply, too_la
 from crystallize_opt.service.refusal import Refusal
 from crystallize_opt.service.tokens import access_of
 
+_THREADS = 8
+"""How many requests are begun at once."""
 _MISTAKES = 1.0  # Requests with wrong tokens that one address may send in a second.
 
 
@@ -33,6 +36,7 @@ class Door:
 
     def __init__(self, handler: Handler, rate: float) -> None:
         self.handler = handler
+        self._threads = ThreadPoolExecutor(_THREADS, "request")
         self._requests, self._mistakes = RateLimit(rate), RateLimit(_MISTAKES, seconds=60)
 
     def access(self, request: Request) -> Access:
@@ -52,40 +56,92 @@ class Door:
 
     async def reply(self, method: str, path: list[str], data: Any, access: Access) -> Reply:
         """Answer a request; other requests are answered meanwhile."""
-        found = await run_in_threadpool(self.handler.begin, method, path, data, access)
-        return found if isinstance(found, Reply) else await _waited_for(found)
+        return await self._answered(lambda: self.handler.begin(method, path, data, access))
 
     async def api(self, request: Request) -> Response:
         """Answer a request of the API."""
         has_body = request.method not in ("GET", "DELETE")
         body = await request.body() if has_body else b""
-        is_short = request.headers.get("x-response-content") == "skip"
 
-        def shown(reply: Reply) -> Response:
-            if reply.status < 300 and is_short:
-                return Response(status_code=204)
-            return JSONResponse(reply.body, reply.status)
-
-        def begin() -> Response | Future[Reply]:
-            # In a thread: whatever waits for the file must not hold up all other requests.
+        def begin() -> Reply | Future[Reply]:
             access = self.access(request)
             data = _data_of(body) if has_body else dict(request.query_params)
             path = request.path_params["path"].strip("/").split("/")
-            found = self.handler.begin(request.method, path, data, access)
-            return shown(found) if isinstance(found, Reply) else found
+            return self.handler.begin(request.method, path, data, access)
 
         try:
-            found = await run_in_threadpool(begin)
+            reply = await self._answered(begin)
         except Refusal as refusal:
             return refused(refusal)
-        return found if isinstance(found, Response) else shown(await _waited_for(found))
+        if reply.status < 300 and request.headers.get("x-response-content") == "skip":
+            return Response(status_code=204)
+        return JSONResponse(reply.body, reply.status)
+
+    async def _answered(self, begin: Callable[[], Reply | Future[Reply]]) -> Reply:
+        """Begin a request in a thread, and wait for the reply, which may come from another one.
+
+        So whatever waits for the file, the disk or an optimizer holds up no other request.
+        """
+        answer = _Answer()
+        self._threads.submit(answer.begin, begin)
+        try:
+            async with asyncio.timeout(LONGEST_WAIT):
+                return await answer.awaited
+        except TimeoutError:
+            return too_late()
+        finally:
+            answer.give_up()
+
+    def close(self) -> None:
+        """End the threads; the requests that were begun are answered."""
+        self._threads.shutdown()
 
 
-async def _waited_for(found: Future[Reply]) -> Reply:
-    try:
-        return await asyncio.wait_for(asyncio.wrap_future(found), LONGEST_WAIT)
-    except TimeoutError:
-        return too_late()
+class _Answer:
+    """Hands the reply of a thread over to the event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.awaited: asyncio.Future[Reply] = self._loop.create_future()
+        self._begun: Future[Reply] | None = None
+
+    def begin(self, begin: Callable[[], Reply | Future[Reply]]) -> None:
+        """Begin the request, in a thread."""
+        if self.awaited.done():  # Nobody waits for it any more.
+            return
+        try:
+            found = begin()
+        except BaseException as error:  # noqa: BLE001  (it is raised where the reply is awaited)
+            self._in_loop(self.awaited.set_exception, error)
+        else:
+            if isinstance(found, Future):
+                self._begun = found
+                found.add_done_callback(self._pass_on)
+                if self.awaited.done():  # It was given up meanwhile.
+                    found.cancel()
+            else:
+                self._in_loop(self.awaited.set_result, found)
+
+    def give_up(self) -> None:
+        """Cancel the request, unless it is answered: nobody waits for it any more."""
+        if self._begun is not None:
+            self._begun.cancel()
+
+    def _pass_on(self, made: Future[Reply]) -> None:
+        if made.cancelled():
+            return
+        if (error := made.exception()) is not None:
+            self._in_loop(self.awaited.set_exception, error)
+        else:
+            self._in_loop(self.awaited.set_result, made.result())
+
+    def _in_loop(self, do: Callable[[Any], None], found: Any) -> None:
+        def unless_given_up() -> None:
+            if not self.awaited.done():
+                do(found)
+
+        with contextlib.suppress(RuntimeError):  # The server has ended.
+            self._loop.call_soon_threadsafe(unless_given_up)
 
 
 class TooMany(Refusal):

@@ -62,7 +62,7 @@ class Driver:
                 from sigopt.exception import ApiException
             raise ApiException(reply.body, reply.status)
         skip = (headers or {}).get("X-Response-Content") == "skip"
-        return None if skip else reply.body
+        return None if skip else as_plain(reply.body)  # A copy, which the caller may change.
 
     def close(self) -> None:
         """Finish what was begun, and close the file. A second call does nothing."""

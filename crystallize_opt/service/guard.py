@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 import threading
@@ -10,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +30,8 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 
+_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
 
 class Guard:
     """Refuses requests for other hosts, and those that another web site made a browser send.
@@ -46,6 +49,7 @@ class Guard:
         self.app = app
         own = ("localhost", socket.gethostname(), socket.getfqdn())
         self._hosts = {name.lower() for name in (*own, *hosts)}
+        self._is_known = functools.lru_cache(maxsize=256)(self._names_this)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -66,7 +70,7 @@ class Guard:
         else:
             await self.app(scope, receive, _with_headers(send))
 
-    def _is_known(self, host: str) -> bool:
+    def _names_this(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -90,9 +94,9 @@ def _is_foreign(method: str, headers: Headers, host: str) -> bool:
 def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
+            given = [*message["headers"]]
+            known = {name for name, _ in given}
+            message["headers"] = given + [each for each in _RAW if each[0] not in known]
         await send(message)
 
     return sending

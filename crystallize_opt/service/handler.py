@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.service import (
+    of_ai_experiments,
     of_checkpoints,
     of_experiments,
     of_observations,
@@ -31,6 +32,7 @@ _MODULES = (
     of_observations,
     of_results,
     of_projects,
+    of_ai_experiments,
     of_runs,
     of_checkpoints,
     of_tokens,
@@ -100,7 +102,9 @@ class Handler:
     def begin(
         self, method: str, path: Sequence[str], data: Mapping[str, Any], access: Access = EVERYTHING
     ) -> Reply | Future[Reply]:
-        """Answer a request at once, or with a future if it has to wait for an optimizer.
+        """Answer a request at once, or with a future: a change waits for the disk.
+
+        A request that repeats another one waits as well: the first may still be on its way there.
 
         Args:
             method: GET, POST, PUT, DELETE or MERGE.
@@ -115,13 +119,19 @@ class Handler:
             found = route.answer(self.service, Request(data, ids, access))
         except Refusal as refusal:
             return _refused(refusal)
-        except sqlite3.Error:
-            logger.exception("The records could not be read or written.")
-            return _refused(
-                Refusal(503, "The file cannot be read or written now. The server's log says more.")
-            )
-        if not isinstance(found, Future):
+        except sqlite3.Error as error:
+            return _not_written(error)
+        if isinstance(found, Future):
+            return self._when_made(found, route)
+        if route.method == "GET":
             return Reply(route.status, found)
+        reply: Future[Reply] = Future()
+        reply.set_running_or_notify_cancel()
+        self._set_when_on_disk(reply, Reply(route.status, found))
+        return reply
+
+    def _when_made(self, found: Future[Any], route: Route) -> Future[Reply]:
+        """Return the reply to a request that waits for an optimizer."""
         reply: Future[Reply] = Future()
 
         def done(made: Future[Any]) -> None:
@@ -129,7 +139,8 @@ class Handler:
                 return
             error = made.exception()
             if error is None:
-                reply.set_result(Reply(route.status, route.shown(made.result())))
+                shown = Reply(route.status, route.shown(made.result()))
+                self._set_when_on_disk(reply, shown)
             elif isinstance(error, Refusal):
                 reply.set_result(_refused(error))
             else:
@@ -138,6 +149,12 @@ class Handler:
         found.add_done_callback(done)
         reply.add_done_callback(lambda each: each.cancelled() and found.cancel())
         return reply
+
+    def _set_when_on_disk(self, reply: Future[Reply], made: Reply) -> None:
+        def done(error: OSError | None) -> None:
+            reply.set_result(made if error is None else _not_written(error))
+
+        self.service.store.when_on_disk(done)
 
     def handle(
         self, method: str, path: Sequence[str], data: Mapping[str, Any], access: Access = EVERYTHING
@@ -190,3 +207,9 @@ def too_late() -> Reply:
 
 def _refused(refusal: Refusal) -> Reply:
     return Reply(refusal.status, {"message": refusal.message})
+
+
+def _not_written(error: Exception) -> Reply:
+    logger.error("The records could not be read or written.", exc_info=error)
+    message = "The file cannot be read or written now. The server's log says more."
+    return _refused(Refusal(503, message))

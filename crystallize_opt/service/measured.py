@@ -141,11 +141,10 @@ def criterion_of(definition: Mapping[str, Any]) -> Criterion:
     return Criterion(objectives, constraints)
 
 
-def measured(definition: Mapping[str, Any], record: Record) -> Observation:
+def measured(criterion: Criterion, record: Record) -> Observation:
     """Return the record of an observation as an `Observation`, named by its number."""
     treatment = Treatment(str(record.id), record.data["assignments"])
-    required = criterion_of(definition).metrics
-    return observation_of(record, treatment).checked(required)
+    return observation_of(record, treatment).checked(criterion.metrics)
 
 
 def progressed(definition: Mapping[str, Any], new: Record, store: Store) -> dict[str, Any]:
@@ -153,8 +152,8 @@ def progressed(definition: Mapping[str, Any], new: Record, store: Store) -> dict
     progress = definition["progress"]
     best = progress["best"]
     known = None if best is None else store.get("observation", best)
-    some = [measured(definition, each) for each in (known, new) if each is not None]
-    found = criterion_of(definition).best(some)
+    criterion = criterion_of(definition)
+    found = criterion.best(measured(criterion, each) for each in (known, new) if each is not None)
     return {
         "count": progress["count"] + 1,
         "first": progress["first"] or new.id,
@@ -166,7 +165,8 @@ def progressed(definition: Mapping[str, Any], new: Record, store: Store) -> dict
 def progress_of(definition: Mapping[str, Any], number: int, store: Store) -> dict[str, Any]:
     """Return the progress of an experiment, from all of its observations."""
     records = store.page("observation", number, states=(ACTIVE,))
-    best = criterion_of(definition).best(measured(definition, each) for each in records)
+    criterion = criterion_of(definition)
+    best = criterion.best(measured(criterion, each) for each in records)
     return {
         "count": len(records),
         "first": records[0].id if records else None,

@@ -33,7 +33,7 @@ def best_records(service: Service, experiment: Record) -> list[Record]:
     definition = experiment.data
     records = _records(service, experiment)
     criterion = criterion_of(definition)
-    some = [measured(definition, each) for each in records.values()]
+    some = [measured(criterion, each) for each in records.values()]
     optimized = [each for each in definition["metrics"] if each["strategy"] == "optimize"]
     if not optimized:
         found = criterion.candidates(some)  # Whatever is within the bounds.
@@ -102,7 +102,8 @@ def _importances(
     if len(names) == 1:
         return {names[0]: 1.0}
     name = metric_name(metric)
-    trials = [measured(experiment.data, each) for each in _records(service, experiment).values()]
+    criterion = criterion_of(experiment.data)
+    trials = [measured(criterion, each) for each in _records(service, experiment).values()]
     trials = [each for each in trials if name in each]  # A stored metric may be missing.
     try:
         # Imported when needed: it brings matplotlib.
@@ -129,7 +130,7 @@ def stopping_criteria(service: Service, request: Request) -> wire.Json:
 def _stagnates(service: Service, experiment: Record, used_up: bool) -> bool:
     definition = experiment.data
     criterion = criterion_of(definition)
-    trials = [measured(definition, each) for each in _records(service, experiment).values()]
+    trials = [measured(criterion, each) for each in _records(service, experiment).values()]
     recent = _LOOKBACK * len(definition["parameters"])
     if len(trials) < recent + _TOP:
         return False

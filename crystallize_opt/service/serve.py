@@ -85,6 +85,7 @@ def serve(
             config = uvicorn.Config(
                 application(handler, hosts=address.names, rate=address.rate),
                 log_level="warning",
+                access_log=False,
                 lifespan="on",
                 server_header=False,
                 proxy_headers=False,
@@ -105,8 +106,11 @@ def serve(
             for reason in handler.not_served:
                 warn(f"warning: {reason}")
             say(f"Serving {os.fspath(path)} at {scheme}://{shown}:{port}")
-            if not handler.service.store.count(KIND):
-                say(f"token: {make_token(handler.service.store, EVERYTHING)[0]}")
+            store = handler.service.store
+            if not store.count(KIND):
+                token, _ = make_token(store, EVERYTHING)
+                store.flush()  # It is shown once.
+                say(f"token: {token}")
             uvicorn.Server(config).run(sockets=[listening])
     finally:
         handler.close()

@@ -15,6 +15,7 @@ from crystallize_opt.service.problem import metric_name, problem_of
 from crystallize_opt.service.store import ACTIVE, CLOSED, DELETED, OPEN, Record, Store
 from crystallize_opt.space.parameter import same_value
 from crystallize_opt.storage.journal import rename_run
+from crystallize_opt.storage.served import completed, name_in_run, revision_of
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.calls import Asked
 from crystallize_opt.trials.observation import Observation, Status
@@ -64,7 +65,7 @@ class ServedRun:
         recorded = RecordedOptimizer(problem.build(), storage)
         about: dict[str, Any] = {"service": {"revision": self.revision}}
         stored = recorded.stored_description
-        if stored and stored.get("service", {}).get("revision", 0) != self.revision:
+        if stored and revision_of(stored) != self.revision:
             recorded.close()
             rename_run(path or "", run, f"{run} (before revision {self.revision})")
             recorded = RecordedOptimizer(problem.build(), storage)
@@ -165,23 +166,14 @@ class ServedRun:
                     self._expires.pop(data["suggestion"], None)
                 return observation.duration
             return None
-        name = f"observation {record.id}"
+        name = name_in_run(record.id, data, self.revision)
         if name not in self._known:
-            treatment = Treatment(name, self._completed(data["assignments"]))
+            params = completed(data["assignments"], self._data, self.optimizer.space)
+            treatment = Treatment(name, params)
             observation = observation_of(record, treatment)
             self._recorded.attach([observation], skip_outside=True)
             self._known.add(name)
         return None
-
-    def _completed(self, assignments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return assignments for the parameters of today: new ones have their default."""
-        space = self.optimizer.space
-        params = {name: value for name, value in assignments.items() if name in space}
-        for each in self._data["parameters"]:
-            name, default = each["name"], each["default_value"]
-            if name not in params and default is not None and space.is_active(name, params):
-                params[name] = default
-        return params
 
     def give_up(self, number: int) -> None:
         """Abandon a suggestion that was deleted."""

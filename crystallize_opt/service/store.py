@@ -2,6 +2,12 @@
 
 A record is a kind, a number, the number of its parent (an experiment, say), a state and JSON. The
 table is the truth about what clients sent; the journals of the runs follow it: see `live.py`.
+
+Records and journals are in one file, whose log is written in the order of the commits. So if the
+machine loses power, what is there is what was committed until some moment after the last flush, as
+after kill -9 at that moment. A change is flushed before it is answered: whatever is lost is of
+requests that nobody heard an answer to, and the last events of journals, which `settle` makes up
+for from the records.
 """
 
 from __future__ import annotations
@@ -11,19 +17,22 @@ import json
 import os
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from crystallize_opt.errors import RunLocked
+from crystallize_opt.errors import RunLocked, StorageError
+from crystallize_opt.service.disk import Disk, Done
 from crystallize_opt.storage.files import checked_path
 from crystallize_opt.storage.journal import connect, create
 from crystallize_opt.storage.lock import OpenFiles, RunLock
 from crystallize_opt.storage.schema import SERVICE_SCHEMA
+from crystallize_opt.storage.served import SERVICE
 from crystallize_opt.storage.snapshot import reading, storage_errors
 
-_LOCKED_AS = "\0service"  # No run has this name.
-_PARSED = 4096
-"""How many experiments are kept in memory at most."""
+_KEPT = 4096
+"""How many records are kept in memory at most."""
 ACTIVE, DELETED, OPEN, CLOSED = "active", "deleted", "open", "closed"
 
 
@@ -34,7 +43,7 @@ class Record(NamedTuple):
         id: Its number, unique for its kind.
         parent: The number of the record that it belongs to; 0 for none.
         state: `"active"`, `"deleted"`, `"open"` or `"closed"`.
-        data: What else is known: plain data.
+        data: What else is known: plain data, which nobody changes in place.
     """
 
     id: int
@@ -67,8 +76,10 @@ class Store:
         self.path = None if path is None else os.fspath(path)
         self._turn = threading.RLock()
         self._next: dict[str, int] = {}
-        self._parsed: dict[int, tuple[str, Any]] = {}  # The experiments that were read.
+        self._kept: OrderedDict[tuple[str, int], Record] = OrderedDict()
+        self._changed: set[tuple[str, int]] = set()  # In the transaction that is open.
         self._behind: set[int] = set()
+        self._disk: Disk | None = None
         self._undo = contextlib.ExitStack()
         if path is None:
             self._connection = sqlite3.connect(
@@ -82,7 +93,7 @@ class Store:
     def _open(self, real: str, shown: str) -> sqlite3.Connection:
         with contextlib.ExitStack() as undo, storage_errors(shown, "opened"):
             try:
-                lock = RunLock(real, _LOCKED_AS)
+                lock = RunLock(real, SERVICE)
             except RunLocked:
                 raise RunLocked(
                     f"{shown!r} is being served by another process. End it first, or serve another "
@@ -103,6 +114,8 @@ class Store:
                 connection.executescript(f"BEGIN IMMEDIATE; {SERVICE_SCHEMA} COMMIT;")
             # As long as this object is open, the log stays, whichever run is closed.
             files = OpenFiles(real, lock.path)
+            undo.callback(files.close)
+            self._disk = Disk(real)
             self._undo.callback(lock.release)
             self._undo.callback(files.close)
             self._undo.callback(files.release)
@@ -111,12 +124,16 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Write records, all or none: they are on disk when the context ends."""
+        """Write records, all or none: they survive this process when the context ends.
+
+        They are on disk when `when_on_disk` or `flush` says so.
+        """
         with self._turn:
             if self._connection.in_transaction:  # A part of another one's changes.
                 yield
                 return
             self._connection.execute("BEGIN IMMEDIATE")
+            self._changed.clear()
             try:
                 yield
                 self._connection.execute("COMMIT")
@@ -125,7 +142,31 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 self._next.clear()
                 self._behind.clear()  # It may have been noted in what is undone.
+                for key in self._changed:
+                    self._kept.pop(key, None)
                 raise
+
+    def when_on_disk(self, done: Done) -> None:
+        """Call a function when every record that is written by now is on disk.
+
+        Args:
+            done: Called in some thread, with the error if the records cannot be brought there.
+        """
+        if self._disk is None:
+            done(None)
+        else:
+            self._disk.when_flushed(done)
+
+    def flush(self) -> None:
+        """Wait until every record that is written by now is on disk.
+
+        Raises:
+            StorageError: They cannot be brought there.
+        """
+        flushed: Future[OSError | None] = Future()
+        self.when_on_disk(flushed.set_result)
+        if (error := flushed.result()) is not None:
+            raise StorageError(f"{self.path!r} cannot be written to the disk: {error}.") from error
 
     def next_id(self, kind: str) -> int:
         """Return the number that the next record of a kind gets, if none is given."""
@@ -140,50 +181,54 @@ class Store:
     def add(self, kind: str, parent: int, state: str, data: Any, number: int | None = None) -> int:
         """Add a record within `writing`, and return its number."""
         number = max(self.next_id(kind), number or 0)
+        text = json.dumps(data)
         self._connection.execute(
-            "INSERT INTO service VALUES (?, ?, ?, ?, ?)",
-            (kind, number, parent, state, json.dumps(data)),
+            "INSERT INTO service VALUES (?, ?, ?, ?, ?)", (kind, number, parent, state, text)
         )
         self._next[kind] = number + 1
+        self._keep(kind, Record(number, parent, state, json.loads(text)))
         return number
 
     def put(self, kind: str, record: Record) -> None:
         """Replace the state and the data of a record, within `writing`."""
+        text = json.dumps(record.data)
         self._connection.execute(
             "UPDATE service SET state = ?, data = ? WHERE kind = ? AND id = ?",
-            (record.state, json.dumps(record.data), kind, record.id),
+            (record.state, text, kind, record.id),
         )
+        self._keep(kind, record._replace(data=json.loads(text)))
+
+    def _keep(self, kind: str, record: Record) -> None:
+        """Keep a record that is being written: nobody else writes the table."""
+        key = kind, record.id
+        self._changed.add(key)
+        self._kept[key] = record
+        self._kept.move_to_end(key)
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
 
     def get(self, kind: str, number: int, parent: int | None = None) -> Record | None:
         """Return a record, or None if there is none, or it has another parent."""
+        key = kind, number
         with self._turn:
-            row = self._connection.execute(
-                "SELECT id, parent, state, data FROM service WHERE kind = ? AND id = ?",
-                (kind, number),
-            ).fetchone()
-        if row is None or parent not in (None, row[1]):
-            return None
-        return self._record(kind, row)
-
-    def _record(self, kind: str, row: Any) -> Record:
-        """Return a record, whose data nobody changes in place."""
-        number, parent, state, text = row
-        if kind != "experiment":  # Every request about an experiment reads its record.
-            return Record(number, parent, state, json.loads(text))
-        known = self._parsed.get(number)
-        if known is None or known[0] != text:
-            if len(self._parsed) >= _PARSED:
-                self._parsed.clear()
-            known = self._parsed[number] = text, json.loads(text)
-        return Record(number, parent, state, known[1])
+            record = self._kept.get(key)
+            if record is None:
+                row = self._connection.execute(
+                    "SELECT id, parent, state, data FROM service WHERE kind = ? AND id = ?", key
+                ).fetchone()
+                if row is None:
+                    return None
+                record = self._kept[key] = _record(row)
+                if len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            else:
+                self._kept.move_to_end(key)
+        return record if parent in (None, record.parent) else None
 
     def parent_of(self, kind: str, number: int) -> int | None:
         """Return the number of a record's parent, or None if there is no such record."""
-        with self._turn:
-            row = self._connection.execute(
-                "SELECT parent FROM service WHERE kind = ? AND id = ?", (kind, number)
-            ).fetchone()
-        return None if row is None else int(row[0])
+        record = self.get(kind, number)
+        return None if record is None else record.parent
 
     def page(
         self,
@@ -204,7 +249,7 @@ class Store:
                 f"ORDER BY id {'ASC' if ascending else 'DESC'} LIMIT ?",
                 (*values, limit),
             ).fetchall()
-        return [self._record(kind, row) for row in rows]
+            return [self._kept.get((kind, row[0])) or _record(row) for row in rows]
 
     def count(self, kind: str, parent: int | None = None, *, states: Sequence[str] = ()) -> int:
         """Return how many records there are."""
@@ -258,9 +303,16 @@ class Store:
             return [name for (name,) in self._connection.execute("SELECT name FROM runs")]
 
     def close(self) -> None:
-        """Close the file; every record has been written. A second call does nothing."""
-        with self._turn:
+        """Close the file; every record is on disk. A second call does nothing."""
+        with self._turn:  # No change comes after the last flush.
+            if self._disk is not None:
+                self._disk.close()
             self._undo.close()
+
+
+def _record(row: Any) -> Record:
+    number, parent, state, text = row
+    return Record(number, parent, state, json.loads(text))
 
 
 def _conditions(

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from crystallize_opt.storage.schema import (
     damaged,
     distrust,
 )
+from crystallize_opt.storage.served import what_it_lacks
 from crystallize_opt.storage.snapshot import reading, storage_errors
 
 _TEXT = "%s %s %s\n"  # the text of the checksum: kind, trial, data
@@ -253,17 +254,37 @@ def read_run(path: str | os.PathLike[str], run: str | None = None) -> tuple[str,
     Raises:
         StorageError: There is no such file or run, or the file is damaged.
     """
-    with reading(path) as connection, storage_errors(os.fspath(path), "read"):
+    with opened_run(path, run) as (name, rows, _):
+        return name, rows
+
+
+@contextlib.contextmanager
+def opened_run(
+    path: str | os.PathLike[str], run: str | None = None
+) -> Iterator[tuple[str, Sequence[Row], sqlite3.Connection]]:
+    """Open a copy of a file, and read a run: its name, its events, and the copy of that moment.
+
+    Args:
+        path: As for `read_run`.
+        run: As for `read_run`.
+
+    Raises:
+        StorageError: As for `read_run`.
+    """
+    shown = os.fspath(path)
+    with reading(path) as connection, storage_errors(shown, "read"):
         numbers = _numbers(connection)
         if run is None and len(numbers) == 1:
             (run,) = numbers
         if run not in numbers:
             what = "has several runs; give run=" if run is None else f"has no run {run!r}"
+            lacks = None if run is None else what_it_lacks(shown, connection, run, {}, None, set)
             raise StorageError(
-                f"{os.fspath(path)!r} {what}. Its runs: {', '.join(map(repr, numbers)) or 'none'}."
+                f"{shown!r} {what}. Its runs: {', '.join(map(repr, numbers)) or 'none'}."
+                + ("" if lacks is None else f" {lacks.text}")
             )
-        stored = _run_of(os.fspath(path), connection, run, numbers[run])
-    return stored.name, stored.rows
+        stored = _run_of(shown, connection, run, numbers[run])
+        yield stored.name, stored.rows, connection
 
 
 def run_names(path: str | os.PathLike[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from crystallize_opt.storage.description import (
     objectives_of,
 )
 from crystallize_opt.storage.fitting import Goals, fitted
-from crystallize_opt.storage.journal import Row, read_run
+from crystallize_opt.storage.journal import Row, opened_run
 from crystallize_opt.storage.records import (
     HeldCurves,
     TrialFormat,
@@ -30,6 +31,7 @@ from crystallize_opt.storage.records import (
     read_replicate,
 )
 from crystallize_opt.storage.segment import Segment
+from crystallize_opt.storage.served import what_it_lacks
 from crystallize_opt.trials.calls import (
     Asked,
     Attached,
@@ -40,7 +42,7 @@ from crystallize_opt.trials.calls import (
     Told,
 )
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Replicate
+from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.raced import joined
 from crystallize_opt.trials.treatment import Treatment
 
@@ -197,6 +199,7 @@ class StoredObservations(Sequence[Observation]):
         left_out: The observations of earlier segments that do not fit the last one.
         baseline: The outcome of the last segment's baseline, or None.
         resumed: How many observations the run had each time that it was resumed.
+        notes: What a service has recorded of the run that is not in it yet: a sentence.
 
     Raises:
         RunChanged: `space` differs from the space of the last segment.
@@ -213,6 +216,7 @@ class StoredObservations(Sequence[Observation]):
         self.left_out: list[Observation] = []
         self.baseline: Observation | None = None
         self.resumed: list[int] = []
+        self.notes: list[str] = []
         # What is read only if the outcome of its trial refers to it.
         self._held: dict[int | None, list[tuple[str, str]]] = {}
         self._raced: dict[int | None, str] = {}  # Single replicates of a race, and of which trial.
@@ -360,8 +364,20 @@ def read_observations(
         StorageError: There is no such file or run, or the file is damaged.
         RunChanged: `space` differs from the run's space.
     """
-    name, rows = read_run(path, run)
-    return StoredObservations(name, rows, space)
+    with opened_run(path, run) as (name, rows, connection):
+        stored = StoredObservations(name, rows, space)
+
+        def told() -> set[str]:
+            return {each.treatment.name for each in stored if each.status is not Status.ABANDONED}
+
+        lacks = what_it_lacks(
+            os.fspath(path), connection, name, stored.description, stored.space, told
+        )
+    if lacks is not None:
+        stored.notes.append(lacks.text)
+        if not lacks.is_served:
+            warnings.warn(lacks.text, RuntimeWarning, stacklevel=3)
+    return stored
 
 
 @contextmanager

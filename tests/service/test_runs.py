@@ -17,6 +17,8 @@ from crystallize_opt import (
     Pruned,
     SearchSpace,
     Storage,
+    compare,
+    compare_runs,
 )
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.cli import main
@@ -65,12 +67,54 @@ def test_an_experiment_of_the_service_is_a_run_like_any_other(
     assert history.best is not None
     assert main(["show", str(path), "--run", number]) == 0
     assert "5 completed" in capsys.readouterr().out
-    # Its winner is confirmed, and runs of any optimizer are compared with it, as usual.
+    assert main(["report", str(path), str(tmp_path / "report.html"), "--run", number]) == 0
+    assert "maximize score" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    # Its winner is confirmed, as usual.
     experiment = Experiment.of(lambda x: -x, metric="score", seed=0)
     confirmation = experiment.confirm(
         history.best, replicates=2, baseline=history[0].treatment, objective=history.objectives[0]
     )
     assert "pairs of replicates" in str(confirmation)
+
+
+def test_experiments_of_the_service_are_compared_while_they_are_served(tmp_path: Path) -> None:
+    path = tmp_path / "service.db"
+    web = Web(path)
+    numbers: dict[str, list[str]] = {"random": [], "TPE": []}
+    for name, optimizer in (("random", "RandomOptimizer"), ("TPE", "OptunaOptimizer")):
+        for seed in range(3):
+            data = {**EXPERIMENT, "metadata": {"optimizer": optimizer, "seed": seed}}
+            numbers[name].append(web("POST", "experiments", data).json()["id"])
+            of = f"experiments/{numbers[name][-1]}"
+            for _ in range(4):
+                suggestion = web("POST", f"{of}/suggestions", {}).json()
+                value = suggestion["assignments"]["x"] + (name == "TPE")
+                told = {"suggestion": suggestion["id"], "value": value}
+                assert web("POST", f"{of}/observations", told).status_code == 201
+            web("POST", f"{of}/suggestions", {})  # By now, the observations are in the run.
+
+    comparison = compare_runs(
+        {name: [History.load(path, run=each) for each in some] for name, some in numbers.items()}
+    )
+    best = [web("GET", f"experiments/{each}/best_assignments").json() for each in numbers["TPE"]]
+    # A comparison of the client's own function goes into the same file, on the same space.
+    history = History.load(path, run=numbers["TPE"][0])
+    goals = list(history.objectives)
+    assert history.space is not None
+    space = history.space
+    made = compare(
+        Experiment.of(lambda x: x, metric="score", seed=0, name="x"),
+        {"random": lambda seed: RandomOptimizer(space, goals, seed=seed)},
+        num_trials=2,
+        seeds=2,
+        storage=Storage(path, "comparison"),
+    )
+    web.handler.close()
+
+    assert comparison.ranks == {"TPE": 1.0, "random": 2.0}
+    finals = [comparison.cell("TPE", seed).final for seed in range(3)]
+    assert finals == [each["data"][0]["value"] for each in best]
+    assert made.num_trials == 2
 
 
 def test_a_search_goes_on_as_an_experiment_of_the_service(tmp_path: Path) -> None:
