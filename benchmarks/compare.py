@@ -6,7 +6,10 @@
     python benchmarks/compare.py --all      # every optimizer on bbob-mixint and an SVM
 
 The last two need the package coco-experiment. Pictures are written to the current folder.
---all keeps its searches in a file (--storage), and prints the comparison after each seed.
+--all keeps its searches in a file (--storage), and prints the comparison after each seed. NePS and
+HEBO take part if --neps and --hebo name their environments (`python -m crystallize_opt.adapters
+install neps --into neps-env`). --quick leaves out those that fit models (SLOW): so it adds seeds to
+such a file in minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import argparse
 import functools
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -133,11 +136,24 @@ def svm(
     return {"value": 1.0 - float(cross_val_score(model, *digits(), cv=3).mean())}
 
 
-def every_optimizer(trials: int) -> dict[str, Callable[[Experiment, int], Any]]:
-    """Return a maker of each optimizer, with its defaults."""
+SLOW = ("GP", "SMAC", "Ax", "BayBE", "NePS", "HEBO")
+"""The optimizers that fit a model before most suggestions."""
+
+
+def every_optimizer(
+    trials: int, environments: Mapping[str, str | None]
+) -> dict[str, Callable[[Experiment, int], Any]]:
+    """Return a maker of each optimizer, with its defaults.
+
+    Args:
+        trials: How many trials each search has.
+        environments: The environments of NePS and HEBO; None leaves the optimizer out.
+    """
     from crystallize_opt.adapters import (
         AxOptimizer,
         BayBEOptimizer,
+        HEBOOptimizer,
+        NePSOptimizer,
         NevergradOptimizer,
         SMACOptimizer,
     )
@@ -150,7 +166,10 @@ def every_optimizer(trials: int) -> dict[str, Callable[[Experiment, int], Any]]:
             space(e), VALUE, sampler=kind(seed=seed, **options), seed=seed
         )
 
-    return {
+    def elsewhere(kind: Any, python: str) -> Callable[[Experiment, int], Any]:
+        return lambda e, seed: kind(space(e), VALUE, seed=seed, python=python)
+
+    found = {
         "random": lambda e, seed: RandomOptimizer(space(e), VALUE, seed=seed),
         "TPE": lambda e, seed: OptunaOptimizer(space(e), VALUE, seed=seed),
         "GP": optuna_(optuna.samplers.GPSampler),
@@ -160,6 +179,10 @@ def every_optimizer(trials: int) -> dict[str, Callable[[Experiment, int], Any]]:
         "Nevergrad": lambda e, seed: NevergradOptimizer(space(e), VALUE, seed=seed, budget=trials),
         "BayBE": lambda e, seed: BayBEOptimizer(space(e), VALUE, seed=seed),
     }
+    for name, other in {"NePS": NePSOptimizer, "HEBO": HEBOOptimizer}.items():
+        if (python := environments[name]) is not None:
+            found[name] = elsewhere(other, python)
+    return found
 
 
 # What is measured ---------------------------------------------------------------------------------
@@ -220,14 +243,16 @@ def coco(seeds: int, trials: int) -> None:
         found.plot_ranks().savefig(f"{suite}-ranks.png", dpi=80)
 
 
-def all_optimizers(seeds: int, trials: int, storage: str) -> None:
-    """Print a comparison of every optimizer, after each seed."""
+def all_optimizers(
+    makers: Mapping[str, Callable[[Experiment, int], Any]], seeds: int, trials: int, storage: str
+) -> None:
+    """Print a comparison of optimizers on a function and a support vector machine, seed by seed."""
     warnings.simplefilter("ignore")
     experiments = [experiment("bbob-mixint", 8, 5), Experiment.of(svm, seed=0)]
     for number in range(1, seeds + 1):
         found = compare(
             experiments,
-            every_optimizer(trials),
+            makers,
             trials,
             seeds=number,
             storage=storage,
@@ -243,6 +268,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--storage", default="compare-all.db")
+    parser.add_argument("--neps", help="the environment of NePS")
+    parser.add_argument("--hebo", help="the environment of HEBO")
+    parser.add_argument("--quick", action="store_true", help="without the slow optimizers")
     given = parser.parse_args()
     if given.cost:
         cost()
@@ -251,7 +279,10 @@ def main() -> None:
     if given.coco:
         coco(given.seeds, given.trials)
     if given.all:
-        all_optimizers(given.seeds, given.trials, given.storage)
+        makers = every_optimizer(given.trials, {"NePS": given.neps, "HEBO": given.hebo})
+        if given.quick:
+            makers = {name: make for name, make in makers.items() if name not in SLOW}
+        all_optimizers(makers, given.seeds, given.trials, given.storage)
 
 
 if __name__ == "__main__":

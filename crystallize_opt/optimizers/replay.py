@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Protocol, runtime_checkable
 
@@ -88,18 +88,40 @@ def _replay(
     versions: Mapping[str, str] | None,
     state: SavedState | None,
 ) -> None:
+    for event, is_known in with_state(events, state):
+        if isinstance(event, SavedState):
+            _restore(optimizer, event.data)
+        elif not isinstance(event, Asked):
+            _call_again(optimizer, event, versions)
+        elif is_known:
+            _repeat(optimizer, event)
+        else:
+            _ask_again(optimizer, event, versions)
+
+
+def with_state(
+    events: Iterable[Event], state: SavedState | None
+) -> Iterator[tuple[Event | SavedState, bool]]:
+    """Put a saved state in its place among recorded calls.
+
+    Args:
+        events: The calls.
+        state: The state before one of their asks, or after all; or None.
+
+    Yields:
+        Each call or the state; and whether the state is still to come, so that the suggestions of
+        an ask need not be made again.
+    """
     asks = 0
     for event in events:
-        if isinstance(event, Asked):
+        if state is not None and isinstance(event, Asked):
+            if asks == state.asks:
+                yield state, False
+                state = None
             asks += 1
-            if state is not None and asks <= state.asks:
-                _repeat(optimizer, event)
-                continue
-            if state is not None and asks == state.asks + 1 and isinstance(optimizer, SavesState):
-                _restore(optimizer, state.data)
-            _ask_again(optimizer, event, versions)
-        else:
-            _call_again(optimizer, event, versions)
+        yield event, state is not None
+    if state is not None and asks == state.asks:
+        yield state, False
 
 
 def _call_again(
@@ -128,7 +150,9 @@ def _call_again(
             raise _diverged(optimizer, event.name, recorded, "the opposite", versions)
 
 
-def _restore(optimizer: SavesState, state: str) -> None:
+def _restore(optimizer: object, state: str) -> None:
+    if not isinstance(optimizer, SavesState):
+        return
     try:
         optimizer.restore_state(state)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

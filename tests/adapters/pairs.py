@@ -1,6 +1,7 @@
 """Every pair of features, for every optimizer, sampler and facade: what is built and run.
 
-`table()` is the table in docs/optimizers.md; test_pairs.py runs the pairs.
+`table()` is the table in docs/optimizers.md; test_pairs.py runs the pairs, and those of NePS and
+HEBO in their environments.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from crystallize_opt import (
+    Capabilities,
     Constraint,
+    CrystallizeOptError,
     Experiment,
     Float,
     FrozenContext,
@@ -24,6 +29,7 @@ from crystallize_opt import (
     SearchSpace,
     SpaceOptimizer,
     Workers,
+    adapters,
     data_source,
     pipeline_step,
 )
@@ -45,11 +51,20 @@ Features = frozenset[str]
 
 
 class Maker(NamedTuple):
-    """How an optimizer is built: the module that has it, and a function of its arguments."""
+    """How an optimizer is built.
+
+    Attributes:
+        make: A function of its arguments.
+        is_slow: Whether it takes seconds.
+        is_finite: Whether it takes finite spaces only.
+        elsewhere: The class, if its library has an environment of its own. The class itself can be
+            imported everywhere.
+    """
 
     make: Callable[..., SpaceOptimizer[Any]]
     is_slow: bool = False
     is_finite: bool = False
+    elsewhere: str | None = None
 
 
 def _optuna(sampler: str, **options: Any) -> Callable[..., SpaceOptimizer[Any]]:
@@ -76,8 +91,6 @@ def _optuna(sampler: str, **options: Any) -> Callable[..., SpaceOptimizer[Any]]:
 
 def _ours(name: str, **options: Any) -> Callable[..., SpaceOptimizer[Any]]:
     def make(space: SearchSpace, objective: Any, **arguments: Any) -> SpaceOptimizer[Any]:
-        from crystallize_opt import adapters
-
         if arguments.pop("pruning", False):
             if name == "AxOptimizer":
                 from ax.early_stopping.strategies import PercentileEarlyStoppingStrategy
@@ -129,7 +142,33 @@ MAKERS: dict[str, Maker] = {
     "SMAC, `MultiFidelityFacade`": Maker(
         _ours("SMACOptimizer", facade=_facade("MultiFidelityFacade"), n_init=4), is_slow=True
     ),
+    "`NePSOptimizer`, `bayesian_optimization`": Maker(
+        _ours(
+            "NePSOptimizer",
+            algorithm_options={
+                "initial_design_size": 4,
+                "num_restarts": 2,
+                "n_initial_start_points": 16,
+            },
+        ),
+        is_slow=True,
+        elsewhere="NePSOptimizer",
+    ),
+    "`HEBOOptimizer`": Maker(
+        _ours("HEBOOptimizer", model_name="rf", hebo_options={"rand_sample": 5}),
+        is_slow=True,
+        elsewhere="HEBOOptimizer",
+    ),
 }
+
+
+def capabilities_of(name: str) -> Capabilities:
+    """Return what an optimizer can do; without its library, what its class declares."""
+    elsewhere = MAKERS[name].elsewhere
+    if elsewhere is None or adapters.available_optimizers()[elsewhere].installed:
+        return build(name, frozenset()).capabilities
+    declared: Capabilities = getattr(adapters, elsewhere).capabilities
+    return declared
 
 
 def space_with(features: Features, *, is_finite: bool) -> SearchSpace:
@@ -158,7 +197,7 @@ def build(name: str, features: Features) -> SpaceOptimizer[Any]:
 
 def can(name: str, features: Iterable[str]) -> bool:
     """Whether an optimizer takes these features, by its capabilities and arguments."""
-    capabilities = build(name, frozenset()).capabilities
+    capabilities = capabilities_of(name)
     ends_early = name.startswith("Optuna") or "Ax" in name
     several = capabilities.several_objectives
     takes = {
@@ -175,7 +214,7 @@ def can(name: str, features: Iterable[str]) -> bool:
 
 def cell(name: str, feature: str) -> str:
     """Return what the table says of an optimizer and a feature."""
-    capabilities = build(name, frozenset()).capabilities
+    capabilities = capabilities_of(name)
     if feature == "fidelity" and can(name, ["fidelity", "pruning"]):
         return "with early stopping" if "Ax" in name else "with a pruner"
     if not can(name, [feature]):
@@ -202,7 +241,17 @@ def all_pairs(*, slow: bool) -> list[tuple[str, str, str]]:
         (name, *pair)
         for name, maker in MAKERS.items()
         for pair in itertools.combinations(FEATURES, 2)
-        if maker.is_slow is slow
+        if maker.is_slow is slow and maker.elsewhere is None
+    ]
+
+
+def pairs_elsewhere(kind: str) -> list[tuple[str, str, str]]:
+    """Return every pair of features for an optimizer whose library has its own environment."""
+    return [
+        (name, *pair)
+        for name, maker in MAKERS.items()
+        for pair in itertools.combinations(FEATURES, 2)
+        if maker.elsewhere == kind
     ]
 
 
@@ -321,6 +370,16 @@ def run(
         search(door, experiment, again, trials + 2, replicates, **options)
         check(again, features, trials + 2)
         assert told(again)[: len(optimizer.observations)] == told(optimizer)
+
+
+def run_or_refuse(name: str, features: Features, folder: Path, trials: int, *place: str) -> None:
+    """Run a search with these features, or check that the optimizer refuses them."""
+    if can(name, features):
+        run(name, features, folder, trials, *place)
+    else:
+        # A TypeError: there is no such argument.
+        with pytest.raises((CrystallizeOptError, TypeError)):
+            build(name, features)
 
 
 def check(optimizer: SpaceOptimizer[Any], features: Features, trials: int) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from crystallize_opt import CrystallizeOptError
 from tests.adapters import pairs
 
 # Optuna marks whole samplers as experimental, and CMA-ES warns of constraints it ignores.
@@ -15,20 +14,9 @@ pytestmark = [
 ]
 
 
-def run_or_refuse(
-    name: str, features: pairs.Features, folder: Path, trials: int, *place: str
-) -> None:
-    if pairs.can(name, features):
-        pairs.run(name, features, folder, trials, *place)
-    else:
-        # A TypeError: there is no such argument.
-        with pytest.raises((CrystallizeOptError, TypeError)):
-            pairs.build(name, features)
-
-
 @pytest.mark.parametrize(("name", "one", "other"), pairs.forty_pairs())
 def test_forty_pairs_of_features(name: str, one: str, other: str, tmp_path: Path) -> None:
-    run_or_refuse(name, frozenset({one, other}), tmp_path, 8)
+    pairs.run_or_refuse(name, frozenset({one, other}), tmp_path, 8)
 
 
 def test_the_forty_pairs_are_of_all_features_and_optimizers() -> None:
@@ -42,13 +30,13 @@ def test_the_forty_pairs_are_of_all_features_and_optimizers() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "one", "other"), pairs.all_pairs(slow=False))
 def test_all_pairs_of_features(name: str, one: str, other: str, tmp_path: Path) -> None:
-    run_or_refuse(name, frozenset({one, other}), tmp_path, 12)
+    pairs.run_or_refuse(name, frozenset({one, other}), tmp_path, 12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "one", "other"), pairs.all_pairs(slow=True))
 def test_all_pairs_of_features_of_the_slow(name: str, one: str, other: str, tmp_path: Path) -> None:
-    run_or_refuse(name, frozenset({one, other}), tmp_path, 7)
+    pairs.run_or_refuse(name, frozenset({one, other}), tmp_path, 7)
 
 
 @pytest.mark.slow
@@ -56,7 +44,7 @@ def test_all_pairs_of_features_of_the_slow(name: str, one: str, other: str, tmp_
 def test_pairs_of_features_through_every_door_and_in_every_home(
     name: str, one: str, other: str, door: str, home: str, tmp_path: Path
 ) -> None:
-    run_or_refuse(name, frozenset({one, other}), tmp_path, 8, door, home)
+    pairs.run_or_refuse(name, frozenset({one, other}), tmp_path, 8, door, home)
 
 
 def test_the_crossed_pairs_are_of_all_features_doors_and_homes() -> None:

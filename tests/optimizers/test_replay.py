@@ -24,7 +24,7 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import TellError
-from crystallize_opt.trials.calls import Asked, Reported, Told
+from crystallize_opt.trials.calls import Asked, Reported, SavedState, Told
 from tests.optimizers.scenarios import (
     LOSS,
     SPACE,
@@ -321,3 +321,17 @@ def test_the_callers_list_of_events_is_a_copy() -> None:
     optimizer.events.clear()
 
     assert len(optimizer.events) == 24
+
+
+def test_a_state_saved_after_the_last_ask_is_restored() -> None:
+    recorded = tpe()
+    one_by_one(recorded)
+    saved = recorded.saved_state()
+    assert saved is not None
+    replayed = tpe()
+
+    replayed.replay(recorded.events, state=SavedState(12, saved))
+
+    for optimizer in (recorded, replayed):
+        one_by_one(optimizer)
+    assert record(replayed) == record(recorded)

@@ -30,7 +30,7 @@ from crystallize_opt import (
     Storage,
     Workers,
 )
-from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
+from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.space.choices import Categorical, Constant
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.storage.journal import Row, RunWriter
@@ -47,15 +47,28 @@ SPACE = SearchSpace(
         "always": Constant("here"),
     }
 )
+UNCONDITIONAL = SearchSpace({name: each for name, each in SPACE.items() if name != "child"})
 RUN = "run"
 REPLICATES = 5
 Moment = tuple[str, float]
 
 
-def make(kind: str, space: SearchSpace = SPACE) -> Any:
+def space_of(kind: str) -> SearchSpace:
+    """Return the space of a search."""
+    return UNCONDITIONAL if kind in ("baybe", "hebo", "neps") else SPACE
+
+
+def make(kind: str) -> Any:
     """Return a fresh optimizer, each with models early in the search where it has any."""
+    space = space_of(kind)
     if kind == "random":
         return RandomOptimizer(space, LOSS, seed=1)
+    if kind == "remote":
+        from crystallize_opt.adapters import RemoteOptimizer
+
+        return RemoteOptimizer("crystallize_opt.adapters:OptunaOptimizer", space, LOSS, seed=1)
+    if kind in ("baybe", "hebo", "neps"):
+        return _make_model(kind, space)
     if kind == "ax":
         from crystallize_opt.adapters import AxOptimizer
 
@@ -69,6 +82,8 @@ def make(kind: str, space: SearchSpace = SPACE) -> Any:
 
         return SMACOptimizer(space, LOSS, seed=1, n_init=3)
     from optuna import pruners, samplers
+
+    from crystallize_opt.adapters import OptunaOptimizer
 
     if kind == "curves":
         halving = pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2)
@@ -87,6 +102,23 @@ def make(kind: str, space: SearchSpace = SPACE) -> Any:
         "nsga": lambda: samplers.NSGAIISampler(seed=1, population_size=5),
     }
     return OptunaOptimizer(space, LOSS, seed=1, sampler=samplers_of_kind[kind]())
+
+
+def _make_model(kind: str, space: SearchSpace) -> Any:
+    """Return an optimizer that fits a model after three trials, and searches it quickly."""
+    from crystallize_opt import adapters
+
+    if kind == "baybe":
+        from baybe.recommenders import BotorchRecommender, TwoPhaseMetaRecommender
+
+        model = BotorchRecommender(n_restarts=2, n_raw_samples=16)
+        recommender = TwoPhaseMetaRecommender(recommender=model, switch_after=3)
+        return adapters.BayBEOptimizer(space, LOSS, seed=1, recommender=recommender)
+    if kind == "hebo":
+        options: Any = {"model_name": "rf", "hebo_options": {"rand_sample": 3}}
+        return adapters.HEBOOptimizer(space, LOSS, seed=1, **options)
+    quick = {"initial_design_size": 3, "num_restarts": 2, "n_initial_start_points": 16}
+    return adapters.NePSOptimizer(space, LOSS, seed=1, algorithm_options=quick)
 
 
 def measure(data: Any, ctx: FrozenContext, *, x: float, rate: float, n: int, log: str) -> Any:
@@ -243,7 +275,10 @@ def killed_search(
         finished = {name for name, *_ in stored}
         rerun += [line for line in ran()[before:] if line.split()[0] in finished]
         if path.exists() and RUN in History.runs(path):
-            now = [exactly(observation) for observation in History.load(path, RUN, space=SPACE)]
+            now = [
+                exactly(observation)
+                for observation in History.load(path, RUN, space=space_of(kind))
+            ]
             lost += [each for each in stored if each not in now]
             stored = now
     return {"deaths": deaths, "rerun": rerun, "lost": lost, "observations": stored}

@@ -130,13 +130,14 @@ class Server:
         treatments = tuple(self._treatment("", point) for point in points)
         self._asked += repeat_ask(self._optimizer, Asked(treatments))
 
-    def _enqueue(self, written: dict[str, Any], names: list[str]) -> None:
-        # A part of a point: a constant is there only if it was given.
-        known = self._format.read_treatment({"name": "", "params": written}).params
+    def _enqueue(self, points: list[tuple[dict[str, Any], list[str]]]) -> None:
         space = self._optimizer.space
-        self._optimizer.enqueue(
-            {name: known[name] if name in known else space[name].value for name in names}
-        )
+        for written, names in points:
+            # A part of a point: a constant is there only if it was given.
+            known = self._format.read_treatment({"name": "", "params": written}).params
+            self._optimizer.enqueue(
+                {name: known[name] if name in known else space[name].value for name in names}
+            )
 
     def _tell(self, number: int, data: Mapping[str, Any]) -> None:
         self._optimizer.tell(read_observation(data, self._asked[number]))

@@ -11,30 +11,25 @@ from __future__ import annotations
 import math
 import os
 import sys
-import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from threading import RLock
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from crystallize_opt.adapters.remote.child import ATTRIBUTES
-from crystallize_opt.adapters.remote.process import (
-    Process,
-    ProcessEnded,
-    idle_or_new,
-    interpreter,
-)
+from crystallize_opt.adapters.remote.process import interpreter
+from crystallize_opt.adapters.remote.running import Running
 from crystallize_opt.adapters.remote.wire import (
     portable,
     read_capabilities,
-    read_error,
     reference,
     root_of,
     sent,
     write_options,
 )
-from crystallize_opt.errors import RemoteError, ReplayDiverged, UsageError
+from crystallize_opt.errors import ReplayDiverged, UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.replay import with_state
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Backend, KnownInARow, Proposals
 from crystallize_opt.pipeline.context import logger
@@ -57,9 +52,6 @@ from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.trials.values import as_number
 
-_NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
-_START_SECONDS = 600.0
-"""How long the start of a process may take at least."""
 _ATTACHED = -1
 """The handle of an attached trial, which has no number."""
 
@@ -127,29 +119,25 @@ class RemoteOptimizer(SpaceOptimizer[int]):
                 "neps-env` makes such a folder."
             )
         make = reference(optimizer)
-        self.timeout = timeout
-        self._python = found
         self._format = TrialFormat(self.space)
-        self._given = {
+        given = {
             "make": make,
             "path": list(sys.path) if python is None else None,
             "root": root_of(make),
             "folder": str(os.path.abspath(os.curdir)),  # noqa: PTH100  (not resolved)
             **describe_goals(portable(self.space), self.criterion),
             "options": write_options(options),
+            "seed": self.seed,
             "level": logger.getEffectiveLevel(),
         }
-        self._lock = RLock()  # The threads of trials report.
         self._asked = 0
         self._raced_trials: dict[int, str] = {}  # In a race: of which trial a suggestion is.
         self._asks = 0
         self._saved: SavedState | None = None
         self._raced: int | None = None
         self._proposals = _Elsewhere()
-        # In a list, so that the end of this object need not keep it alive.
-        self._process: list[Process] = []
-        weakref.finalize(self, _release, self._process)
-        about = self._start()
+        self._running = Running(found, given, timeout)
+        about = self._running.start()
         self.capabilities = read_capabilities(about["capabilities"])
         self.settings = about["settings"]
         self.libraries = tuple(about["libraries"])
@@ -163,77 +151,37 @@ class RemoteOptimizer(SpaceOptimizer[int]):
     @property
     def pid(self) -> int:
         """The number of the process in which the optimizer runs."""
-        with self._lock:
-            self._ensure_process()
-            return self._process[0].pid
+        return self._running.pid(self._repeated)
 
     @property
     def versions(self) -> dict[str, str]:
         """The versions of the other process' Python and libraries, and of this package."""
         return {**versions_of(()), **self._versions}
 
-    # The process -------------------------------------------------------------------------------
+    # The messages ------------------------------------------------------------------------------
 
-    def _start(self) -> dict[str, Any]:
-        """Build the optimizer in a process, and return what it says of the optimizer."""
-        # A process has the user's modules as they were when it imported them, so only a process
-        # with the optimizers of this package serves a second one.
-        is_ours = self._given["root"] is None
-        process = idle_or_new(self._python, fresh=not is_ours)
-        process.is_reusable = is_ours
-        try:
-            here = {"seed": self.seed, "environment": dict(os.environ)}
-            # A process has to import the library first, however short its later answers are.
-            limit = None if self.timeout is None else max(self.timeout, _START_SECONDS)
-            answer = process.call(["build", self._given | here], limit)
-        except ProcessEnded as end:
-            raise RemoteError(f"{self._who} could not be built: the process {end}") from None
-        if "error" in answer:
-            process.release()
-            raise self._error(answer)
-        self._process[:] = [process]
-        return answer
+    def _call(self, *message: Any, is_recorded: bool = False) -> dict[str, Any]:
+        return self._running.call(message, self._repeated, is_recorded=is_recorded)
 
-    @property
-    def _who(self) -> str:
-        return f"{self._given['make'].rpartition(':')[2]} in {self._python}"
-
-    def _error(self, answer: Mapping[str, Any]) -> Exception:
-        return read_error(answer["error"], self._who)
-
-    def _ensure_process(self) -> None:
-        """Start a process, unless there is one; in a fork of this process, it needs its own."""
-        if not self._process or not self._process[0].owner.is_here:
-            self._start_again()
-
-    def _start_again(self) -> None:
-        """Start a new process, and bring it to the state of the record.
+    def _repeated(self) -> Iterator[tuple[list[Any], Callable[[Mapping[str, Any]], None] | None]]:
+        """Yield the messages that bring a new process to the state of the record.
 
         Raises:
-            ReplayDiverged: It makes another suggestion.
+            ReplayDiverged: In the check of an answer: it is another suggestion.
         """
-        while self._process:
-            self._process.pop().end()
-        self._start()
         if self._raced is not None:
-            self._now(["race", self._raced])
-        asks, state = 0, self._saved
+            yield ["race", self._raced], None
         asked = (each for event in self.calls if isinstance(event, Asked) for each in event[0])
         numbers = {treatment.name: number for number, treatment in enumerate(asked)}
-        for event in self.calls:
-            if isinstance(event, Asked):
-                if state is not None and asks == state.asks:
-                    self._now(["restore", state.data])
-                    state = None
-                asks += 1
-            if state is not None and isinstance(event, Asked):
-                self._now(["repeat", [self._written(each.params) for each in event.treatments]])
-                continue
-            answer = self._now(self._message(event, numbers))
-            if isinstance(event, Asked):
-                self._compare(event, answer)
-        if state is not None:
-            self._now(["restore", state.data])
+        for event, is_known in with_state(self.calls, self._saved):
+            if isinstance(event, SavedState):
+                yield ["restore", event.data], None
+            elif not isinstance(event, Asked):
+                yield self._message(event, numbers), None
+            elif is_known:
+                yield ["repeat", [self._written(each.params) for each in event.treatments]], None
+            else:
+                yield self._message(event, numbers), partial(self._compare, event)
 
     def _compare(self, event: Asked, answer: Mapping[str, Any]) -> None:
         recorded = [self._written(each.params) for each in event.treatments]
@@ -241,45 +189,9 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         for position, treatment in enumerate(event.treatments):
             if position >= len(now) or now[position] != recorded[position]:
                 raise ReplayDiverged(
-                    f"{self._who} had to be started again, and diverges at {treatment.name!r}: "
-                    f"recorded {recorded!r}, now {now!r} (choices as indices)."
+                    f"{self._running.who} had to be started again, and diverges at "
+                    f"{treatment.name!r}: recorded {recorded!r}, now {now!r} (choices as indices)."
                 )
-
-    def _now(self, message: list[Any]) -> dict[str, Any]:
-        """Send a message, and return the answer, which is no error.
-
-        Raises:
-            ProcessEnded: The process has ended.
-        """
-        answer = self._process[0].call(message, self.timeout)
-        if "error" in answer and message[0] != "ask":
-            raise self._error(answer)
-        return answer
-
-    def _call(self, *message: Any) -> dict[str, Any]:
-        """Send a message to the process, if need be to a new one, and return the answer.
-
-        Raises:
-            RemoteError: The process ended twice.
-        """
-        with self._lock:
-            self._ensure_process()
-            try:
-                return self._now([*message])
-            except ProcessEnded as end:
-                logger.warning(
-                    "The process of %s %s\nIt is started again, and brought to the same state.",
-                    self._who,
-                    end,
-                )
-            try:
-                self._start_again()
-                return self._now([*message])
-            except ProcessEnded as end:
-                self._process.clear()
-                raise RemoteError(
-                    f"The process of {self._who} ended twice in one call. It {end}"
-                ) from None
 
     def _message(
         self, event: Event, numbers: Mapping[str, int] = MappingProxyType({})
@@ -293,7 +205,7 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         if isinstance(event, Asked):
             return ["ask", event.wanted or len(event.treatments)]
         if isinstance(event, Enqueued):
-            return ["enqueue", self._written(event.params), list(event.params)]
+            return self._enqueued([event.params])
         if isinstance(event, Told):
             observation = event.observation
             number = numbers[observation.treatment.name]
@@ -311,6 +223,9 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         value = event.metrics.get(self.objectives[0].metric)
         return ["replicate", number, event.replicate, value]
 
+    def _enqueued(self, points: Iterable[Mapping[str, Any]]) -> list[Any]:
+        return ["enqueue", [[self._written(params), list(params)] for params in points]]
+
     def _written(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return self._format.write_params(params)
 
@@ -327,7 +242,7 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         while len(self.ledger.enqueued) > answer["enqueued"]:
             self.ledger.enqueued.popleft()
         if "error" in answer:
-            raise self._error(answer)
+            raise self._running.error(answer)
         wanted: int | None = answer.get("wanted")
         return wanted
 
@@ -357,8 +272,8 @@ class RemoteOptimizer(SpaceOptimizer[int]):
     def enqueue(self, *points: Mapping[str, Any]) -> None:
         before = len(self.calls)
         super().enqueue(*points)
-        for event in self.calls[before:]:
-            self._call(*self._message(event))
+        added = [each.params for each in self.calls[before:] if isinstance(each, Enqueued)]
+        self._call(*self._enqueued(added), is_recorded=True)
 
     def _teach(self, handle: int, observation: Observation) -> None:
         self.ledger.forget_heard(observation)
@@ -383,6 +298,7 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         return prune
 
     def _reseed(self) -> None:
+        self._running.adopt_seed(self.seed)
         self._call("seed", self.seed)
 
     def saved_state(self) -> str | None:
@@ -438,8 +354,3 @@ class _Elsewhere(Proposals):
 
     def reopen(self, backend: Backend, handle: Any, params: Mapping[str, Any]) -> Any:
         return handle
-
-
-def _release(processes: list[Process]) -> None:
-    for process in processes:
-        process.release()

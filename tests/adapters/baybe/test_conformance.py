@@ -55,4 +55,19 @@ class TestRandomPoints(BayBEContract):
 
 @pytest.mark.slow
 class TestGaussianProcess(BayBEContract):
-    """The default. One random point comes first."""
+    """The default's model, after one random point; its best point is searched quickly."""
+
+    def recommender(self) -> Any:
+        from baybe.recommenders import BotorchRecommender, TwoPhaseMetaRecommender
+
+        model = BotorchRecommender(n_restarts=2, n_raw_samples=16)
+        return TwoPhaseMetaRecommender(recommender=model)
+
+
+@pytest.mark.slow
+class TestDefaults(BayBEContract):
+    """The default, with few asks: each takes seconds."""
+
+    asks_per_test = 3
+    most_pending = 3
+    warm_asks = 3

@@ -39,6 +39,14 @@ class Pruning(RandomOptimizer):
         return value > sum(self._heard) / len(self._heard)
 
 
+class Fickle(RandomOptimizer):
+    """Suggests something else in each process."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._rng.seed(os.getpid())
+
+
 def make_other_seed(*args: Any, seed: int, **options: Any) -> SpaceOptimizer[Any]:
     return RandomOptimizer(*args, seed=seed + 1, **options)
 

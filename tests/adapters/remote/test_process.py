@@ -20,7 +20,7 @@ import pytest
 from crystallize_opt import Objective, Observation, SpaceOptimizer, Status, Treatment
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer, RemoteOptimizer
 from crystallize_opt.adapters.remote.process import interpreter
-from crystallize_opt.errors import RemoteError
+from crystallize_opt.errors import RemoteError, ReplayDiverged
 from tests.adapters.remote import makers
 
 LOSS = Objective("loss", "minimize")
@@ -98,6 +98,28 @@ def test_a_saved_state_shortens_the_way_back() -> None:
     os.kill(there.pid, signal.SIGKILL)
 
     assert points(here, 5) == points(there, 5)
+
+
+def test_points_that_are_enqueued_while_the_process_dies_come_once() -> None:
+    optimizer = RemoteOptimizer(RandomOptimizer, SPACE, LOSS, seed=0)
+    points(optimizer, 1)
+    os.kill(optimizer.pid, signal.SIGKILL)
+
+    optimizer.enqueue({"x": 0.25, "k": "a"}, {"x": 0.75, "k": "b"})
+
+    found = [point["x"] for point in points(optimizer, 4)]
+    assert found[:2] == [0.25, 0.75]
+    assert not {0.25, 0.75} & {*found[2:]}
+
+
+def test_a_process_that_suggests_something_else_is_never_used() -> None:
+    optimizer = RemoteOptimizer(makers.Fickle, SPACE, LOSS, seed=0)
+    points(optimizer, 2)
+    os.kill(optimizer.pid, signal.SIGKILL)
+
+    for _ in range(2):
+        with pytest.raises(ReplayDiverged, match="trial_0"):
+            optimizer.ask()
 
 
 def test_a_process_that_exits_in_a_call_is_started_again(
