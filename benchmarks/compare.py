@@ -179,7 +179,8 @@ def every_optimizer(
         "Nevergrad": lambda e, seed: NevergradOptimizer(space(e), VALUE, seed=seed, budget=trials),
         "BayBE": lambda e, seed: BayBEOptimizer(space(e), VALUE, seed=seed),
     }
-    for name, other in {"NePS": NePSOptimizer, "HEBO": HEBOOptimizer}.items():
+    others: dict[str, Any] = {"NePS": NePSOptimizer, "HEBO": HEBOOptimizer}
+    for name, other in others.items():
         if (python := environments[name]) is not None:
             found[name] = elsewhere(other, python)
     return found

@@ -14,7 +14,7 @@ from tests.recording.kills import assert_nothing_happened, killed
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of a process")
 
 
-@pytest.mark.parametrize("deaths", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("deaths", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(deaths: int, tmp_path: Path) -> None:
     found = killed(tmp_path, "hebo", trials=6, deaths=deaths)
 
