@@ -10,14 +10,11 @@ import pytest
 from crystallize_opt import Constraint, Objective, SearchSpace, SpaceOptimizer
 from crystallize_opt.adapters import BayBEOptimizer
 from crystallize_opt.testing import OptimizerContract
+from crystallize_opt.testing._base import ContractPart
+from crystallize_opt.testing._repeats import Repeats
 
 
-class BayBEContract(OptimizerContract):
-    asks_per_test = 5
-    most_pending = 5
-    warm_asks = 6
-    trap_trials = 0  # test_failures.py looks at what BayBE is told.
-
+class MakesBayBE(ContractPart):
     def recommender(self) -> Any:
         return None
 
@@ -37,6 +34,13 @@ class BayBEContract(OptimizerContract):
         assert isinstance(optimizer, BayBEOptimizer)
         assert optimizer.campaign is not None
         return optimizer.campaign.measurements.drop(columns=["BatchNr", "FitNr"]).to_dict("records")
+
+
+class BayBEContract(MakesBayBE, OptimizerContract):
+    asks_per_test = 5
+    most_pending = 5
+    warm_asks = 6
+    trap_trials = 0  # test_failures.py looks at what BayBE is told.
 
 
 @pytest.mark.slow
@@ -65,9 +69,8 @@ class TestGaussianProcess(BayBEContract):
 
 
 @pytest.mark.slow
-class TestDefaults(BayBEContract):
-    """The default, with few asks: each takes seconds."""
+class TestDefaults(MakesBayBE, Repeats):
+    """The default repeats itself: only this part of the contract, as each ask takes seconds."""
 
     asks_per_test = 3
     most_pending = 3
-    warm_asks = 3

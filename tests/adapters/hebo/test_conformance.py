@@ -43,11 +43,17 @@ class TestInitialDesign(HEBOContract):
 
 @pytest.mark.slow
 class TestModel(HEBOContract):
-    """A model after three trials; each suggestion takes two seconds."""
+    """A model from the third trial on. A suggestion of it takes a second or more, with any model.
 
-    asks_per_test = 5
+    The default model is that of test_parity.py: `test_the_model_with_its_defaults`.
+    """
+
+    asks_per_test = 4
     most_pending = 3
     warm_asks = 3
-    trap_trials = 16
+    trap_trials = 12
     trap_seeds = (0,)
-    options: ClassVar[dict[str, Any]] = {"model_name": "rf", "hebo_options": {"rand_sample": 3}}
+    options: ClassVar[dict[str, Any]] = {
+        "model_name": "rf",
+        "hebo_options": {"rand_sample": 2, "model_config": {"n_estimators": 5}},
+    }
