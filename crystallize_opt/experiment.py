@@ -374,9 +374,7 @@ class Experiment(Recipe):
                     run = await session.run_replicate(treatment, index, condition=condition)
                     session.results.add(condition, run)
                     if run.error is not None:
-                        logger.warning(
-                            "%s, replicate %d: %s", condition, index, run.summary().error
-                        )
+                        logger.warning("%s, replicate %d: %s", condition, index, run.record.error)
                     elif treatment is not None:
                         unread.check(treatment, [run])
             session.results.refuse_only_failures()

@@ -25,11 +25,9 @@ from crystallize_opt.trials.calls import (
     replaced_by,
 )
 from crystallize_opt.trials.curves import HEARD_REPLICATE, last_value
-from crystallize_opt.trials.objective import metric_name
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.raced import joined
 from crystallize_opt.trials.treatment import RacedReplicate, Treatment
-from crystallize_opt.trials.values import as_number
 
 ABANDONED_BY_HAND = "It was abandoned."
 EXPIRED = "It had no outcome in the time that ask(ttl=...) allows."
@@ -145,7 +143,7 @@ class Ledger:
 
     def expired(self) -> list[Treatment]:
         """Return the pending treatments whose time is over."""
-        if not self.deadlines or self._is_replaying:
+        if self._is_replaying:
             return []
         now = self.clock()
         return [self.pending[name].treatment for name, at in self.deadlines.items() if at <= now]
@@ -361,22 +359,13 @@ class Ledger:
             UnknownMetricError: A required metric is missing.
         """
         required = self._criterion.metrics
-        if not isinstance(told, Mapping):
+        if type(told) is not dict and not isinstance(told, Mapping):  # `type` is fast.
             raise TellError(
                 "tell() takes an Observation, or a mapping such as "
                 f"{{{required[0]!r}: 0.5}}, not {told!r}."
             )
-        if not self.pending:
-            raise TellError(
-                "No treatment is pending: call ask() first. For trials of your own use attach()."
-            )
-        if len(self.pending) > 1:
-            raise TellError(
-                "A plain mapping can be told only while exactly one treatment is pending; "
-                f"{len(self.pending)} are pending: "
-                f"{', '.join(map(repr, self.pending))}. Tell an "
-                "Observation(treatment, metrics) instead."
-            )
+        if len(self.pending) != 1:
+            raise self._not_one_pending()
         for metric in required:
             if metric not in told:
                 raise UnknownMetricError(
@@ -384,12 +373,18 @@ class Ledger:
                     f"{', '.join(map(repr, told)) or 'none'}."
                 )
         (pending,) = self.pending.values()
-        metrics = {}
-        for name, value in told.items():
-            # Keep a value that is not a number: the error of `checked` then names it.
-            number = value if type(value) is float else as_number(value)
-            metrics[metric_name(name)] = value if number is None else number
-        return Observation(pending.treatment, metrics)
+        return Observation(pending.treatment, told)
+
+    def _not_one_pending(self) -> TellError:
+        if not self.pending:
+            return TellError(
+                "No treatment is pending: call ask() first. For trials of your own use attach()."
+            )
+        return TellError(
+            "A plain mapping can be told only while exactly one treatment is pending; "
+            f"{len(self.pending)} are pending: {', '.join(map(repr, self.pending))}. Tell an "
+            "Observation(treatment, metrics) instead."
+        )
 
     def same(self, one: Treatment, other: Treatment) -> bool:
         """Whether two treatments are the same point; equal choices count as the same."""

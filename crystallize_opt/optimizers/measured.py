@@ -45,17 +45,18 @@ class Measured:
             handle: The backend's handle of the trial.
             observation: The trial's outcome.
         """
-        changed = False
         if len(observation.replicates) > 1 or observation.shared_noise:
             observation = self.as_told(observation)
+        changed = False
         if observation.status is Status.COMPLETED:
             if self._corrections:
                 changed = self._add(observation)
             else:
                 self._waiting.append(observation)
         learn(handle, observation)
-        for correct in self._corrections if changed else ():
-            correct()
+        if changed:
+            for correct in self._corrections:
+                correct()
 
     def as_told(self, observation: Observation) -> Observation:
         """Return a trial as a backend learns it, without standard errors of shared noise."""

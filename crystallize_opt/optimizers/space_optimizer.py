@@ -187,8 +187,9 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
             _ = self.criterion.limits  # This raises the error that says what to do.
         n = 1 if n == 1 else whole_number("The number of treatments to ask for", n)
         expires = None if ttl is None else self.ledger.clock() + _seconds(ttl)
-        for expired in self.ledger.expired():
-            self.tell(self.ledger.abandonment(expired, EXPIRED))
+        if self.ledger.deadlines:
+            for expired in self.ledger.expired():
+                self.tell(self.ledger.abandonment(expired, EXPIRED))
         treatments: list[Treatment] = []
         wanted = None
         try:
@@ -205,25 +206,25 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
         Raises:
             SpaceExhausted: No point is left to suggest.
         """
-        self._proposals.begin()
+        proposals = self._proposals
+        proposals.known.begin()
         try:
             for left in range(n, 0, -1):
-                try:
-                    handle, params = self._proposals.next(self, left)
-                except SpaceExhausted:
-                    if not treatments:
-                        raise
-                    return n
+                handle, params = proposals.next(self, left)
                 treatments.append(self._pend(params, handle))
+        except SpaceExhausted:
+            if not treatments:
+                raise
+            return n
         finally:
-            self._proposals.known.asked += len(treatments)
+            proposals.known.asked += len(treatments)
             if n > 1:
-                self._proposals.end(self)
+                proposals.end(self)
         return None
 
     def _accept(self, points: Sequence[Mapping[str, Any]]) -> list[Handle]:
         """Take the suggestions of a recorded ask, without making them; return their handles."""
-        self._proposals.begin()
+        self._proposals.known.begin()
         self._proposals.known.asked += len(points)
         return [self._proposals.repeat(self, params) for params in points]
 
@@ -363,9 +364,10 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
                 given while none or several treatments are pending.
             UnknownMetricError: A plain mapping lacks a required metric.
         """
-        if not isinstance(objective_values, Observation):
-            objective_values = self.ledger.observation_of(objective_values)
-        observation = objective_values.checked(self.required_metrics)
+        told = objective_values
+        if type(told) is dict or not isinstance(told, Observation):
+            told = self.ledger.observation_of(told)
+        observation = told.checked(self.required_metrics)
         asked, handle = self.ledger.find(observation.treatment)
         if asked.name in self.ledger.abandoned:
             if observation.status is Status.ABANDONED:

@@ -53,10 +53,10 @@ class KnownInARow:
         self.asked: float = 0
         self.known = 0
 
-    def begin(self, asked: float = 0) -> None:
-        """Begin an ask."""
+    def begin(self) -> None:
+        """Begin an ask; afterwards add the number of its suggestions to `asked`."""
         self.count = self.count + self.known if self.known == self.asked else 0
-        self.asked, self.known = asked, 0
+        self.asked = self.known = 0
 
 
 class Backend(Protocol):
@@ -129,11 +129,6 @@ class Proposals:
             if repeats == "never" or unseen.is_finite:
                 self._unseen = unseen
 
-    def begin(self) -> None:
-        """Begin an ask; afterwards add the number of suggestions to `known.asked`."""
-        # Enqueued points are not the backend's, so they end its row.
-        self.known.begin(math.inf if self._ledger.enqueued else 0)
-
     def end(self, backend: Backend) -> None:
         """End an ask: discard the suggestions of a joint batch for which there is no place.
 
@@ -152,6 +147,7 @@ class Proposals:
         """Insert a point that was suggested when the search was recorded; return its handle."""
         if self._ledger.enqueued:
             self._ledger.enqueued.popleft()
+            self.known.asked = math.inf  # The point was not the backend's, so it ends the row.
         self.add(params)
         return self.insert(backend, params)
 
@@ -270,6 +266,7 @@ class Proposals:
 
     def _next_enqueued(self, backend: Backend) -> tuple[Any, dict[str, Any]]:
         given = self._highest | self._ledger.enqueued[0]
+        self.known.asked = math.inf  # The point is not the backend's, so it ends the row.
         handle, params = self._complete(backend, given)
         if not self._space.satisfies_constraints(params):
             backend._drop(handle, Dropped.INFEASIBLE)  # noqa: SLF001

@@ -71,7 +71,8 @@ class Metrics:
 
     def as_dict(self) -> Mapping[str, tuple[Any, ...]]:
         """Return a read-only copy: metric name to the values recorded so far."""
-        return MappingProxyType({name: tuple(values) for name, values in self._values.items()})
+        values = self._values
+        return MappingProxyType(dict(zip(values, map(tuple, values.values()), strict=True)))
 
     def __repr__(self) -> str:
         return f"Metrics({dict(self.as_dict())!r})"
@@ -223,7 +224,7 @@ class FrozenContext:
             raise refuse_repeated_step(metric, step)
         curve[step] = number
         listener = self.listener
-        if listener is None or listener.metric != metric:
+        if listener is None or not listener.hears(metric, self._data.get("replicate")):
             return False
         return listener.report(step, number)
 

@@ -54,21 +54,21 @@ class Pipeline:
         data: Any,
         ctx: FrozenContext,
         *,
-        before_step: Callable[[PipelineStep], None] | None = None,
-        after_step: Callable[[PipelineStep, Any], None] | None = None,
+        before_step: Sequence[Callable[[PipelineStep], None]] = (),
+        after_step: Sequence[Callable[[PipelineStep, Any, FrozenContext], None]] = (),
     ) -> Any:
         """Run all steps, calling the hooks around each one; of a `Choice`, the chosen ones.
 
         An exception keeps its type and gets a note that names the step.
         """
         for step in _running(self.steps, ctx) if self._choices else self.steps:
-            if before_step is not None:
-                before_step(step)
+            for hook in before_step:
+                hook(step)
             try:
                 result = step(data, ctx)
                 if hasattr(type(result), "__await__"):  # Else save the call of a coroutine.
                     result = await resolve_apart(result)
-                if _has_metrics(result):
+                if isinstance(result, tuple) and _has_metrics(result):
                     result, metrics = result
                     for metric, value in metrics.items():
                         ctx.metrics.add(metric, value)
@@ -81,8 +81,8 @@ class Pipeline:
                         "iterator that has ended?"
                     ) from error
                 raise
-            if after_step is not None:
-                after_step(step, data)
+            for end in after_step:
+                end(step, data, ctx)
         return data
 
     def untreated(self) -> dict[str, Any]:
@@ -263,6 +263,6 @@ def _searchable(steps: Iterable[PipelineStep]) -> Iterator[Found]:
             yield from step.searchable()
 
 
-def _has_metrics(result: Any) -> bool:
-    """Whether a step returned `(data, {metric: value})`."""
-    return isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)
+def _has_metrics(result: tuple[Any, ...]) -> bool:
+    """Whether the tuple that a step returned is `(data, {metric: value})`."""
+    return len(result) == 2 and isinstance(result[1], Mapping)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import traceback
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from crystallize_opt.errors import ObjectiveError, Pruned
@@ -22,32 +22,24 @@ class ReplicateRun:
     """The outcome of one run of the pipeline.
 
     Attributes:
-        index: The number of the replicate, from 0.
-        seed: The seed of the replicate, or None without a `SeedPlugin`.
+        record: The record for an optimizer: numbers only, and the error as text.
         metrics: Every recorded metric with all its values, also those from before an error.
-        data: The data that the last step returned.
         error: The exception that ended the replicate, or None.
-        started_at: When the replicate began, in seconds since the epoch.
-        duration: How long the replicate took, in seconds.
-        returned: The number that the last step returned, or a text about it or about a mapping;
-            None if it returned neither. Such a step probably forgot to record its number.
+        data: The data that the last step returned.
         asked_for: The context keys that the steps asked for; None if unknown, for example because a
             child was forked meanwhile, in which the steps may have asked for more.
         fault: What is known of `error`, as plain data.
-        curves: The learning curves, by metric.
+        returned: The number that the last step returned, or a text about it or about a mapping;
+            None if it returned neither. Such a step probably forgot to record its number.
     """
 
-    index: int
-    seed: int | None
+    record: Replicate
     metrics: Mapping[str, tuple[Any, ...]]
-    data: Any
     error: BaseException | None
-    started_at: float
-    duration: float
-    returned: float | str | None = None
+    data: Any = None
     asked_for: Collection[str] | None = None
     fault: Fault | None = None
-    curves: Curves = field(default_factory=dict)
+    returned: float | str | None = None
 
     def drop_data(self) -> None:
         """Forget the data, and note whether it was a number or a mapping."""
@@ -58,43 +50,77 @@ class ReplicateRun:
         elif not self.metrics and (isinstance(last, Mapping) or as_number(last) is not None):
             self.returned = value_and_type(last)
 
-    def summary(self) -> Replicate:
-        """Return the record for an optimizer: numbers only, and the error as text.
+    def reduce(self, reductions: Mapping[str, Reduction | None]) -> None:
+        """Give the record one value for each metric of objectives and constraints.
 
-        An exception would keep every frame it passed through alive, with all data.
+        Until then, a metric that was recorded several times has its mean.
+
+        Args:
+            reductions: For each metric, the value that counts.
+
+        Raises:
+            ObjectiveError: A completed replicate has several values of a metric without a
+                reduction.
         """
-        metrics: dict[str, float] = {}
-        for name, values in self.metrics.items():
-            if len(values) == 1:
-                if (number := as_number(values[0])) is not None:
-                    metrics[name] = number
-                continue
-            numbers = [number for value in values if (number := as_number(value)) is not None]
-            if len(numbers) == len(values):
-                metrics[name] = mean_of(numbers)
-        status, message, trace = Status.COMPLETED, None, None
-        if isinstance(self.error, Pruned):
-            status, message = Status.PRUNED, str(self.error) or None
-            for name, curve in self.curves.items():
+        for metric, how in reductions.items():
+            values = self.metrics.get(metric, ())
+            if len(values) > 1 and self.record.status is Status.COMPLETED:
+                if how is None:
+                    raise ObjectiveError(
+                        f"Replicate {self.record.index} recorded the metric {metric!r} "
+                        f"{len(values)} times. Say which value counts: Objective(..., "
+                        "reduce='last'), or 'mean', 'min' or 'max'; for a constraint: "
+                        "Constraint(..., reduce='last'). Or record the metric once."
+                    )
+                metrics = {**self.record.metrics}
+                metrics.pop(metric, None)
+                if (number := _one_of(values, how)) is not None:
+                    metrics[metric] = number
+                self.record = dataclasses.replace(self.record, metrics=metrics)
+
+
+def record_of(
+    index: int,
+    seed: int | None,
+    values: Mapping[str, tuple[Any, ...]],
+    error: BaseException | None,
+    started_at: float,
+    duration: float,
+    curves: Curves,
+) -> Replicate:
+    """Return the record of a run for an optimizer: numbers only, and the error as text.
+
+    An exception would keep every frame it passed through alive, with all data.
+    """
+    metrics: dict[str, float] = {}
+    for name, recorded in values.items():
+        if len(recorded) == 1:
+            value = recorded[0]
+            number = value if type(value) is float else as_number(value)
+            if number is not None:
+                metrics[name] = number
+            continue
+        numbers = [number for value in recorded if (number := as_number(value)) is not None]
+        if len(numbers) == len(recorded):
+            metrics[name] = mean_of(numbers)
+    status, message, trace = Status.COMPLETED, None, None
+    if error is not None:
+        status, message, trace = _ended_by(error)
+        if status is Status.PRUNED:
+            for name, curve in curves.items():
                 metrics.pop(name, None)
-                if (value := last_value(curve)) is not None:
-                    metrics[name] = value
-        elif self.error is not None:
-            memory = isinstance(self.error, MemoryError)
-            status = Status.OUT_OF_MEMORY if memory else Status.FAILED
-            message = "".join(traceback.format_exception_only(self.error)).strip()
-            trace = "".join(traceback.format_exception(self.error))
-        return Replicate(
-            self.index,
-            self.seed,
-            metrics,
-            status,
-            message,
-            trace,
-            self.started_at,
-            self.duration,
-            self.curves,
-        )
+                if (last := last_value(curve)) is not None:
+                    metrics[name] = last
+    return Replicate(index, seed, metrics, status, message, trace, started_at, duration, curves)
+
+
+def _ended_by(error: BaseException) -> tuple[Status, str | None, str | None]:
+    """Return the status, message and traceback of a replicate that an exception ended."""
+    if isinstance(error, Pruned):
+        return Status.PRUNED, str(error) or None, None
+    status = Status.OUT_OF_MEMORY if isinstance(error, MemoryError) else Status.FAILED
+    message = "".join(traceback.format_exception_only(error)).strip()
+    return status, message, "".join(traceback.format_exception(error))
 
 
 def recorded_instead(runs: Sequence[ReplicateRun], metric: str) -> str:
@@ -108,7 +134,7 @@ def recorded_instead(runs: Sequence[ReplicateRun], metric: str) -> str:
         for value in run.metrics.get(metric, ()):
             if as_number(value) is None:
                 return f"Recorded as {metric!r}: {value_and_type(value)}. Record one number."
-        if metric in run.curves and metric not in run.metrics:
+        if metric in run.record.curves and metric not in run.metrics:
             return (
                 f"Its intermediate values were reported: record the final value as well, with "
                 f"ctx.metrics.add({metric!r}, value)."
@@ -121,39 +147,6 @@ def recorded_instead(runs: Sequence[ReplicateRun], metric: str) -> str:
         f"The last step returned {shown}: record it with ctx.metrics.add({metric!r}, value), or "
         f"return (data, {{{metric!r}: value}})."
     )
-
-
-def reduced(
-    run: ReplicateRun, replicate: Replicate, reductions: Mapping[str, Reduction | None]
-) -> Replicate:
-    """Return the record of a run with one value for each metric of objectives and constraints.
-
-    Args:
-        run: The run, with every recorded value.
-        replicate: Its record, in which a metric that was recorded several times has its mean.
-        reductions: For each metric, the value that counts.
-
-    Raises:
-        ObjectiveError: A completed replicate has several values of a metric without a reduction.
-    """
-    if replicate.status is not Status.COMPLETED:
-        return replicate
-    metrics = None
-    for metric, how in reductions.items():
-        values = run.metrics.get(metric)
-        if values is not None and len(values) > 1:
-            if how is None:
-                raise ObjectiveError(
-                    f"Replicate {run.index} recorded the metric {metric!r} {len(values)} times. "
-                    "Say which value counts: Objective(..., reduce='last'), or 'mean', 'min' or "
-                    "'max'; for a constraint: Constraint(..., reduce='last'). Or record the "
-                    "metric once."
-                )
-            metrics = {**replicate.metrics} if metrics is None else metrics
-            metrics.pop(metric, None)
-            if (number := _one_of(values, how)) is not None:
-                metrics[metric] = number
-    return replicate if metrics is None else dataclasses.replace(replicate, metrics=metrics)
 
 
 def _one_of(values: tuple[Any, ...], how: Reduction) -> float | None:
@@ -175,13 +168,5 @@ def run_of(replicate: Replicate) -> ReplicateRun:
     error = None
     if replicate.status is not Status.COMPLETED:
         error = RuntimeError(replicate.error or str(replicate.status))
-    return ReplicateRun(
-        replicate.index,
-        replicate.seed,
-        {metric: (value,) for metric, value in replicate.metrics.items()},
-        None,
-        error,
-        replicate.started_at or 0.0,
-        replicate.duration or 0.0,
-        curves=replicate.curves,
-    )
+    values = {metric: (value,) for metric, value in replicate.metrics.items()}
+    return ReplicateRun(replicate, values, error)

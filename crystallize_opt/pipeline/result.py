@@ -131,7 +131,7 @@ class Results:
         """Add one replicate of a treatment, or of the baseline."""
         metrics = self._metrics.setdefault(condition, {})
         if run.error is not None:
-            self._errors[f"{condition}_rep_{run.index}"] = run.error
+            self._errors[f"{condition}_rep_{run.record.index}"] = run.error
             return
         self._completed.add(condition)
         for name, values in run.metrics.items():

@@ -127,8 +127,9 @@ class SeedPlugin(BasePlugin):
             seed_global_random_state(self.seed)
 
     def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
-        seed = ctx.get(SEED_KEY)  # `apply(seed=...)` has set it.
-        if seed is None:
+        if SEED_KEY in ctx:  # `apply(seed=...)` has set it.
+            seed = ctx[SEED_KEY]
+        else:
             seed = self.seed_of(ctx.get("replicate", 0))
             ctx.add(SEED_KEY, seed)
         (self.seed_fn or seed_global_random_state)(seed)

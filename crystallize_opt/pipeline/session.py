@@ -6,23 +6,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import Pruned, TeardownError
-from crystallize_opt.pipeline.context import FrozenContext, logger
+from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
-from crystallize_opt.pipeline.replicate import ReplicateRun
+from crystallize_opt.pipeline.replicate import ReplicateRun, record_of
 from crystallize_opt.pipeline.result import BASELINE, Result, Results
 from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin
-from crystallize_opt.runtime.interruption import Uninterrupted
+from crystallize_opt.runtime.interruption import owns, pass_on, requests_to_end
 from crystallize_opt.runtime.owner import Owner, children_forked
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve, resolve_apart
 from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.placed import PlacedTreatment
+from crystallize_opt.trials.raced import condition_of
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class Session:
 
     Attributes:
         experiment: The experiment.
-        results: The replicates of the run so far; code that runs a replicate adds it.
+        results: The replicates of the run so far; code that runs a replicate adds it, or keeps it.
         result: The result that `after_run` gets; None for the final content of `results`.
         outcome: What the caller of the run gets; code that knows it sets it, so that the error of a
             `teardown` has it.
@@ -65,10 +67,10 @@ class Session:
         self.teardown_errors: list[BaseException] = []
         self.owner = Owner()
         self.keeps_tracebacks = False
-        plugins = experiment.plugins
-        self._before_replicate = _overriding(plugins, "before_replicate")
-        self._before_step = _overriding(plugins, "before_step")
-        self._after_step = _overriding(plugins, "after_step")
+        self._before_replicate = _overriding(experiment, "before_replicate")
+        self._before_step = _overriding(experiment, "before_step")
+        self._after_step = _overriding(experiment, "after_step")
+        self._after_run = _overriding(experiment, "after_run")
 
     async def run_replicate(
         self,
@@ -101,51 +103,50 @@ class Session:
             ctx.add(SEED_KEY, seed)
         if type(treatment) is PlacedTreatment:
             ctx.folders = treatment.folders
-        if listener is not None and listener.replicate == index:
-            ctx.listener = listener
+        ctx.listener = listener
         error: BaseException | None = None
         fault: Fault | None = None
         output = None
         started_at, start = time.time(), time.perf_counter()
         self.callers_random_state.put_away()
-        uninterrupted = Uninterrupted()
-        children = children_forked()
+        requests, children = requests_to_end(), children_forked()
         try:
             with self.owner:
                 if treatment is not None:
                     ctx.treat(treatment)
                 for before_replicate in self._before_replicate:
-                    before_replicate(experiment, ctx)
+                    before_replicate(ctx)
                 if data is FETCH:
                     data = experiment.datasource.fetch(ctx)
                     if hasattr(type(data), "__await__"):  # Else save the call of a coroutine.
                         data = await resolve_apart(data)
                 output = await experiment.pipeline.execute(
-                    data,
-                    ctx,
-                    before_step=self._step_begins if self._before_step else None,
-                    after_step=self._step_ends(ctx) if self._after_step else None,
+                    data, ctx, before_step=self._before_step, after_step=self._after_step
                 )
         except BaseException as exc:
-            if not (isinstance(exc, (Exception, SystemExit)) or uninterrupted.owns(exc)):
+            if not (isinstance(exc, (Exception, SystemExit)) or owns(exc, requests)):
                 raise
             error, fault = exc, _fault_of(exc, index, condition)  # Returned, not swallowed.
         finally:
             ctx.close()
-        uninterrupted.check()
+        if requests_to_end() != requests:
+            pass_on(requests)
+        duration, metrics = time.perf_counter() - start, ctx.metrics.as_dict()
         return ReplicateRun(
-            index,
-            ctx.get(SEED_KEY),
-            ctx.metrics.as_dict(),
-            output,
+            record_of(index, ctx.get(SEED_KEY), metrics, error, started_at, duration, ctx.curves),
+            metrics,
             error,
-            started_at,
-            time.perf_counter() - start,
+            output,
             # What a forked child asks for stays in the child.
-            asked_for=ctx.asked_for if children_forked() == children else None,
-            fault=fault,
-            curves=ctx.curves,
+            ctx.asked_for if children_forked() == children else None,
+            fault,
         )
+
+    def keep(self, treatment: Treatment, runs: Iterable[ReplicateRun]) -> None:
+        """Add replicates of a trial to the results if a plugin's `after_run` reads them."""
+        if self._after_run:
+            for run in runs:
+                self.results.add(condition_of(treatment), run)
 
     def teardown_failed(self, error: BaseException) -> None:
         """Keep an error of a `teardown` until the end of the run.
@@ -156,17 +157,6 @@ class Session:
         errors = self.teardown_errors
         if len(errors) < _TEARDOWN_ERRORS and _line(error) not in map(_line, errors):
             errors.append(error)
-
-    def _step_begins(self, step: PipelineStep) -> None:
-        for before_step in self._before_step:
-            before_step(self.experiment, step)
-
-    def _step_ends(self, ctx: FrozenContext) -> Callable[[PipelineStep, Any], None]:
-        def call(step: PipelineStep, data: Any) -> None:
-            for after_step in self._after_step:
-                after_step(self.experiment, step, data, ctx)
-
-        return call
 
 
 def _fault_of(error: BaseException, index: int, condition: str) -> Fault | None:
@@ -293,9 +283,12 @@ async def _tear_down(steps: Sequence[PipelineStep], session: Session) -> None:
             await _tear_down(steps[:-1], session)
 
 
-def _overriding(plugins: Sequence[BasePlugin], hook: str) -> list[Callable[..., None]]:
-    """Return the hook of each plugin that overrides it."""
+def _overriding(experiment: Recipe, hook: str) -> list[Callable[..., None]]:
+    """Return the hook of each plugin that overrides it, without its argument `experiment`."""
     inherited = getattr(BasePlugin, hook)
+    hooks = [getattr(plugin, hook) for plugin in experiment.plugins]
     return [
-        getattr(plugin, hook) for plugin in plugins if getattr(type(plugin), hook) is not inherited
+        partial(each, experiment)
+        for each in hooks
+        if getattr(each, "__func__", None) is not inherited
     ]

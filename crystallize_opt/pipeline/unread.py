@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from crystallize_opt.errors import UnreadParameterError
@@ -47,6 +46,8 @@ class UnreadCheck:
 
     def _message(self, trial: str, unread: list[str], asked_for: set[str]) -> str:
         others = sorted(name for name in asked_for if name not in REPLICATE_KEYS)
+        import difflib  # Only this message needs it.
+
         text = (
             f"No step read {', '.join(map(repr, unread))} in {trial!r}. The steps asked for: "
             f"{', '.join(map(repr, others)) or 'nothing'}."

@@ -217,12 +217,10 @@ class RecordedOptimizer:
             return treatments
         if self.repeats:
             self.repeats = []
-        if not isinstance(self.optimizer, SpaceOptimizer) and self.optimizer.runs_known:
-            return treatments
         to_run: list[Treatment] = []
         for treatment in treatments:
             known = self._known.of(treatment)
-            if known is None:
+            if known is None or getattr(self.optimizer, "runs_known", False):
                 to_run.append(treatment)
             else:
                 await self._answer(treatment, known)

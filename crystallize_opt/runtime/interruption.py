@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, Self, TypeVar
 
 from crystallize_opt.runtime.signals import SignalHandlers
-from crystallize_opt.runtime.sync import SIGNAL_SECONDS, is_loopless
+from crystallize_opt.runtime.sync import SIGNAL_SECONDS, loopless
 
 T = TypeVar("T")
 
@@ -118,56 +118,25 @@ class Interruption:
         return False
 
 
-class Uninterrupted:
-    """Tells whether the code since this object was made ran without being asked to end.
-
-    A step may swallow the `KeyboardInterrupt` or `CancelledError` by which it is asked to end: a
-    trainer that stops at the next epoch, or a search within the step. Such a trial measured less
-    than it should have.
-    """
-
-    __slots__ = ("_before",)
-
-    def __init__(self) -> None:
-        self._before = _requests()
-
-    def owns(self, error: BaseException) -> bool:
-        """Whether an exception is the code's own `CancelledError`, from a task it cancelled."""
-        asyncio = sys.modules.get("asyncio")
-        return (
-            asyncio is not None
-            and isinstance(error, asyncio.CancelledError)
-            and _requests() == self._before
-        )
-
-    def check(self) -> None:
-        """Interrupt the code's caller as the code was interrupted.
-
-        Raises:
-            KeyboardInterrupt: A signal interrupted the code.
-            CancelledError: The task was asked to end.
-        """
-        requests = _requests()
-        if requests == self._before:
-            return
-        strikes, cancellations = requests
-        if strikes > self._before[0]:
-            raise KeyboardInterrupt
-        if cancellations > self._before[1]:
-            raise sys.modules["asyncio"].CancelledError
-
+Requests = tuple[int, int]
+"""How often a thread was interrupted, and its task asked to end."""
 
 _NONE = (0, 0)
 
 
-def _requests() -> tuple[int, int]:
-    """Return how often this thread was interrupted, and its task asked to end."""
+def requests_to_end() -> Requests:
+    """Return how often this thread was interrupted so far, and its task asked to end.
+
+    A step may swallow the `KeyboardInterrupt` or `CancelledError` by which it is asked to end: a
+    trainer that stops at the next epoch, or a search within the step. Such a trial measured less
+    than it should have, so its caller compares this number before and after it.
+    """
     strikes = _strikes
-    if not strikes and is_loopless():
+    if not strikes and loopless.get():
         return _NONE
     if strikes and threading.current_thread() is not threading.main_thread():
         strikes = 0  # Python interrupts the main thread only.
-    if is_loopless():
+    if loopless.get():
         return strikes, 0
     asyncio = sys.modules.get("asyncio")
     try:
@@ -175,3 +144,32 @@ def _requests() -> tuple[int, int]:
     except RuntimeError:  # No event loop runs.
         task = None
     return strikes, 0 if task is None else task.cancelling()
+
+
+def owns(error: BaseException, before: Requests) -> bool:
+    """Whether an exception is a code's own `CancelledError`, from a task it cancelled itself.
+
+    Args:
+        error: The exception.
+        before: The requests before the code ran.
+    """
+    asyncio = sys.modules.get("asyncio")
+    return (
+        asyncio is not None
+        and isinstance(error, asyncio.CancelledError)
+        and requests_to_end() == before
+    )
+
+
+def pass_on(before: Requests) -> None:
+    """Interrupt the caller of a code as the code was interrupted since `before`.
+
+    Raises:
+        KeyboardInterrupt: A signal interrupted the code.
+        CancelledError: The task was asked to end.
+    """
+    strikes, cancellations = requests_to_end()
+    if strikes > before[0]:
+        raise KeyboardInterrupt
+    if cancellations > before[1]:
+        raise sys.modules["asyncio"].CancelledError

@@ -85,17 +85,17 @@ async def run_baseline(
         runner.start(trial)
         done: Done = []
         while not done:
-            done = [pair for _, pairs in await runner.wait() for pair in pairs]
+            done = [run for _, runs in await runner.wait() for run in runs]
             if runner.failure is not None:
                 raise runner.failure
             if interruption.count > 1 and not done:
                 raise interruption.error or KeyboardInterrupt("The baseline was interrupted.")
-        run, last = done[-1]
+        last = done[-1].record
         if last.status is Status.COMPLETED:
             break
         if interruption.count:
             raise interruption.error or KeyboardInterrupt("The baseline was interrupted.")
-        if not failures.may_be_retried(last, run.fault, trial.attempt):
+        if not failures.may_be_retried(last, done[-1].fault, trial.attempt):
             break
         trial.attempt += 1
     course.add(trial, done)

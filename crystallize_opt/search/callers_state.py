@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Self
 
-from crystallize_opt.runtime.owner import Owner, end_fork
+from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.workers.workers import Workers
 
 
-class CallersTurn:
+class CallersTurn(Owner):
     """Restores the caller's `random` and numpy generators while code outside of trials runs.
 
     A context manager around such code: a method of the optimizer, a callback, a stop condition. A
     child that the code has forked ends where it leaves the `with` block.
 
-    If trials run in threads, the generators stay those of the trials: a trial may draw at any time.
+    This class restores them once if the trials run in other processes. If trials run in threads,
+    the generators stay those of the trials: a trial may draw at any time. `of` returns a turn that
+    restores them each time if that is needed.
 
     Args:
         state: The caller's generators, put away.
         workers: The workers that run the trials.
-        may_draw: Whether the optimizer, a callback or a stop condition might use the generators.
-
     """
 
-    def __init__(self, state: CallersRandomState, workers: Workers, *, may_draw: bool) -> None:
+    __slots__ = ("_in_threads", "_state")
+
+    def __init__(self, state: CallersRandomState, workers: Workers) -> None:
+        super().__init__()
         self._state = state
         self._in_threads = workers.are_threads
-        self._owner = Owner()
-        self._begin: Callable[[], None] | None = None
-        self._end: Callable[[], None] | None = None
         if not workers.in_this_process:
             state.put_back()
-        elif not self._in_threads:
-            several = workers.count > 1
-            if several or may_draw:
-                self._begin = state.put_back
-            if several:  # With one trial at a time, each replicate puts the state away.
-                self._end = state.put_away
 
-    def __enter__(self) -> None:
-        if self._begin is not None:
-            self._begin()
+    @staticmethod
+    def of(state: CallersRandomState, workers: Workers, *, may_draw: bool) -> CallersTurn:
+        """Return what surrounds code outside of trials.
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self._owner.is_here:
-            end_fork(error)
-        if self._end is not None:
-            self._end()
+        Args:
+            state: The caller's generators, put away.
+            workers: The workers that run the trials.
+            may_draw: Whether the optimizer, a callback or a stop condition might use them.
+        """
+        if not workers.in_this_process or workers.are_threads:
+            return CallersTurn(state, workers)
+        if workers.count > 1:
+            return _AmongTrials(state, workers)
+        return _BetweenTrials(state, workers) if may_draw else CallersTurn(state, workers)
 
     def begin_loop_body(self, *, trials_run: bool) -> None:
         """Restore the caller's state for the body of a loop over the search."""
@@ -56,5 +55,26 @@ class CallersTurn:
 
     def end_loop_body(self) -> None:
         """Note that the body of a loop over the search has ended."""
-        if self._end is not None:
-            self._end()
+
+
+class _BetweenTrials(CallersTurn):
+    """Restores the generators each time; the next replicate puts them away."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        self._state.put_back()
+        return self
+
+
+class _AmongTrials(_BetweenTrials):
+    """Restores the generators each time, and puts them away: other trials are in progress."""
+
+    __slots__ = ()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        super().__exit__(kind, error, trace)
+        self._state.put_away()
+
+    def end_loop_body(self) -> None:
+        self._state.put_away()

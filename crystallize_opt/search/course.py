@@ -6,8 +6,9 @@ import dataclasses
 import math
 
 from crystallize_opt.errors import printable
+from crystallize_opt.optimizers.plain import heard_metric
 from crystallize_opt.pipeline.context import logger
-from crystallize_opt.pipeline.replicate import ReplicateRun, recorded_instead, reduced
+from crystallize_opt.pipeline.replicate import ReplicateRun, recorded_instead
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.search.adaptive import Adaptive
@@ -35,7 +36,8 @@ class Course:
         turn: Surrounds code outside of trials.
 
     Attributes:
-        hearing: Passes the learning curves of running trials on to the optimizer.
+        hearing: Passes the learning curves of running trials on to the optimizer; None if it does
+            not hear of them.
     """
 
     def __init__(
@@ -53,7 +55,10 @@ class Course:
         self._failures = failures
         self._interruption = interruption
         self._turn = turn
-        self.hearing = Hearing(recorded, replicates, interruption)
+        metric = heard_metric(recorded.optimizer, replicates)
+        self.hearing = None
+        if metric is not None:
+            self.hearing = Hearing(recorded, metric, replicates, interruption)
         self._reductions = recorded.criterion.reductions
         self._race: Race | None = None
         first, one_by_one = replicates, False
@@ -70,7 +75,7 @@ class Course:
 
     def begin(self, treatment: Treatment, done: Done | None = None) -> Trial:
         """Return a new trial, or one whose first replicates are known from a stored run."""
-        listener = self.hearing.listener(treatment)
+        listener = None if self.hearing is None else self.hearing.listener(treatment)
         if not done:
             return Trial(treatment, self._first_turn, listener=listener)
         trial = Trial(treatment, 0, done, listener=listener)
@@ -84,34 +89,39 @@ class Course:
             Whether the trial runs again: its next replicate, or from its first one. If not, it has
             finished.
         """
-        self.hearing.check()
+        if self.hearing is not None:
+            self.hearing.check()
         self.add(trial, done)
-        last = trial.done[-1][1]
+        last = trial.done[-1].record
         if last.status is not Status.COMPLETED:
             if self._is_retried(trial):
                 return True
-            if self._interruption.count and last.status in _PERHAPS_BY_A_SIGNAL:
-                # A signal for the whole process group also reaches what the trial has started. The
-                # trial may have failed because of that; it runs again when the run is resumed.
-                error = f"{_INTERRUPTED} {last.error}"
-                trial.done[-1] = ended(len(trial.done) - 1, Status.ABANDONED, error)
-                return False
-            if not self._tolerates(trial):
+            if not self._survives(trial, last):
                 return False
         if self._has_enough(trial):
             return False
         if self._one_by_one:
             with self._turn:
-                for _, replicate in trial.done[-len(done) :]:
-                    trial.is_pruned = self._recorded.report_replicate(trial.treatment, replicate)
+                for run in trial.done[-len(done) :]:
+                    trial.is_pruned = self._recorded.report_replicate(trial.treatment, run.record)
             if trial.is_pruned:
                 return False
         if self._interruption.count:
             trial.done.append(ended(len(trial.done), Status.ABANDONED, _INTERRUPTED))
             return False
-        trial.seconds += math.fsum(replicate.duration or 0.0 for _, replicate in done)
+        trial.seconds += math.fsum(run.record.duration or 0.0 for run in done)
         trial.last = self._end_of_turn(trial)
         return True
+
+    def _survives(self, trial: Trial, failed: Replicate) -> bool:
+        """Whether a trial may complete although its last replicate failed, and is not retried."""
+        if self._interruption.count and failed.status in _PERHAPS_BY_A_SIGNAL:
+            # A signal for the whole process group also reaches what the trial has started. The
+            # trial may have failed because of that; it runs again when the run is resumed.
+            error = f"{_INTERRUPTED} {failed.error}"
+            trial.done[-1] = ended(len(trial.done) - 1, Status.ABANDONED, error)
+            return False
+        return self._tolerates(trial)
 
     def _end_of_turn(self, trial: Trial) -> int:
         """Return the index at which the trial's next turn stops."""
@@ -142,16 +152,16 @@ class Course:
 
     def add(self, trial: Trial, done: Done) -> None:
         """Add replicates to a trial, each metric reduced to one value."""
-        for run, replicate in done:
-            record = reduced(run, replicate, self._reductions)
-            if self._checks and record.status is Status.COMPLETED:
-                record = self._valid(trial.treatment, run, record)
-            trial.done.append((run, record))
+        for run in done:
+            run.reduce(self._reductions)
+            if self._checks and run.record.status is Status.COMPLETED:
+                run.record = self._valid(trial.treatment, run)
+            trial.done.append(run)
 
-    def _valid(self, treatment: Treatment, run: ReplicateRun, record: Replicate) -> Replicate:
+    def _valid(self, treatment: Treatment, run: ReplicateRun) -> Replicate:
         """Return a completed replicate, as invalid if a required metric is not a finite number."""
-        done = [(run, record)]
-        checked = self._checked(Observation.of_replicates(treatment, [record]), done)
+        record = run.record
+        checked = self._checked(Observation.of_replicates(treatment, [record]), [run])
         if checked.status is Status.COMPLETED:
             return record
         return dataclasses.replace(record, status=checked.status, error=checked.error)
@@ -159,14 +169,14 @@ class Course:
     def _checked(self, observation: Observation, done: Done) -> Observation:
         return observation.checked(
             self._recorded.required_metrics,
-            lambda metric: recorded_instead([run for run, _ in done], metric),
+            lambda metric: recorded_instead(done, metric),
         )
 
     def give_up(self, trial: Trial, why: str) -> None:
         """Give up a trial that lacks replicates, unless it has failed already."""
         if len(trial.done) >= self._replicates:
             return
-        goes_on = not trial.done or trial.done[-1][1].status is Status.COMPLETED
+        goes_on = not trial.done or trial.done[-1].record.status is Status.COMPLETED
         if goes_on or self._tolerates(trial):
             trial.done.append(ended(len(trial.done), Status.ABANDONED, why))
 
@@ -185,12 +195,12 @@ class Course:
         return observation.ended_early() if trial.is_pruned else observation
 
     def _is_retried(self, trial: Trial) -> bool:
-        run, replicate = trial.done[-1]
+        run = trial.done[-1]
         if self._interruption.count or not self._failures.may_be_retried(
-            replicate, run.fault, trial.attempt
+            run.record, run.fault, trial.attempt
         ):
             return False
-        name, error = printable(trial.treatment.name), printable(replicate.error)
+        name, error = printable(trial.treatment.name), printable(run.record.error)
         logger.warning("%s: %s; it is retried.", name, error)
         trial.attempt += 1
         trial.done.clear()

@@ -82,18 +82,15 @@ class Followers:
             good = observation.status.has_value
             self.emit(TrialCompleted(observation) if good else TrialFailed(observation))
 
-    def told(self, observations: Sequence[Observation]) -> None:
-        """These observations were reported to the optimizer."""
+    def told(self, observation: Observation) -> None:
+        """An observation was reported to the optimizer."""
         settings = self._settings
         if settings.progress_lines is not None:
-            for _ in observations:
-                settings.progress_lines.add(lambda: self._recorded.optimizer.history)
+            settings.progress_lines.add(lambda: self._recorded.optimizer.history)
         if settings.stop:
-            for each in observations:
-                self._state.add(each)
+            self._state.add(observation)
         if settings.callbacks:
-            for each in observations:
-                self.emit(TrialTold(each))
+            self.emit(TrialTold(observation))
 
     def reason_to_stop(self) -> str | None:
         """Return the reason of the first stop condition that would end the search now."""

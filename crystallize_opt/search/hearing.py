@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from crystallize_opt.errors import printable
-from crystallize_opt.optimizers.plain import heard_metric, kind_of
+from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
@@ -20,17 +20,22 @@ class Hearing:
 
     Args:
         recorded: The optimizer.
+        metric: The metric whose curves it hears of.
         replicates: How many replicates a completed trial has.
         interruption: Delays Ctrl-C while the optimizer is at work.
     """
 
     def __init__(
-        self, recorded: RecordedOptimizer, replicates: int, interruption: Interruption
+        self,
+        recorded: RecordedOptimizer,
+        metric: str,
+        replicates: int,
+        interruption: Interruption,
     ) -> None:
         self._recorded = recorded
-        self._metric = heard_metric(recorded.optimizer, replicates)
+        self._metric: str | None = metric  # None once nobody hears of the curves.
         # Between replicates, the optimizer is asked even if there is no curve.
-        self._needs_curves = self._metric is not None and replicates == 1
+        self._needs_curves = replicates == 1
         self._interruption = interruption
         self._error: Exception | None = None
         self._is_over = False
@@ -70,12 +75,12 @@ class Hearing:
             trial: A trial that has finished.
             is_heard: Whether the runner passes points on.
         """
-        if self._metric is None or trial.done[-1][1].status not in (
+        if self._metric is None or trial.done[-1].record.status not in (
             Status.COMPLETED,
             Status.PRUNED,
         ):
             return
-        curves = trial.done[0][1].curves
+        curves = trial.done[0].record.curves
         who = kind_of(self._recorded.optimizer).__name__
         if self._metric in curves and not is_heard:
             logger.warning(

@@ -16,7 +16,7 @@ from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.fault import Fault
-from crystallize_opt.pipeline.replicate import ReplicateRun, run_of
+from crystallize_opt.pipeline.replicate import run_of
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.recording.recorder import RecordedOptimizer
@@ -33,7 +33,6 @@ from crystallize_opt.search.followers import Followers
 from crystallize_opt.search.progress import waits_for
 from crystallize_opt.search.settings import Settings
 from crystallize_opt.trials.observation import Observation, Status
-from crystallize_opt.trials.raced import condition_of
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Trial
 
@@ -99,7 +98,7 @@ class Loop:
         settings, optimizer = self._settings, recorded.optimizer
         self._unread = UnreadCheck(session.experiment, _UNREAD)
         session.keeps_tracebacks = settings.failures.then == "raise"
-        self._callers_turn = CallersTurn(
+        self._callers_turn = CallersTurn.of(
             session.callers_random_state,
             settings.workers,
             may_draw=bool(
@@ -149,10 +148,9 @@ class Loop:
         for observation in (*resumed.observations, *resumed.held):
             self._failures.add(observation)
             self._course.finished(observation)
-            for replicate in observation.replicates:
-                self._session.results.add(observation.treatment.name, run_of(replicate))
+            self._session.keep(observation.treatment, map(run_of, observation.replicates))
         for treatment, replicates in resumed.pending:
-            done = [(run_of(replicate), replicate) for replicate in replicates]
+            done = list(map(run_of, replicates))
             self._asked.append(self._course.begin(treatment, done))
         return resumed
 
@@ -206,23 +204,20 @@ class Loop:
 
     async def _run_baseline(self) -> None:
         """Run the baseline if there is to be one, unless the stored run has it."""
-        treatment, results = self._settings.baseline, self._session.results
+        treatment = self._settings.baseline
         if treatment is None or self.reason is not None:
             return
         if (stored := self._recorded.stored_baseline(treatment)) is not None:
-            for replicate in stored.replicates:
-                results.add(treatment.name, run_of(replicate))
+            self._session.keep(treatment, map(run_of, stored.replicates))
             return
         trial = Trial(treatment, self._settings.replicates)
         await run_baseline(trial, self._course, self._runner, self._interruption, self._failures)
-        runs = [run for run, _ in trial.done]
-        for run in runs:
-            results.add(treatment.name, run)
+        self._session.keep(treatment, trial.done)
         observation = completed_baseline(
-            self._course.outcome(trial, all_must_complete=True), runs[-1]
+            self._course.outcome(trial, all_must_complete=True), trial.done[-1]
         )
         if self._settings.failures.unread == "raise":
-            self._unread.check(treatment, runs)
+            self._unread.check(treatment, trial.done)
         point = point_of(treatment, self._session.experiment, self._recorded.optimizer.space)
         with self._callers_turn:
             self._recorded.set_baseline(observation, point)
@@ -236,7 +231,7 @@ class Loop:
         count, running = self._settings.workers.count, self._running
         while self.reason is None and len(running) < count and (self._asked or await self._ask()):
             if self._asked:  # Otherwise, the outcome of every suggestion is known.
-                self._start_next()
+                self._start(self._asked.popleft())
 
     async def _fill_ahead(self, ahead: Ahead) -> None:
         """Start trials also while every worker is busy; if the search ends, withdraw those."""
@@ -250,15 +245,9 @@ class Loop:
             if not (self._asked or await self._ask()):
                 break
             if self._asked:
-                self._start_next(ahead if is_ahead else None)
+                self._start(self._asked.popleft(), ahead if is_ahead else None)
         if ahead.trials and self.reason is not None:
             self._runner.cancel_queued(ahead.trials)
-
-    def _start_next(self, ahead: Ahead | None = None) -> None:
-        """Start the trial that was asked for first; with `ahead`, while no worker is free."""
-        trial = self._asked.popleft()
-        self._running[trial] = None
-        self._start(trial, ahead)
 
     def _may_ask(self) -> bool:
         """Whether there is to be another trial, and the optimizer may be asked for it now."""
@@ -309,6 +298,8 @@ class Loop:
         return True
 
     def _start(self, trial: Trial, ahead: Ahead | None = None) -> None:
+        """Start the next turn of a trial; with `ahead`, its first one while no worker is free."""
+        self._running[trial] = None
         if self._checkpoints is not None and trial.folders is None:
             trial.folders = self._checkpoints.place(trial.treatment)
         self._runner.start(trial)
@@ -333,7 +324,7 @@ class Loop:
         ahead, course = self._ahead, self._course
         if ahead is not None and trial in ahead.trials:
             ahead.trials.remove(trial)
-            if done[-1][1].status is Status.ABANDONED and self.reason is not None:
+            if done[-1].record.status is Status.ABANDONED and self.reason is not None:
                 await self._withdraw(trial, done)
                 return
             self._announce(trial)
@@ -341,17 +332,15 @@ class Loop:
             self._start(trial)
             return
         del self._running[trial]
-        course.hearing.warn(trial, is_heard=self._runner.is_heard)
-        add, name = self._session.results.add, condition_of(trial.treatment)
-        runs = [run for run, _ in trial.done]
-        for run in runs:
-            add(name, run)
+        if course.hearing is not None:
+            course.hearing.warn(trial, is_heard=self._runner.is_heard)
+        self._session.keep(trial.treatment, trial.done)
         observation = course.outcome(trial)
-        await self._finish(observation, runs[-1].fault)
+        await self._finish(observation, trial.done[-1].fault)
         if ahead is not None:
             ahead.ran(observation.duration)
             self._begin_ahead(ahead)
-        self._end_if_hopeless(observation, runs)
+        self._end_if_hopeless(observation, trial.done)
 
     async def _withdraw(self, trial: Trial, done: Done) -> None:
         """Report a trial that was asked for ahead, and that no worker had begun at the end.
@@ -386,13 +375,14 @@ class Loop:
                 told = await tell(observation)
         finally:
             self._interruption.in_optimizer = False
-        new = [each for each in told if each.repeats is None]
-        if self._checkpoints is not None:
-            for each in new:
+        for each in told:
+            if each.repeats is not None:
+                continue
+            if self._checkpoints is not None:
                 self._checkpoints.told(each)
-        self._followers.told(new)
-        if self._hand_over is not None:
-            self._to_hand_over.extend(new)
+            self._followers.told(each)
+            if self._hand_over is not None:
+                self._to_hand_over.append(each)
 
     async def _hand_over_told(self) -> None:
         """Hand over the reported observations; settle all trials if the caller leaves the loop."""
@@ -407,7 +397,7 @@ class Loop:
 
     # The end --------------------------------------------------------------------------------------
 
-    def _end_if_hopeless(self, observation: Observation, runs: list[ReplicateRun]) -> None:
+    def _end_if_hopeless(self, observation: Observation, runs: Done) -> None:
         """Raise if no step reads a parameter, or if the failures so far end the search."""
         if observation.status is Status.COMPLETED:
             if self._settings.failures.unread == "raise":
@@ -428,7 +418,8 @@ class Loop:
 
     async def _settle(self) -> None:
         """Stop every trial that is queued or running, and report it to the optimizer."""
-        self._course.hearing.end()
+        if self._course.hearing is not None:
+            self._course.hearing.end()
         for trial, done in await self._runner.abandon():
             self._course.add(trial, done)
         if self._ahead is not None:

@@ -102,7 +102,7 @@ class Float(DescribedParameter):
         return (self.value_at(index) for index in range(int(self.size)))
 
     def sample(self, rng: RandomSource) -> float:
-        if self.size < math.inf:
+        if self.step is not None or self.low == self.high:
             return self.value_at(position_of(rng, int(self.size)))
         u = float(rng.random())
         if self.log:

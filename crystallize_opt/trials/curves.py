@@ -48,6 +48,10 @@ class Listener:
     report: Callable[[int, float], bool]
     replicate: int = HEARD_REPLICATE
 
+    def hears(self, metric: str, replicate: int | None) -> bool:
+        """Whether the points of a metric in a replicate are heard."""
+        return metric == self.metric and replicate == self.replicate
+
 
 def checked_step(metric: str, step: Any) -> int:
     """Return a step as a plain `int`.

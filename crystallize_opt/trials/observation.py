@@ -7,6 +7,7 @@ import enum
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 from crystallize_opt.errors import printable
@@ -37,17 +38,17 @@ class Status(enum.StrEnum):
     ABANDONED = "abandoned"
     """The trial was given up for a reason that says nothing about its parameters."""
 
-    @property
+    @cached_property
     def has_value(self) -> bool:
         """Whether the trial has values: it completed, or was pruned with its values so far."""
         return self is Status.COMPLETED or self is Status.PRUNED
 
-    @property
+    @cached_property
     def has_failed(self) -> bool:
         """Whether the trial itself failed: it has no values, and was not abandoned."""
         return not (self.has_value or self is Status.ABANDONED)
 
-    @property
+    @cached_property
     def may_be_retried(self) -> bool:
         """Whether a retry may succeed: the trial failed, but not with an invalid result."""
         return self.has_failed and self is not Status.INVALID
@@ -159,12 +160,10 @@ class Observation(_Metrics):
     raced: bool = False
 
     def __post_init__(self) -> None:
-        if not self.replicates:
-            # The caller built it by hand: copy the mappings, which the caller may change later.
-            for field_name in ("metrics", "sem"):
-                given = getattr(self, field_name)
-                plain = {metric_name(name): value for name, value in given.items()}
-                object.__setattr__(self, field_name, plain)
+        if not self.replicates:  # The caller built it by hand.
+            object.__setattr__(self, "metrics", _plain(self.metrics))
+            if self.sem:
+                object.__setattr__(self, "sem", _plain(self.sem))
 
     @property
     def params(self) -> Params:
@@ -273,7 +272,7 @@ class Observation(_Metrics):
         reasons = [reason for metric in required if (reason := self._why_invalid(metric, instead))]
         if not reasons:
             return self
-        # An observation built by hand may hold ints or numpy numbers.
+        # Replicates built by hand may hold ints or numpy numbers.
         numbers = {
             metric: number
             for metric in required
@@ -355,6 +354,18 @@ class Observation(_Metrics):
             return None
         what = repr(value) if type(value) is float else value_and_type(value)
         return f"The metric {metric!r} is {what}, not a finite number."
+
+
+def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a mapping, which the caller may change later, with plain names and numbers.
+
+    A value that is not a number is kept: the error of `checked` then shows it.
+    """
+    plain = {}
+    for name, value in given.items():
+        number = value if type(value) is float else as_number(value)
+        plain[metric_name(name)] = value if number is None else number
+    return plain
 
 
 _TOLERATED = (Status.FAILED, Status.INVALID, Status.OUT_OF_MEMORY, Status.WORKER_DIED)

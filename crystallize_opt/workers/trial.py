@@ -15,7 +15,7 @@ from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.placed import PlacedTreatment, TrialFolders
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 
-Done = list[tuple[ReplicateRun, Replicate]]
+Done = list[ReplicateRun]
 """Replicates of a trial, in order. Of those of one turn, only the last one can have failed."""
 
 
@@ -51,7 +51,7 @@ class Trial:
     @property
     def replicates(self) -> list[Replicate]:
         """The records of the replicates that have been run so far."""
-        return [replicate for _, replicate in self.done]
+        return [run.record for run in self.done]
 
     @property
     def placed(self) -> Treatment:
@@ -137,14 +137,13 @@ async def run_replicates(
             run = await session.run_replicate(
                 treatment, index, condition=treatment.name, listener=listener
             )
-        replicate = run.summary()
         run.drop_data()
-        if run.error is not None and not session.keeps_tracebacks:
-            # A search keeps the error of every failed trial, and the frames in its traceback
-            # would keep the trial's data in memory.
-            run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None
-        done.append((run, replicate))
-        if replicate.status is not Status.COMPLETED:
+        done.append(run)
+        if run.error is not None:
+            if not session.keeps_tracebacks:
+                # A search keeps the error of every failed trial, and the frames in its traceback
+                # would keep the trial's data in memory.
+                run.error.__traceback__ = run.error.__cause__ = run.error.__context__ = None
             break  # The trial has failed, so the other replicates do not matter.
     return done
 
@@ -155,8 +154,8 @@ def ended(
     error: BaseException | str,
     *,
     began: Began | None = None,
-) -> tuple[ReplicateRun, Replicate]:
-    """Build the record of a replicate that did not end by itself (a dead worker, a time limit)."""
+) -> ReplicateRun:
+    """Build the outcome of a replicate that did not end by itself (a dead worker, a time limit)."""
     if isinstance(error, str):
         text, trace, exception = error, None, RuntimeError(error)
     else:
@@ -164,5 +163,5 @@ def ended(
         trace, exception = "".join(traceback.format_exception(error)), error  # type: ignore[assignment]
         exception.__traceback__ = None
     started_at, duration = (None, None) if began is None else (began.at, began.duration)
-    run = ReplicateRun(index, None, {}, None, exception, started_at or 0.0, duration or 0.0)
-    return run, Replicate(index, None, {}, status, text, trace, started_at, duration)
+    record = Replicate(index, None, {}, status, text, trace, started_at, duration)
+    return ReplicateRun(record, {}, exception)

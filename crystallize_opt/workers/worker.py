@@ -221,10 +221,11 @@ def ended_by(first: int, error: BaseException, began: Began) -> Answer:
 
 def answer_of(done: Done, teardown: Sequence[tuple[str, str]] = ()) -> Answer:
     """Return replicates, and the errors of `teardown`, as plain data."""
-    return Answer([_row(run, replicate) for run, replicate in done], teardown)
+    return Answer([_row(run) for run in done], teardown)
 
 
-def _row(run: ReplicateRun, replicate: Replicate) -> Row:
+def _row(run: ReplicateRun) -> Row:
+    replicate = run.record
     return (
         replicate.index,
         replicate.seed,
@@ -240,7 +241,7 @@ def _row(run: ReplicateRun, replicate: Replicate) -> Row:
         if run.asked_for is None
         else sorted(key for key in run.asked_for if isinstance(key, str)),
         run.fault and tuple(run.fault),
-        run.curves,
+        replicate.curves,
     )
 
 
@@ -254,19 +255,14 @@ def from_rows(rows: list[Row]) -> Done:
             index, seed, metrics, Status(status), error, trace, started_at, duration, curves
         )
         run = ReplicateRun(
-            index,
-            seed,
+            replicate,
             {name: tuple(map(unpacked, each)) for name, each in values.items()},
-            None,
             exception,
-            started_at or 0.0,
-            duration or 0.0,
-            returned,
-            asked_for,
-            fault and Fault(*fault),
-            curves,
+            asked_for=asked_for,
+            fault=fault and Fault(*fault),
+            returned=returned,
         )
-        done.append((run, replicate))
+        done.append(run)
     return done
 
 

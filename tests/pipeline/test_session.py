@@ -97,3 +97,20 @@ def test_only_plugins_that_began_are_ended() -> None:
         experiment_of(record, plugins=[first, refuses, last]).run()
 
     assert (first.calls, refuses.calls, last.calls) == (["before_run", "after_run"], [], [])
+
+
+def test_a_hook_of_an_instance_counts_as_one_of_a_class() -> None:
+    """A search keeps its results only for an `after_run` that reads them."""
+    found: list[Result] = []
+
+    def after_run(experiment: Experiment, result: Result) -> None:
+        found.append(result)
+
+    plugin = BasePlugin()
+    plugin.after_run = after_run  # type: ignore[method-assign]
+    experiment = experiment_of(record, plugins=[plugin])
+
+    experiment.optimize(grid(VALUES), len(VALUES))
+
+    (result,) = found
+    assert len(result.metrics.treatments) == len(VALUES)

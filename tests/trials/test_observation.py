@@ -264,3 +264,23 @@ def test_an_observation_stays_as_it_was_when_the_callers_mappings_change() -> No
 
     assert observation["loss"] == 0.5
     assert observation.sem["loss"] == 0.1
+
+
+# Built by hand --------------------------------------------------------------------------------
+
+
+def test_numbers_of_an_observation_built_by_hand_are_plain_floats() -> None:
+    given: dict[str, Any] = {"loss": np.float32(0.5), "steps": 3, "name": "a", "none": None}
+
+    observation = Observation(TREATMENT, given, sem={"loss": np.float64(0.25), "steps": None})
+    given["loss"] = 7
+
+    assert {name: type(value) for name, value in observation.metrics.items()} == {
+        "loss": float,
+        "steps": float,
+        "name": str,
+        "none": type(None),
+    }
+    assert observation["loss"] == 0.5
+    assert observation.sem == {"loss": 0.25, "steps": None}
+    assert type(observation.sem["loss"]) is float

@@ -168,7 +168,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         self._has_users_values = samplers.has_users_values(sampler)
         self._fills_inactive = fill_inactive and self.searched.is_conditional
         self._asks_in_order = self.searched.is_conditional and not fill_inactive
-        self._distributions = self._optuna_space.distributions
+        self._distributions = None if self._asks_in_order else self._optuna_space.distributions
+        self._metrics = [each.metric for each in self.objectives]
         self._learning = samplers.learning_of(sampler)
         self._sets_constraints = self._learning.constraints and bool(
             self.constraints or self.searched.constraints
@@ -211,12 +212,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     def _ask(self) -> tuple[Trial, dict[str, Any]]:
         try:
             with self._quietly():
-                if not self._asks_in_order:
-                    trial = self.study.ask(self._distributions)
-                    point = self._decoded(trial)
-                else:
-                    trial = self.study.ask()
-                    point = self._optuna_space.suggest(trial)
+                trial = self.study.ask(self._distributions)
+                point = self._decoded(trial)
             if self._has_users_values:
                 point = {n: canonical_value(n, self.searched[n], v) for n, v in point.items()}
             return trial, point
@@ -225,9 +222,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             raise
 
     def _decoded(self, trial: Trial) -> dict[str, Any]:
-        """Return the point that a trial stores."""
+        """Return the point that a trial stores.
+
+        In a space with conditions, the first call for a trial draws it, one parameter at a time.
+        """
         if self._asks_in_order:
-            return self._optuna_space.suggest(trial)  # The stored values: nothing is drawn.
+            return self._optuna_space.suggest(trial)
         point = self._optuna_space.decode(_params_of(trial))
         return self._optuna_space.active(point) if self._fills_inactive else point
 
@@ -336,7 +336,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         if self._sets_constraints:
             for name, value in self._constraint_values(observation).items():
                 trial.set_constraint(name, value)
-        values = [observation.metrics[each.metric] for each in self.objectives]
+        values = list(map(observation.metrics.__getitem__, self._metrics))
         self.study.tell(trial, values, state=TrialState.COMPLETE)
 
     def _report(self, handle: Trial, step: int, value: float) -> bool:
