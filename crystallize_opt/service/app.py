@@ -13,15 +13,14 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crystallize_opt.runtime.extras import needs
-from crystallize_opt.service.door import Door
+from crystallize_opt.service.door import PREFIX, Door
 from crystallize_opt.service.guard import HEADERS, LARGEST_BODY, Guard
 from crystallize_opt.service.handler import Handler
 from crystallize_opt.service.openapi import description_of
 from crystallize_opt.service.web import Pages
-
-_METHODS = ["GET", "POST", "PUT", "DELETE", "MERGE"]
 
 
 def application(handler: Handler, *, hosts: Iterable[str] = (), rate: float = 1000.0) -> Starlette:
@@ -49,17 +48,33 @@ def application(handler: Handler, *, hosts: Iterable[str] = (), rate: float = 10
 
     return Starlette(
         routes=[
-            Route("/v1/{path:path}", door.api, methods=_METHODS),
             Route("/openapi.json", openapi),
             *Pages(door).routes,
         ],
         middleware=[
             Middleware(Guard, hosts=hosts),
             Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
+            Middleware(_Api, door=door),
         ],
         exception_handlers={HTTPException: _http_error, Exception: _own_fault},
         lifespan=lifespan,
     )
+
+
+class _Api:
+    """Lets the API through to its own routes, before those of the pages are tried.
+
+    Starlette's routes take as long as all that the service does for a suggestion.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app, self._door = app, door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await self._door.api(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -8,12 +8,14 @@ import binascii
 import contextlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from crystallize_opt.service.access import Access
 from crystallize_opt.service.guard import DEEPEST, RateLimit
@@ -21,13 +23,19 @@ from crystallize_opt.service.handler import LONGEST_WAIT, Handler, Reply, too_la
 from crystallize_opt.service.refusal import Refusal
 from crystallize_opt.service.tokens import access_of
 
+PREFIX = "/v1/"
+"""How the paths of the API begin."""
 _THREADS = 8
-"""How many requests are begun at once."""
+"""How many requests are begun at once that may take long."""
 _MISTAKES = 1.0  # Requests with wrong tokens that one address may send in a second.
 
 
 class Door:
     """What lets requests in.
+
+    Requests are begun in threads, so that none waits for another one's optimizer, or file. Those
+    that are answered at once have one thread, in the order in which they came: several would spend
+    half of their time on handing over to each other (Python runs one at a time).
 
     Args:
         handler: The handler.
@@ -36,7 +44,8 @@ class Door:
 
     def __init__(self, handler: Handler, rate: float) -> None:
         self.handler = handler
-        self._threads = ThreadPoolExecutor(_THREADS, "request")
+        self._quick = ThreadPoolExecutor(1, "quick request")
+        self._others = ThreadPoolExecutor(_THREADS, "request")
         self._requests, self._mistakes = RateLimit(rate), RateLimit(_MISTAKES, seconds=60)
 
     def access(self, request: Request) -> Access:
@@ -56,45 +65,59 @@ class Door:
 
     async def reply(self, method: str, path: list[str], data: Any, access: Access) -> Reply:
         """Answer a request; other requests are answered meanwhile."""
-        return await self._answered(lambda: self.handler.begin(method, path, data, access))
+        threads = self._threads_for(method, path)
+        return await self._answered(threads, lambda: self.handler.begin(method, path, data, access))
 
-    async def api(self, request: Request) -> Response:
-        """Answer a request of the API."""
+    async def api(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of the API: an ASGI application."""
+        request = Request(scope, receive)
+        try:
+            response = await self._response(request)
+        except HTTPException as error:  # The body is too long.
+            response = JSONResponse({"message": error.detail}, error.status_code)
+        await response(scope, receive, send)
+
+    async def _response(self, request: Request) -> Response:
         has_body = request.method not in ("GET", "DELETE")
         body = await request.body() if has_body else b""
+        path = request.scope["path"].removeprefix(PREFIX).strip("/").split("/")
 
         def begin() -> Reply | Future[Reply]:
             access = self.access(request)
             data = _data_of(body) if has_body else dict(request.query_params)
-            path = request.path_params["path"].strip("/").split("/")
             return self.handler.begin(request.method, path, data, access)
 
         try:
-            reply = await self._answered(begin)
+            reply = await self._answered(self._threads_for(request.method, path), begin)
         except Refusal as refusal:
             return refused(refusal)
         if reply.status < 300 and request.headers.get("x-response-content") == "skip":
             return Response(status_code=204)
         return JSONResponse(reply.body, reply.status)
 
-    async def _answered(self, begin: Callable[[], Reply | Future[Reply]]) -> Reply:
-        """Begin a request in a thread, and wait for the reply, which may come from another one.
+    def _threads_for(self, method: str, path: Sequence[str]) -> ThreadPoolExecutor:
+        return self._quick if self.handler.is_quick(method, path) else self._others
 
-        So whatever waits for the file, the disk or an optimizer holds up no other request.
-        """
+    async def _answered(
+        self, threads: ThreadPoolExecutor, begin: Callable[[], Reply | Future[Reply]]
+    ) -> Reply:
+        """Begin a request in a thread, and wait for the reply, which may come from another one."""
         answer = _Answer()
-        self._threads.submit(answer.begin, begin)
+        threads.submit(answer.begin, begin)
         try:
             async with asyncio.timeout(LONGEST_WAIT):
                 return await answer.awaited
         except TimeoutError:
-            return too_late()
-        finally:
             answer.give_up()
+            return too_late()
+        except asyncio.CancelledError:
+            answer.give_up()
+            raise
 
     def close(self) -> None:
         """End the threads; the requests that were begun are answered."""
-        self._threads.shutdown()
+        self._quick.shutdown()
+        self._others.shutdown()
 
 
 class _Answer:
@@ -123,7 +146,7 @@ class _Answer:
                 self._in_loop(self.awaited.set_result, found)
 
     def give_up(self) -> None:
-        """Cancel the request, unless it is answered: nobody waits for it any more."""
+        """Cancel the request: nobody waits for it any more."""
         if self._begun is not None:
             self._begun.cancel()
 

@@ -171,7 +171,7 @@ def fetch_all_of_client(service: Service, request: Request) -> wire.Json:
 ROUTES = (
     route("POST", "experiments", create, status=201),
     route("GET", "experiments", fetch_all),
-    route("GET", "experiments/{}", fetch),
+    route("GET", "experiments/{}", fetch, is_quick=True),
     route("PUT", "experiments/{}", update),
     route("DELETE", "experiments/{}", delete),
     route("POST", "clients/{}/experiments", create_for_client, status=201),

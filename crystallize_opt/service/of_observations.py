@@ -239,10 +239,10 @@ def delete_all(service: Service, request: Request) -> wire.Json:
 
 
 ROUTES = (
-    route("POST", "experiments/{}/observations", create, status=201),
+    route("POST", "experiments/{}/observations", create, status=201, is_quick=True),
     route("POST", "experiments/{}/observations/batch", create_batch, status=201),
     route("GET", "experiments/{}/observations", fetch_all),
-    route("GET", "experiments/{}/observations/{}", fetch),
+    route("GET", "experiments/{}/observations/{}", fetch, is_quick=True),
     route("PUT", "experiments/{}/observations/{}", update),
     route("DELETE", "experiments/{}/observations/{}", delete),
     route("DELETE", "experiments/{}/observations", delete_all),

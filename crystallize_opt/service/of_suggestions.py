@@ -166,9 +166,14 @@ def _queued(service: Service, request: Request) -> Record:
 
 
 ROUTES = (
-    route("POST", "experiments/{}/suggestions", create, status=201, shown=wire.suggestion),
+    route(
+        *("POST", "experiments/{}/suggestions", create),
+        status=201,
+        shown=wire.suggestion,
+        is_quick=True,
+    ),
     route("GET", "experiments/{}/suggestions", fetch_all),
-    route("GET", "experiments/{}/suggestions/{}", fetch),
+    route("GET", "experiments/{}/suggestions/{}", fetch, is_quick=True),
     route("PUT", "experiments/{}/suggestions/{}", update),
     route("DELETE", "experiments/{}/suggestions/{}", delete),
     route("DELETE", "experiments/{}/suggestions", delete_all),

@@ -42,6 +42,7 @@ class Route:
         answer: Returns the body, or a future of what `shown` makes the body of.
         status: The status of a good reply.
         shown: Returns the body for the result of a future.
+        is_quick: Whether the answer always takes well below a millisecond: see `Door`.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Route:
     answer: Callable[[Any, Request], Any]
     status: int = 200
     shown: Callable[[Any], Any] = field(default=_as_it_is)
+    is_quick: bool = False
 
 
 def route(method: str, path: str, answer: Callable[[Any, Request], Any], **more: Any) -> Route:

@@ -43,7 +43,7 @@ class Record(NamedTuple):
         id: Its number, unique for its kind.
         parent: The number of the record that it belongs to; 0 for none.
         state: `"active"`, `"deleted"`, `"open"` or `"closed"`.
-        data: What else is known: plain data, which nobody changes in place.
+        data: What else is known: plain data, as JSON has it, which nobody changes in place.
     """
 
     id: int
@@ -186,7 +186,7 @@ class Store:
             "INSERT INTO service VALUES (?, ?, ?, ?, ?)", (kind, number, parent, state, text)
         )
         self._next[kind] = number + 1
-        self._keep(kind, Record(number, parent, state, json.loads(text)))
+        self._keep(kind, Record(number, parent, state, data))
         return number
 
     def put(self, kind: str, record: Record) -> None:
@@ -196,7 +196,7 @@ class Store:
             "UPDATE service SET state = ?, data = ? WHERE kind = ? AND id = ?",
             (record.state, text, kind, record.id),
         )
-        self._keep(kind, record._replace(data=json.loads(text)))
+        self._keep(kind, record)
 
     def _keep(self, kind: str, record: Record) -> None:
         """Keep a record that is being written: nobody else writes the table."""
