@@ -19,7 +19,13 @@ with quiet_import("BayBE", "baybe", undo_logging=True), CallersRandomState():
     import pandas as pd
     from baybe import Campaign
     from baybe.constraints import ContinuousLinearConstraint
-    from baybe.exceptions import NotEnoughPointsLeftError
+    from baybe.exceptions import (
+        IncompatibilityError,
+        NoMCAcquisitionFunctionError,
+        NoRecommendersLeftError,
+        NotEnoughPointsLeftError,
+        OptionalImportError,
+    )
     from baybe.objectives import ParetoObjective
     from baybe.parameters import (
         CategoricalParameter,
@@ -31,7 +37,17 @@ with quiet_import("BayBE", "baybe", undo_logging=True), CallersRandomState():
     from baybe.searchspace import SearchSpace as BayBESearchSpace
     from baybe.targets import NumericalTarget
 
+WRONG_RECOMMENDER: tuple[type[Exception], ...] = (
+    IncompatibilityError,
+    NoMCAcquisitionFunctionError,
+    NoRecommendersLeftError,
+    NotImplementedError,  # A recommender for another kind of space raises it.
+    OptionalImportError,
+)
+"""The errors of a recommender that cannot suggest anything in this search."""
+
 __all__ = [
+    "WRONG_RECOMMENDER",
     "BayBESearchSpace",
     "Campaign",
     "CategoricalParameter",

@@ -19,6 +19,7 @@ with one torch thread. The differences from a loop written by hand are:
   one that satisfies it. Where fewer than a twentieth of all points satisfy the constraints, BayBE
   searches positions (`crystallize_opt.space.positions`).
 - In a finite space every point is suggested once.
+- Where BayBE raises an error, a random point is used, unless the recommender does not fit.
 - The global generators have a state of the optimizer's own during each call; warnings and messages
   of BoTorch are suppressed.
 """
@@ -28,9 +29,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from crystallize_opt.adapters.baybe.library import (
+    WRONG_RECOMMENDER,
     Campaign,
     NotEnoughPointsLeftError,
     NumericalTarget,
@@ -43,6 +46,7 @@ from crystallize_opt.adapters.baybe.library import (
 from crystallize_opt.adapters.baybe.space import BayBESpace, names_of
 from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.random_instead import RandomInstead
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.runtime.own_random_state import OwnRandomState
@@ -117,6 +121,7 @@ class BayBEOptimizer(SpaceOptimizer[Row]):
             positions=True,
         )
         self._recommender = TwoPhaseMetaRecommender() if recommender is None else recommender
+        self._instead = RandomInstead("BayBE", unless=WRONG_RECOMMENDER)
         self._names = names_of([each.metric for each in self.objectives])
         self._reseed()
         self.measured.when_changed(self._correct)
@@ -148,14 +153,12 @@ class BayBEOptimizer(SpaceOptimizer[Row]):
         if self.campaign is None:
             return []
         pending = [each.handle for each in self.ledger.pending.values()]
-        with quietly(self._own):
+        suggested: list[dict[Any, Any]] = []
+        with self._instead, quietly(self._own), suppress(NotEnoughPointsLeftError):
             self.campaign.clear_cache()
-            try:
-                table = self.campaign.recommend(
-                    n, pending_experiments=pd.DataFrame(pending) if pending else None
-                )
-            except NotEnoughPointsLeftError:
-                return []
+            table = self.campaign.recommend(
+                n, pending_experiments=pd.DataFrame(pending) if pending else None
+            )
             suggested = table.to_dict("records")
         found = []
         for each in suggested:

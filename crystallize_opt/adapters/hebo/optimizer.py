@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from crystallize_opt.adapters.environments import InOwnEnvironment, missing_environment
 from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
-from crystallize_opt.pipeline.context import logger
+from crystallize_opt.optimizers.random_instead import RandomInstead
 from crystallize_opt.runtime.extras import is_installed
 from crystallize_opt.runtime.own_random_state import OwnRandomState, alone, threads_kept
 from crystallize_opt.runtime.quiet_import import quiet_import
@@ -96,7 +96,7 @@ class HEBOOptimizer(InOwnEnvironment[Any]):
         )
         if not is_installed("hebo"):
             raise missing_environment("HEBOOptimizer", "hebo", "hebo")
-        self._said = False
+        self._instead = RandomInstead("HEBO")
         self._waiting: list[Any] = []  # The rows of failed trials, before there is any value.
         self._failed: list[int] = []  # The positions of the others among all observed rows.
         self._options = {"model_name": model_name, **(hebo_options or {})}
@@ -122,20 +122,10 @@ class HEBOOptimizer(InOwnEnvironment[Any]):
     def _suggest(self) -> tuple[Any, dict[str, Any]] | None:
         if self.hebo is None:
             return None
-        try:
-            with alone(self._own):
-                row = self.hebo.suggest(1)
-        except Exception as error:  # noqa: BLE001  (of any library that HEBO calls)
-            if not self._said:
-                self._said = True
-                logger.warning(
-                    "HEBO cannot suggest a point (%s: %s), so a random one is used. This is said "
-                    "once, even if it happens again.",
-                    type(error).__name__,
-                    error,
-                )
-            return None
-        return row, self._space.decode(row.iloc[0].to_dict())
+        row = None
+        with self._instead, alone(self._own):
+            row = self.hebo.suggest(1)
+        return None if row is None else (row, self._space.decode(row.iloc[0].to_dict()))
 
     def _insert(self, params: Mapping[str, Any]) -> Any:
         import pandas as pd

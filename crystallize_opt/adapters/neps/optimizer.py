@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from crystallize_opt.adapters.environments import InOwnEnvironment, missing_environment
 from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
+from crystallize_opt.optimizers.random_instead import RandomInstead
 from crystallize_opt.optimizers.unique import Dropped
-from crystallize_opt.pipeline.context import logger
 from crystallize_opt.runtime.extras import is_installed
 from crystallize_opt.runtime.own_random_state import OwnRandomState, alone
 from crystallize_opt.runtime.quiet_import import quiet_import
@@ -103,7 +103,7 @@ class NePSOptimizer(InOwnEnvironment[Any]):
         )
         if not is_installed("neps"):
             raise missing_environment("NePSOptimizer", "neps", "neps")
-        self._said = False
+        self._instead = RandomInstead("NePS")
         self._failed: list[Any] = []
         with importing_neps():
             import neps
@@ -126,20 +126,10 @@ class NePSOptimizer(InOwnEnvironment[Any]):
     def _suggest(self) -> tuple[Any, dict[str, Any]] | None:
         if not self._space.native:
             return None
-        try:
-            with alone(self._own):
-                trial = self.neps.ask()
-        except Exception as error:  # noqa: BLE001  (of any library that NePS calls)
-            if not self._said:
-                self._said = True
-                logger.warning(
-                    "NePS cannot suggest a point (%s: %s), so a random one is used. This is said "
-                    "once, even if it happens again.",
-                    type(error).__name__,
-                    error,
-                )
-            return None
-        return trial, self._space.decode(trial.config)
+        trial = None
+        with self._instead, alone(self._own):
+            trial = self.neps.ask()
+        return None if trial is None else (trial, self._space.decode(trial.config))
 
     def _insert(self, params: Mapping[str, Any]) -> Any:
         return self._new(self._space.encode(params))

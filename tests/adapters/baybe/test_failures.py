@@ -66,6 +66,30 @@ def test_pending_trials_are_passed_to_each_recommendation(monkeypatch: pytest.Mo
     assert heard == [None, [first[0].params["x"]], [x]]
 
 
+def test_an_error_of_baybe_gives_way_to_a_random_point(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    optimizer = random_points()
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("the matrix is not positive definite")
+
+    monkeypatch.setattr(Campaign, "recommend", fail)
+
+    points = [dict(treatment.params) for treatment in (*optimizer.ask(), *optimizer.ask(2))]
+    assert len({repr(point) for point in points}) == 3
+    assert caplog.text.count("not positive definite), so a random one is used") == 1
+
+
+def test_a_recommender_that_does_not_fit_ends_the_search() -> None:
+    from baybe.recommenders import FPSRecommender
+
+    optimizer = BayBEOptimizer(SQUARE, LOSS, seed=0, recommender=FPSRecommender())
+
+    with pytest.raises(NotImplementedError, match="continuous space"):
+        optimizer.ask()
+
+
 def test_global_generators_stay_and_play_no_part() -> None:
     import torch
 
