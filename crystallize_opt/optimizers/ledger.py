@@ -56,6 +56,7 @@ class Ledger:
         clock: Returns the seconds since the epoch. The only clock of deadlines.
         enqueued: The points to suggest first, in order.
         best: The best trial so far.
+        reported: What was reported of treatments that have not ended, by name.
         left_out: The trials that were not attached, because they do not fit.
     """
 
@@ -75,7 +76,7 @@ class Ledger:
         self._count = 0
         self._names: set[str] = set()  # Of all trials: a name stands for one trial only.
         self._last_number: dict[str, int] = {}  # Of attached trials, by the name they had before.
-        self._heard: dict[str, Heard] = {}  # By the names of pending treatments.
+        self.reported: dict[str, Heard] = {}
         self._positions: dict[str, int] = {}  # In a race: of observations, by the trial's name.
 
     def add(self, params: Mapping[str, Any], handle: Any) -> Treatment:
@@ -160,19 +161,17 @@ class Ledger:
 
     def heard(self, treatment: Treatment) -> Heard:
         """Return what was reported of a pending treatment so far."""
-        heard = self._heard.get(treatment.name)
+        heard = self.reported.get(treatment.name)
         if heard is None:
-            heard = self._heard[treatment.name] = Heard()
+            heard = self.reported[treatment.name] = Heard()
         return heard
 
     def forget_heard(self, observation: Observation) -> Heard | None:
         """Return what was reported of a trial that has ended, or None, and forget it."""
-        if not self._heard:
-            return None
-        heard = self._heard.pop(observation.treatment.name, None)
+        heard = self.reported.pop(observation.treatment.name, None)
         if heard is not None and observation.status is Status.ABANDONED:
             # The backend forgets an abandoned trial: it hears all of a late outcome again.
-            self._heard[observation.treatment.name] = Heard(curves=heard.curves)
+            self.reported[observation.treatment.name] = Heard(curves=heard.curves)
         return heard
 
     def with_curves(self, observation: Observation) -> Observation:
@@ -180,7 +179,7 @@ class Ledger:
 
         A pruned trial without a value takes that of its highest step.
         """
-        heard = self._heard.get(observation.treatment.name) if self._heard else None
+        heard = self.reported.get(observation.treatment.name)
         if heard is None or not heard.curves or observation.replicates:
             return observation
         if observation.status is Status.ABANDONED:

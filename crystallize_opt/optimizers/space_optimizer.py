@@ -338,7 +338,8 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
     def _teach(self, handle: Handle, observation: Observation) -> None:
         """Report to the backend how a trial has ended, and what it has not heard before of it."""
         if not self.capabilities.pruning:
-            self.ledger.forget_heard(observation)
+            if self.ledger.reported:
+                self.ledger.forget_heard(observation)
         else:
             heard = self.ledger.forget_heard(observation) or Heard()
             metric, report = self.objectives[0].metric, partial(self._report, handle)
@@ -373,7 +374,8 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
             if observation.status is Status.ABANDONED:
                 self.ledger.refuse_abandoned(asked)
             handle = self._proposals.reopen(self, handle, asked.params)
-        observation = self.ledger.with_curves(observation)
+        if self.ledger.reported:
+            observation = self.ledger.with_curves(observation)
         self._teach(handle, observation)
         if observation.repeats is not None:
             self._proposals.known.known += 1

@@ -215,7 +215,7 @@ class Proposals:
             if suggestion is not None:  # The usual case, kept short: nothing has to be checked.
                 return suggestion
             return self._fall_back(backend)
-        if unseen is not None and self._asks_in_a_row is not None:
+        if unseen is not None and unseen.is_finite and self._asks_in_a_row is not None:
             unseen.require_any()
         for _ in count() if self._asks_in_a_row is None else range(self._asks_in_a_row):
             suggestion = self._suggestion(backend, wanted)

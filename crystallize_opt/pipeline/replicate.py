@@ -43,9 +43,12 @@ class ReplicateRun:
 
     def drop_data(self) -> None:
         """Forget the data, and note whether it was a number or a mapping."""
-        data, self.data = self.data, None
-        last = data[1] if type(data) is tuple and len(data) == 2 else data
-        if type(last) is float or type(last) is int:
+        last, self.data = self.data, None
+        kind = type(last)
+        if kind is tuple and len(last) == 2:
+            last = last[1]
+            kind = type(last)
+        if kind is float or kind is int:
             self.returned = last
         elif not self.metrics and (isinstance(last, Mapping) or as_number(last) is not None):
             self.returned = value_and_type(last)

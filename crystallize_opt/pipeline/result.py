@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,7 +115,11 @@ def _mean_and_deviation(values: Sequence[Any]) -> str:
     if not values or len(numbers) < len(values):
         return f"{len(values)} values" if values else ""
     mean = number(mean_of(numbers))
-    return f"{mean} ± {statistics.stdev(numbers):.2g} (n={len(numbers)})" if numbers[1:] else mean
+    if len(numbers) < 2:
+        return mean
+    from statistics import stdev  # Its import takes long, and only tables need it.
+
+    return f"{mean} ± {stdev(numbers):.2g} (n={len(numbers)})"
 
 
 class Results:

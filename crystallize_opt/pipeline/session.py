@@ -23,7 +23,6 @@ from crystallize_opt.runtime.owner import Owner, children_forked
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve, resolve_apart
 from crystallize_opt.trials.curves import Listener
-from crystallize_opt.trials.placed import PlacedTreatment
 from crystallize_opt.trials.raced import condition_of
 from crystallize_opt.trials.treatment import Treatment
 
@@ -101,8 +100,6 @@ class Session:
         ctx = self.context.child(replicate=index, condition=condition)
         if seed is not None:
             ctx.add(SEED_KEY, seed)
-        if type(treatment) is PlacedTreatment:
-            ctx.folders = treatment.folders
         ctx.listener = listener
         error: BaseException | None = None
         fault: Fault | None = None

@@ -38,6 +38,8 @@ class Course:
     Attributes:
         hearing: Passes the learning curves of running trials on to the optimizer; None if it does
             not hear of them.
+        race: The finished trials, with which later ones compete while they run; None if trials
+            always have the same number of replicates.
     """
 
     def __init__(
@@ -60,10 +62,10 @@ class Course:
         if metric is not None:
             self.hearing = Hearing(recorded, metric, replicates, interruption)
         self._reductions = recorded.criterion.reductions
-        self._race: Race | None = None
+        self.race: Race | None = None
         first, one_by_one = replicates, False
         if adaptive is not None:
-            self._race = Race(recorded.criterion, adaptive.alpha)
+            self.race = Race(recorded.criterion, adaptive.alpha)
             first, one_by_one = adaptive.minimum, True
         self._minimum = first
         if recorded.hears_replicates and replicates > 1:
@@ -71,7 +73,7 @@ class Course:
         # The replicates of the first turn, and whether workers then return single ones.
         self._first_turn, self._one_by_one = first, one_by_one
         # Whether a replicate with an invalid result ends a trial, or is left out, at once.
-        self._checks = self._race is not None or self._settings.min_share < 1
+        self._checks = self.race is not None or self._settings.min_share < 1
 
     def begin(self, treatment: Treatment, done: Done | None = None) -> Trial:
         """Return a new trial, or one whose first replicates are known from a stored run."""
@@ -131,7 +133,7 @@ class Course:
         """Whether a trial needs no more replicates: it has all, or cannot be the best any more."""
         if len(trial.done) >= self._replicates:
             return True
-        race = self._race
+        race = self.race
         if race is None:
             return False
         replicates = trial.replicates
@@ -144,11 +146,6 @@ class Course:
     def _tolerates(self, trial: Trial) -> bool:
         """Whether a trial may complete although its last replicate failed."""
         return self._settings.tolerates(trial.replicates, self._replicates)
-
-    def finished(self, observation: Observation) -> None:
-        """Let later trials compete with a finished one."""
-        if self._race is not None:
-            self._race.add(observation)
 
     def add(self, trial: Trial, done: Done) -> None:
         """Add replicates to a trial, each metric reduced to one value."""

@@ -68,19 +68,20 @@ class Followers:
             self._emit_repeats()
 
     def asked(self, treatments: Sequence[Treatment]) -> None:
-        """The optimizer has suggested these treatments."""
-        if self._settings.callbacks:
-            self._emit_repeats()
-            for treatment in treatments:
-                self.emit(TrialAsked(treatment))
+        """The optimizer has suggested these treatments. Only callbacks hear of it."""
+        self._emit_repeats()
+        for treatment in treatments:
+            self.emit(TrialAsked(treatment))
 
     def finished(self, observation: Observation, *, stored: bool) -> None:
-        """A trial has finished, and is not yet reported to the optimizer."""
-        if self._settings.callbacks:
-            if stored:
-                self.emit(TrialStored(observation))
-            good = observation.status.has_value
-            self.emit(TrialCompleted(observation) if good else TrialFailed(observation))
+        """A trial has finished, and is not yet reported to the optimizer.
+
+        Only callbacks hear of it.
+        """
+        if stored:
+            self.emit(TrialStored(observation))
+        good = observation.status.has_value
+        self.emit(TrialCompleted(observation) if good else TrialFailed(observation))
 
     def told(self, observation: Observation) -> None:
         """An observation was reported to the optimizer."""

@@ -96,7 +96,9 @@ class Loop:
         self._by_hand = hand_over is not None
         self._failures = FailureCount(self._settings.failures, recorded.required_metrics)
         settings, optimizer = self._settings, recorded.optimizer
-        self._unread = UnreadCheck(session.experiment, _UNREAD)
+        self._unread = None
+        if settings.failures.unread == "raise":
+            self._unread = UnreadCheck(session.experiment, _UNREAD)
         session.keeps_tracebacks = settings.failures.then == "raise"
         self._callers_turn = CallersTurn.of(
             session.callers_random_state,
@@ -147,7 +149,8 @@ class Loop:
         self._count = resumed.count
         for observation in (*resumed.observations, *resumed.held):
             self._failures.add(observation)
-            self._course.finished(observation)
+            if self._course.race is not None:
+                self._course.race.add(observation)
             self._session.keep(observation.treatment, map(run_of, observation.replicates))
         for treatment, replicates in resumed.pending:
             done = list(map(run_of, replicates))
@@ -216,7 +219,7 @@ class Loop:
         observation = completed_baseline(
             self._course.outcome(trial, all_must_complete=True), trial.done[-1]
         )
-        if self._settings.failures.unread == "raise":
+        if self._unread is not None:
             self._unread.check(treatment, trial.done)
         point = point_of(treatment, self._session.experiment, self._recorded.optimizer.space)
         with self._callers_turn:
@@ -294,7 +297,8 @@ class Loop:
             self._ahead.asked(time.monotonic() - began)
         self._asked.extend(map(self._course.begin, treatments))
         self._count += len(treatments)
-        self._followers.asked(treatments)
+        if settings.callbacks:
+            self._followers.asked(treatments)
         return True
 
     def _start(self, trial: Trial, ahead: Ahead | None = None) -> None:
@@ -363,11 +367,13 @@ class Loop:
         if self._settings.storage is not None and not given_up:
             stored = self._recorded.write(observation)
         self._failures.add(observation, fault)
-        self._course.finished(observation)
+        if self._course.race is not None:
+            self._course.race.add(observation)
         if observation.status is not Status.COMPLETED and observation.status.has_failed:
             name, status = observation.treatment.name, observation.status.value
             logger.warning("%s: %s: %s", printable(name), status, printable(observation.error))
-        self._followers.finished(observation, stored=stored)
+        if self._settings.callbacks:
+            self._followers.finished(observation, stored=stored)
         self._interruption.in_optimizer = True
         try:
             with self._callers_turn:
@@ -400,7 +406,7 @@ class Loop:
     def _end_if_hopeless(self, observation: Observation, runs: Done) -> None:
         """Raise if no step reads a parameter, or if the failures so far end the search."""
         if observation.status is Status.COMPLETED:
-            if self._settings.failures.unread == "raise":
+            if self._unread is not None:
                 self._unread.check(observation.treatment, runs)
         elif observation.status.has_failed:
             all_run = not self._asked or bool(self._running)

@@ -214,20 +214,19 @@ class Observation(_Metrics):
             min_share: The share of replicates that must complete. The means are then over those;
                 `failed_replicates` has the others.
         """
-        first, last = replicates[0], replicates[-1]
-        failed = None
+        first, ended = replicates[0], replicates[-1]
         for each in replicates:  # `next` with a generator takes four times the time.
             if each.status is not Status.COMPLETED:
-                failed = each
+                if _tolerates(replicates, min_share):
+                    of_completed = [r for r in replicates if r.status is Status.COMPLETED]
+                    return dataclasses.replace(
+                        cls.of_replicates(treatment, of_completed),
+                        replicates=tuple(replicates),
+                        started_at=first.started_at,
+                        duration=_total_duration(replicates),
+                    )
+                ended = each
                 break
-        if failed is not None and _tolerates(replicates, min_share):
-            of_completed = [r for r in replicates if r.status is Status.COMPLETED]
-            return dataclasses.replace(
-                cls.of_replicates(treatment, of_completed),
-                replicates=tuple(replicates),
-                started_at=first.started_at,
-                duration=_total_duration(replicates),
-            )
         if len(replicates) == 1:
             metrics, sem = first.metrics, dict.fromkeys(first.metrics)
             duration = first.duration
@@ -236,7 +235,6 @@ class Observation(_Metrics):
             duration = _total_duration(replicates)
         if first.started_at is None:
             duration = None
-        ended = last if failed is None else failed  # not `or`: a replicate without metrics is false
         return cls(
             treatment,
             metrics,

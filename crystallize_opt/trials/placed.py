@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from crystallize_opt.trials.treatment import Treatment
 
@@ -36,3 +36,7 @@ class PlacedTreatment(Treatment):
     def __init__(self, treatment: Treatment, folders: TrialFolders) -> None:
         super().__init__(treatment.name, treatment.function or treatment.params)
         self.folders = folders
+
+    def apply(self, ctx: Any) -> None:
+        ctx.folders = self.folders
+        super().apply(ctx)

@@ -19,7 +19,7 @@ Done = list[ReplicateRun]
 """Replicates of a trial, in order. Of those of one turn, only the last one can have failed."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Trial:
     """A suggested treatment that the optimizer has not been told about yet.
 
@@ -30,10 +30,10 @@ class Trial:
         treatment: The treatment.
         last: The index at which the next turn stops: the first replicate that it does not run.
         done: The replicates that have been run so far.
+        listener: Hears of the trial's learning curve; None if nobody does.
         attempt: The number of this attempt: 1, or more for a retried trial.
         seconds: The duration of the earlier turns of this attempt.
         folders: Where the checkpoints of the trial are; None if nothing continues the trial.
-        listener: Hears of the trial's learning curve; None if nobody does.
         is_pruned: Whether the optimizer ended the trial between two replicates.
         beaten_by: The name of the trial because of which this one gets no more replicates, or None.
     """
@@ -41,12 +41,12 @@ class Trial:
     treatment: Treatment
     last: int
     done: Done = field(default_factory=list)
-    attempt: int = 1
-    seconds: float = 0.0
-    folders: TrialFolders | None = None
     listener: Listener | None = None
-    is_pruned: bool = False
-    beaten_by: str | None = None
+    attempt: int = field(default=1, init=False)
+    seconds: float = field(default=0.0, init=False)
+    folders: TrialFolders | None = field(default=None, init=False)
+    is_pruned: bool = field(default=False, init=False)
+    beaten_by: str | None = field(default=None, init=False)
 
     @property
     def replicates(self) -> list[Replicate]:
