@@ -17,6 +17,7 @@ from crystallize_opt.optimizers.reports import heard_curve
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.recording.known import KnownOutcomes
 from crystallize_opt.recording.resumed import Resumed
+from crystallize_opt.storage.lease import Lease
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.observation import Observation, Replicate
 from crystallize_opt.trials.treatment import Treatment
@@ -101,6 +102,13 @@ class RecordedOptimizer:
     def checkpoint_folder(self) -> str | None:
         """The folder of the stored run's checkpoints, which may not exist; None without storage."""
         return None if self._log is None else self._log.checkpoint_folder
+
+    def lease(self) -> Lease | None:
+        """Return by what workers know that the stored run is still this object's, if there is one.
+
+        Call this method only if trials run in other processes.
+        """
+        return None if self._log is None else self._log.lease
 
     def describe(self, about: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Describe the run besides the optimizer; call this method before `resume`.

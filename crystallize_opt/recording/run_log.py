@@ -16,6 +16,7 @@ from crystallize_opt.plain_data import encode
 from crystallize_opt.recording.own_changes import not_by_searches
 from crystallize_opt.storage.description import changes
 from crystallize_opt.storage.journal import Row, RunWriter
+from crystallize_opt.storage.lease import Lease
 from crystallize_opt.storage.reading import StoredRun
 from crystallize_opt.storage.records import (
     OF_ASK,
@@ -113,6 +114,11 @@ class RunLog:
     def checkpoint_folder(self) -> str:
         """The folder of the run's checkpoints, which may not exist."""
         return self._writer.checkpoint_folder
+
+    @property
+    def lease(self) -> Lease:
+        """By which workers know that this object still writes the run."""
+        return self._writer.lease
 
     @property
     def identity(self) -> str:

@@ -117,7 +117,9 @@ class Loop:
             self._callers_turn,
         )
         self._checkpoints = _checkpoints_of(recorded)
-        self._runner = settings.workers.runner(session, self._interruption, optimizer.space)
+        self._runner = settings.workers.runner(
+            session, self._interruption, optimizer.space, recorded.lease
+        )
         resumed = await self._resume()
         best: Treatment | None = None
         try:

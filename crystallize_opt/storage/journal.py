@@ -14,12 +14,14 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from crystallize_opt.errors import StorageError
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.storage.files import checked_path, checkpoint_folder, sqlite_uri
+from crystallize_opt.storage.lease import Lease, grant
 from crystallize_opt.storage.lock import OpenFiles, RunLock, is_written
 from crystallize_opt.storage.schema import (
     APPLICATION_ID,
@@ -80,6 +82,11 @@ class RunWriter:
             undo.callback(files.close)
             self._lock, self._files = lock, files
             undo.pop_all()
+
+    @cached_property
+    def lease(self) -> Lease:
+        """By which workers know that this object still writes the run; see `Lease`."""
+        return grant(self._lock.path)
 
     def _added(self, run: str) -> int:
         """Add a new run to the file, and return its number."""

@@ -7,15 +7,13 @@ import errno
 import os
 import struct
 import sys
-import time
 import zlib
 from pathlib import Path
 
 from crystallize_opt.errors import RunLocked, StorageError
-from crystallize_opt.runtime import kept_open
+from crystallize_opt.storage import lease
 
 _LOCK_SECONDS = 0.2  # for a writer of the same run that is about to end
-_WORKERS_SECONDS = 10.0  # for the workers of a killed search, which end within a second or two
 
 
 class RunLock:
@@ -34,7 +32,7 @@ class RunLock:
         path: The path of the lock's file.
 
     Raises:
-        RunLocked: Another writer is writing the run.
+        RunLocked: Another writer is writing the run, or workers of an earlier one still run trials.
         StorageError: The file system has no locks, or the folder cannot be written.
     """
 
@@ -63,26 +61,20 @@ class RunLock:
                 "with locks: most network file systems have none. Give a path on a local disk."
             ) from error
         self._identity = identity(self.path)
-        self._workers: int | None = None
-        if sys.platform == "linux":
-            try:
-                self._workers = _lock_of_workers(self.path, run)
-            except BaseException:
-                self._lock.release()
-                raise
+        try:
+            lease.take_back(self.path, run)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def release(self) -> None:
         """Let other writers open the run. In a process that was forked meanwhile, do nothing."""
         if self._lock.is_locked:
+            lease.give_back(self.path)
             # Another file of that name, made after this one was removed, is another writer's lock.
             if identity(self.path) == self._identity:
                 with contextlib.suppress(OSError):  # On Windows filelock removes the file itself.
                     Path(self.path).unlink()
-            if self._workers is not None:
-                # Workers that still end write nothing to the run.
-                _set_lock(self._workers, "F_UNLCK", 0, 1)
-                kept_open.close(self._workers)
-                self._workers = None
             self._lock.release()
 
 
@@ -109,40 +101,6 @@ def lock_path(real: str, run: str) -> str:
     """Return the path of the lock's file."""
     # The number of the run is in the file, which is read under the lock; so use the name.
     return f"{real}.lock-{zlib.crc32(run.encode('utf-8', 'surrogatepass')):08x}"
-
-
-def _lock_of_workers(path: str, run: str) -> int | None:
-    """Return a descriptor of a second lock, which the guards of the search's workers hold as well.
-
-    So a search that goes on after a kill does not run beside trials of the killed search.
-
-    Raises:
-        RunLocked: Such trials do not end.
-        StorageError: The file cannot be opened.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except OSError as error:
-        raise StorageError(f"{path!r} cannot be opened: {error}.") from error
-    deadline = time.monotonic() + _WORKERS_SECONDS
-    while True:
-        try:
-            _set_lock(descriptor, "F_WRLCK", 0, 1)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES) and time.monotonic() < deadline:
-                time.sleep(_LOCK_SECONDS / 10)
-                continue
-            os.close(descriptor)
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise RunLocked(
-                    f"Workers of an earlier search of the run {run!r} have not ended yet: that "
-                    f"search was killed, and they have {path!r} open. Wait, or end them."
-                ) from error
-            if error.errno in (errno.EINVAL, errno.ENOSYS):
-                return None  # Some systems lack these locks.
-            raise StorageError(f"{path!r} cannot be locked: {error}.") from error
-        kept_open.keep_open(descriptor)
-        return descriptor
 
 
 def identity(path: str) -> tuple[int, int] | None:

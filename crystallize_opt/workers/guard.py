@@ -18,11 +18,11 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import connection
 from typing import Any
 
-from crystallize_opt.runtime.kept_open import KeptOpen
+from crystallize_opt.errors import StorageError
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.signals import (
     SignalHandlers,
@@ -30,6 +30,7 @@ from crystallize_opt.runtime.signals import (
     ignore,
     unblock_signals,
 )
+from crystallize_opt.storage.lease import Lease, held
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import worker
 from crystallize_opt.workers.family import (
@@ -90,14 +91,14 @@ class Limits:
         return None
 
 
-def guard(pipe: Any, control: Any, kept: KeptOpen, parent: int) -> None:
+def guard(pipe: Any, control: Any, lease: Lease | None, parent: int) -> None:
     """The main function of the guard: start the worker, and guard it.
 
     Args:
         pipe: The worker's connection to the process that needs it: trials and answers.
         control: The guard's own one. The guard gets the limits of each trial that has any, and None
             at the trial's end, which it sends back. It sends a `Report` if the worker has ended.
-        kept: What the guard has open until it ends: the lock of a stored run.
+        lease: The lease of the run, which guard and worker hold until they end; or None.
         parent: The number of the process that needs the worker.
     """
     if os.name == "posix":
@@ -108,11 +109,11 @@ def guard(pipe: Any, control: Any, kept: KeptOpen, parent: int) -> None:
         context: Any
         arguments: Any
         if _START_METHOD == "fork":
-            context, arguments = multiprocessing.get_context("fork"), (pipe, control, kept)
+            context, arguments = multiprocessing.get_context("fork"), (pipe, control, lease)
         else:
             from loky.backend import get_context
 
-            context, arguments = get_context(_START_METHOD), (pipe, None, None)
+            context, arguments = get_context(_START_METHOD), (pipe, None, lease)
         process = context.Process(target=_work, args=arguments, name="crystallize_opt")
         with blocked_signals():
             process.start()
@@ -121,13 +122,18 @@ def guard(pipe: Any, control: Any, kept: KeptOpen, parent: int) -> None:
         import psutil  # noqa: F401  (now, because it takes time at the end, or may lack memory)
 
         report = None
-        try:
-            report = _wait_for_end(process, control, parent)
-        finally:
-            end_descendants()
-            process.join()
-            if report is not None:
-                _send(control, report)
+        with ExitStack() as until_all_ended:
+            try:
+                # After the fork, because SQLite in the worker would take this lock for its own.
+                until_all_ended.enter_context(held(lease))
+                report = _wait_for_end(process, control, parent)
+            except StorageError as error:
+                report = Status.WORKER_DIED.value, str(error)
+            finally:
+                end_descendants()
+                process.join()
+                if report is not None:
+                    _send(control, report)
 
 
 def _wait_for_end(process: Any, control: Any, parent: int) -> Report | None:
@@ -158,10 +164,8 @@ def _send(end: Any, message: Any) -> None:
         end.send(message)
 
 
-def _work(pipe: Any, control: Any, kept: KeptOpen | None) -> None:
+def _work(pipe: Any, control: Any, lease: Lease | None) -> None:
     """The main function of the worker: call each function from the pipe and send its answer."""
-    if kept is not None:
-        kept.close()
     if control is not None:
         control.close()
         end_with_parent()
@@ -169,7 +173,8 @@ def _work(pipe: Any, control: Any, kept: KeptOpen | None) -> None:
         unblock_signals()
         # Reset the start method, because processes started by a trial would not know loky's.
         multiprocessing.set_start_method(None, force=True)
-        _serve(pipe)
+        with suppress(StorageError), held(lease):  # The guard reports the error.
+            _serve(pipe)
         # Before Python 3.13, a forked process does not call the functions of `atexit`.
         atexit._run_exitfuncs()  # noqa: SLF001
 

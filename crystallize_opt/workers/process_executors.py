@@ -15,6 +15,7 @@ from crystallize_opt.errors import UsageError
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.storage.lease import Lease
 from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import logs, worker
@@ -36,6 +37,7 @@ class OnProcesses(OnExecutor):
         interruption: Wakes `wait`.
         limits: How much one trial may take.
         space: The search space, or None; only to name a choice that cannot be sent.
+        lease: The lease of the stored run; None without storage.
 
     Raises:
         UsageError: A part of the experiment cannot be sent to another process.
@@ -52,7 +54,9 @@ class OnProcesses(OnExecutor):
         interruption: Interruption,
         limits: TrialLimits,
         space: SearchSpace | None,
+        lease: Lease | None,
     ) -> None:
+        self._lease = lease
         self._blob = picklable_experiment(session.experiment, space)
         self._key = hashlib.sha256(self._blob).hexdigest()
         self._limits = limits
@@ -76,6 +80,7 @@ class OnProcesses(OnExecutor):
             pickled(trial.placed, f"The treatment {trial.treatment.name!r}"),
             len(trial.done),
             trial.last,
+            self._lease,
         )
         future: Future[Any]
         if self._limits.need_processes:
@@ -139,6 +144,7 @@ class OnOwnProcesses(OnProcesses):
         interruption: Wakes `wait`.
         limits: How much one trial may take.
         space: The search space, or None; only to name a choice that cannot be sent.
+        lease: The lease of the stored run; None without storage.
 
     Raises:
         UsageError: A part of the experiment cannot be sent to another process.
@@ -154,10 +160,11 @@ class OnOwnProcesses(OnProcesses):
         interruption: Interruption,
         limits: TrialLimits,
         space: SearchSpace | None,
+        lease: Lease | None,
     ) -> None:
         self._of_thread = threading.local()
         self._processes: list[WorkerProcess] = []
-        super().__init__(session, None, None, interruption, limits, space)
+        super().__init__(session, None, None, interruption, limits, space, lease)
         # Each thread of this executor waits for one worker process.
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="crystallize_opt")
 
@@ -178,7 +185,7 @@ class OnOwnProcesses(OnProcesses):
     ) -> Any:
         """Have this thread's worker process run a trial, and wait for it."""
         if not hasattr(self._of_thread, "process"):
-            self._of_thread.process = WorkerProcess()
+            self._of_thread.process = WorkerProcess(self._lease)
             self._processes.append(self._of_thread.process)
         if self._abandoned:
             self._of_thread.process.give_up()

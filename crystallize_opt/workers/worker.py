@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crystallize_opt.errors import StorageError
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun
@@ -24,6 +25,7 @@ from crystallize_opt.pipeline.session import open_session
 from crystallize_opt.runtime.owner import Owner
 from crystallize_opt.runtime.signals import FROM_TERMINAL, SignalHandlers, ignore
 from crystallize_opt.runtime.sync import run_sync
+from crystallize_opt.storage.lease import Lease, held
 from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
@@ -72,9 +74,12 @@ _LOOK_SECONDS = 1.0
 _loaded: tuple[str, Package] | None = None
 _lock = threading.Lock()
 _watches = False
+_place: tuple[str | None, bool] = (None, False)
 
 
-def run_trial(key: str, source: Source, treatment: bytes, first: int, last: int) -> Answer:
+def run_trial(
+    key: str, source: Source, treatment: bytes, first: int, last: int, lease: Lease | None
+) -> Answer:
     """Run some replicates of a treatment. This function never raises.
 
     Args:
@@ -83,14 +88,29 @@ def run_trial(key: str, source: Source, treatment: bytes, first: int, last: int)
         treatment: The treatment, pickled.
         first: The first replicate.
         last: The replicate before which to stop.
+        lease: The lease of the stored run, if there is one.
     """
     began = Began.now()
     try:
         end_with_owner()
-        with Owner(), deaf_to_interrupts():
+        with held(lease_here(key, source, lease)), Owner(), deaf_to_interrupts():
             return _run_in_pool(key, source, treatment, first, last)
+    except StorageError as error:
+        return Answer([], refusal=str(error))
     except BaseException as error:  # noqa: BLE001
         return ended_by(first, error, began)
+
+
+def lease_here(key: str, source: Source, lease: Lease | None) -> Lease | None:
+    """Return the lease if this process is on the search's machine: the experiment's file is there.
+
+    Other machines cannot hold the lease.
+    """
+    global _place
+    if _place[0] != key:
+        # Once for each search, because a search removes its file of the experiment when it ends.
+        _place = key, isinstance(source, str) and Path(source).exists()
+    return lease if _place[1] else None
 
 
 def _run_in_pool(key: str, source: Source, treatment: bytes, first: int, last: int) -> Answer:

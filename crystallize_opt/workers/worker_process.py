@@ -16,8 +16,9 @@ from multiprocessing import connection
 from multiprocessing.util import Finalize
 from typing import Any
 
-from crystallize_opt.runtime.kept_open import KeptOpen
+from crystallize_opt.errors import StorageError
 from crystallize_opt.runtime.signals import blocked_signals
+from crystallize_opt.storage.lease import Lease, held
 from crystallize_opt.trials.curves import Listener
 from crystallize_opt.trials.observation import Status
 from crystallize_opt.workers import logs, worker
@@ -38,6 +39,7 @@ def run_limited(
     treatment: bytes,
     first: int,
     last: int,
+    lease: Lease | None,
     seconds: float | None,
     memory: int | None,
 ) -> worker.Answer:
@@ -53,10 +55,12 @@ def run_limited(
             # End the child first, because a process waits for its children when it ends.
             Finalize(None, _of_thread.process.close, exitpriority=100)
         process: WorkerProcess = _of_thread.process
-        with worker.deaf_to_interrupts():
+        with held(worker.lease_here(key, source, lease)), worker.deaf_to_interrupts():
             answer = process.run(key, source, treatment, first, last, seconds, memory)
         records, _of_thread.records[:] = tuple(_of_thread.records), ()
         return answer._replace(records=records)
+    except StorageError as error:
+        return worker.Answer([], refusal=str(error))
     except BaseException as error:  # noqa: BLE001
         return worker.ended_by(first, error, began)
 
@@ -86,12 +90,16 @@ class WorkerProcess:
 
     All methods except `give_up` are called from the same thread.
 
+    Args:
+        lease: The lease of the run, which each process holds until it ends; None for no lease.
+
     Attributes:
         on_record: Called with each log record of the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lease: Lease | None = None) -> None:
         need_libraries()
+        self._lease = lease
         self.on_record: logs.Send = logs.handle
         self._process: Any = None  # The guard, whose child is the worker.
         self._pipe: Any = None  # To the worker.
@@ -145,11 +153,10 @@ class WorkerProcess:
         context = get_context("loky")
         self._pipe, others_pipe = context.Pipe()
         self._control, others_control = context.Pipe()
-        kept = KeptOpen()
         try:
             process = context.Process(
                 target=guard,
-                args=(others_pipe, others_control, kept, os.getpid()),
+                args=(others_pipe, others_control, self._lease, os.getpid()),
                 name="crystallize_opt",
             )
             with blocked_signals():
@@ -157,7 +164,6 @@ class WorkerProcess:
         finally:
             others_pipe.close()
             others_control.close()
-            kept.close()
         self._process = process
 
     def _call(

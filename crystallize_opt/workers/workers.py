@@ -15,6 +15,7 @@ from crystallize_opt.pipeline.session import Session
 from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.space.space import SearchSpace
+from crystallize_opt.storage.lease import Lease
 from crystallize_opt.workers.limits import TrialLimits
 from crystallize_opt.workers.trial import Runner
 
@@ -135,7 +136,11 @@ class Workers:
             )
 
     def runner(
-        self, session: Session, interruption: Interruption, space: SearchSpace | None
+        self,
+        session: Session,
+        interruption: Interruption,
+        space: SearchSpace | None,
+        lease: Callable[[], Lease | None],
     ) -> Runner:
         """Return the runner of the trials; the caller closes it.
 
@@ -143,6 +148,8 @@ class Workers:
             session: The run in progress; its steps are set up if the trials run in this process.
             interruption: The handler of Ctrl-C and SIGTERM.
             space: The search space, or None; only to name a choice that cannot be sent.
+            lease: Called if the trials run in other processes: returns the lease of the stored run,
+                if there is one.
 
         Raises:
             UsageError: A part of the experiment cannot be sent to another process, the limits
@@ -156,7 +163,7 @@ class Workers:
         if self.kind == "processes":
             from crystallize_opt.workers.process_executors import OnOwnProcesses
 
-            return OnOwnProcesses(session, self.count, interruption, self.limits, space)
+            return OnOwnProcesses(session, self.count, interruption, self.limits, space, lease())
         from crystallize_opt.workers.executors import OnExecutor, shut_down
 
         make, executor = self._maker(), self._executor()
@@ -169,7 +176,7 @@ class Workers:
                 _refuse_a_daemonic_parent()
             from crystallize_opt.workers.process_executors import OnProcesses
 
-            return OnProcesses(session, executor, make, interruption, self.limits, space)
+            return OnProcesses(session, executor, make, interruption, self.limits, space, lease())
         except BaseException:
             if make is not None:
                 shut_down(executor, wait=False)

@@ -28,6 +28,7 @@ from crystallize_opt import (
     data_source,
 )
 from crystallize_opt.errors import TeardownError, UsageError
+from crystallize_opt.storage.lease import Lease
 from crystallize_opt.workers.workers import Workers
 from tests.workers.pools import grid, loky_pool
 
@@ -313,19 +314,19 @@ class Elsewhere(Executor):
 
     def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         for each in args:
-            if isinstance(each, str):
-                Path(each).unlink(missing_ok=True)
+            if isinstance(each, (str, Lease)):
+                Path(each[0] if isinstance(each, Lease) else each).unlink(missing_ok=True)
         self.weights.append(len(pickle.dumps((function, args, kwargs))))
         future: Future[Any] = Future()
         future.set_result(pickle.loads(pickle.dumps(function(*args, **kwargs))))  # noqa: S301
         return future
 
 
-def test_a_worker_without_the_file_gets_the_experiment() -> None:
+def test_a_worker_without_the_file_gets_the_experiment(tmp_path: Path) -> None:
     optimizer = grid([0.0, 1.0, 2.0, 3.0])
     with Elsewhere() as executor:
         Experiment(configuration(), Pipeline([Heavy()])).optimize(
-            optimizer, 4, workers=Workers(executor, 1)
+            optimizer, 4, workers=Workers(executor, 1), storage=tmp_path / "r.db"
         )
 
     assert {o.status for o in optimizer.observations} == {Status.COMPLETED}

@@ -15,7 +15,7 @@ import pytest
 
 from crystallize_opt import FrozenContext, Status, TrialLimits, Workers
 from crystallize_opt.errors import RunLocked
-from crystallize_opt.storage import lock
+from crystallize_opt.storage import lease
 from crystallize_opt.storage.journal import RunWriter
 from crystallize_opt.workers import guard, worker_process
 from crystallize_opt.workers.family import Memory
@@ -120,7 +120,9 @@ def kill_a_search(kind: str, how: str, method: str, folder: Path) -> None:
 
 
 STORED = """
-import ctypes, os, signal
+import ctypes, os, signal, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from crystallize_opt import *
 from crystallize_opt.adapters import GridOptimizer
 
@@ -130,37 +132,64 @@ def nothing(ctx):
 
 @pipeline_step()
 def work(data, ctx, *, x):
-    os.kill(os.getppid(), signal.SIGSTOP)  # Now the guard cannot end this process.
-    print(os.getppid(), flush=True)
+    # Now it cannot end: its guard or itself is stopped.
+    stopped = os.getppid() if sys.argv[1] == "processes" else os.getpid()
+    print(os.getpid(), stopped, flush=True)
+    os.kill(stopped, signal.SIGSTOP)
     ctypes.CDLL(None).sleep(600)
 
-optimizer = GridOptimizer({"x": [1]}, Objective("loss", "minimize"))
-Experiment(nothing(), Pipeline([work()]), seed=0).optimize(optimizer, 1, workers=1, storage="r.db")
+def spawn():
+    return ProcessPoolExecutor(1, get_context("spawn"))
+
+def loky():
+    from loky import get_reusable_executor
+    return get_reusable_executor(max_workers=1)
+
+def dask():
+    from distributed import Client, LocalCluster
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+    return Client(cluster).get_executor()
+
+if __name__ == "__main__":
+    kinds = {"processes": "processes", "spawn": spawn, "loky": loky, "dask": dask}
+    optimizer = GridOptimizer({"x": [1]}, Objective("loss", "minimize"))
+    Experiment(nothing(), Pipeline([work()]), seed=0).optimize(
+        optimizer, 1, workers=Workers(kinds[sys.argv[1]], 1), storage="r.db"
+    )
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such locks")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "processes",
+        "spawn",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("loky", "dask")),
+    ],
+)
 def test_a_run_is_locked_until_the_workers_of_a_killed_search_have_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(STORED, encoding="utf-8")
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", STORED],
+        [sys.executable, str(script), kind],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
     ) as search:
         assert search.stdout is not None
-        pid = int(search.stdout.readline())
+        worker, stopped = map(int, search.stdout.readline().split())
         search.kill()
         search.wait()
-        monkeypatch.setattr(lock, "_WORKERS_SECONDS", 0.0)
-        with pytest.raises(RunLocked, match="Workers of an earlier search of the run 'run'"):
+        monkeypatch.setattr(lease, "_WORKERS_SECONDS", 0.0)
+        with pytest.raises(RunLocked, match=rf"earlier search of the run 'run' .* {stopped} \("):
             RunWriter(tmp_path / "r.db", "run")
-        os.kill(pid, signal.SIGCONT)
-        monkeypatch.setattr(lock, "_WORKERS_SECONDS", PATIENCE_SECONDS)
+        os.kill(stopped, signal.SIGCONT)
+        monkeypatch.setattr(lease, "_WORKERS_SECONDS", PATIENCE_SECONDS)
         RunWriter(tmp_path / "r.db", "run").close()
-        assert not lives(pid)
+        assert kind != "processes" or not lives(worker)
         assert search.stdout.read() == "", "the worker, which has the same output, has ended"
 
 
