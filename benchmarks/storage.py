@@ -7,6 +7,7 @@ the table of docs/storage.md. What is compared runs interleaved; the figures are
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import platform
 import sqlite3
@@ -33,6 +34,8 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.search.callbacks import Event, TrialTold
+from crystallize_opt.storage.journal import RunWriter
+from crystallize_opt.storage.lease import held
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -137,6 +140,18 @@ def rows_of_resuming(folder: Path, quick: bool) -> Iterator[str]:
         )
 
 
+def rows_of_workers(folder: Path, quick: bool) -> Iterator[str]:
+    with contextlib.closing(RunWriter(folder / "workers.db", "run")) as writer:
+
+        def hold() -> None:
+            for _ in range(100):
+                with held(writer.lease):
+                    pass
+
+        taken = median(seconds(hold) / 100 for _ in range(5 if quick else 20))
+    yield f"| the lock that a worker holds during a trial | {1e6 * taken:.0f} µs | | |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -145,7 +160,7 @@ def main() -> None:
     print(f"Optuna {optuna.__version__}, {sys.platform}.\n")
     print("| what | here | ratio | aim |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:
-        for rows in (rows_per_trial, rows_of_resuming, rows_of_a_long_run):
+        for rows in (rows_per_trial, rows_of_workers, rows_of_resuming, rows_of_a_long_run):
             for row in rows(Path(name), quick):
                 print(row, flush=True)
 
