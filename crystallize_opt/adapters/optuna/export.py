@@ -245,7 +245,7 @@ class _Shown:
     """
 
     def __init__(self, name: str, parameter: Parameter) -> None:
-        from crystallize_opt.adapters.optuna.space import distribution_of, fits_optuna
+        from crystallize_opt.adapters.optuna.space import distribution_of, fits_optuna, takes_grid
 
         self.note: str | None = None
         self._parameter = parameter
@@ -264,11 +264,17 @@ class _Shown:
             self._kind = float
             self.note = f"The integers of {name!r} are shown as floats."
             parameter = Float(parameter.low, parameter.high, log=parameter.log)
+        elif isinstance(parameter, Float) and not takes_grid(parameter):
+            self.note = f"The grid of {name!r} is shown as a range: Optuna's rounding hides it."
+            parameter = Float(parameter.low, parameter.high)
         self.distribution = distribution_of(parameter, self._labels)
 
     def encode(self, value: Any) -> Any:
         if self._labels is not None and isinstance(self._parameter, (Categorical, Ordinal)):
             return self._labels[self._parameter.index(value)]
+        if isinstance(self._parameter, Float) and self._parameter.step is not None:
+            # A backend may have rounded the highest value up, out of the range.
+            value = self._parameter.value_at(self._parameter.index(value))
         return value if self._kind is None else self._kind(value)
 
 

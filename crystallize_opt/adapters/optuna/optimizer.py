@@ -259,11 +259,12 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _complete(self, params: Mapping[str, Any]) -> tuple[Trial, dict[str, Any]]:
         given = self._optuna_space.encode(params)
-        self.study.enqueue_trial(given)
-        try:
-            return self._ask()
-        except self._errors_of_model as error:
-            return self._ask_without_model(error, given)
+        with self._optuna_space.taking(given):
+            self.study.enqueue_trial(given)
+            try:
+                return self._ask()
+            except self._errors_of_model as error:
+                return self._ask_without_model(error, given)
 
     def _insert(self, params: Mapping[str, Any]) -> Trial:
         stored = self._optuna_space.encode(params)

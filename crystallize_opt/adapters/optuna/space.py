@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from optuna.distributions import (
@@ -90,6 +93,22 @@ class OptunaSpace:
             if name in self.distributions
         }
 
+    @contextmanager
+    def taking(self, stored: Mapping[str, Any]) -> Iterator[None]:
+        """Keep Optuna from warning that enqueued values are out of range, which they are not.
+
+        For Optuna, a value is on a grid if `(value - low) / step` is whole up to 1e-8. No float is,
+        where the grid is far from zero: see `takes_grid`.
+
+        Args:
+            stored: The values, as the study stores them.
+        """
+        with ExitStack() as stack:
+            if not all(_contains(self.distributions[name], v) for name, v in stored.items()):
+                stack.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", "Fixed parameter .* is out of range")
+            yield
+
     def _decode_one(self, name: str, stored: Any) -> Any:
         return self._codes[name].decode(stored) if name in self._codes else stored
 
@@ -131,6 +150,24 @@ def distribution_of(parameter: Parameter, choices: Any = None) -> BaseDistributi
                 parameter.choices if fits else range(len(parameter.choices))
             )
     raise UnsupportedSpaceError(f"Optuna has no counterpart of {parameter!r}.")
+
+
+def takes_grid(parameter: Float) -> bool:
+    """Whether Optuna knows every value of a grid: not those of Float(1e6, 1e6 + 1, step=0.001).
+
+    Optuna subtracts and divides in floats, and allows an error of 1e-8 of a step.
+    """
+    if parameter.step is None:
+        return True
+    spacing = math.ulp(max(abs(parameter.low), abs(parameter.high)))
+    return spacing / parameter.step + math.ulp(parameter.size) < _TOLERANCE
+
+
+_TOLERANCE = 1e-8
+
+
+def _contains(distribution: BaseDistribution, stored: Any) -> bool:
+    return distribution._contains(distribution.to_internal_repr(stored))  # noqa: SLF001
 
 
 def fits_optuna(parameter: Categorical | Ordinal) -> bool:

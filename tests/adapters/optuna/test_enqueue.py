@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import (
     BaseSampler,
@@ -18,6 +20,8 @@ from optuna.samplers import (
 
 from crystallize_opt import Float, Integer, Objective, Observation, Treatment
 from crystallize_opt.adapters import OptunaOptimizer
+from crystallize_opt.adapters.optuna.space import distribution_of, takes_grid
+from crystallize_opt.interchange import history_from_optuna, study_of
 
 LOSS = Objective("loss", "minimize")
 SPACE = {"x": Float(-5.0, 5.0), "lr": Float(1e-4, 1.0, log=True), "n": Integer(1, 50)}
@@ -87,3 +91,57 @@ def test_attached_trials_are_those_of_add_trial(name: str) -> None:
         assert treatment.params == trial.params
         study.tell(trial, loss(trial.params))
         optimizer.tell({"loss": loss(dict(treatment.params))})
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> Float:
+    """Grids of decimal steps, near zero and far from it."""
+    digits = draw(st.integers(0, 12))
+    low = draw(st.integers(-(10**12), 10**12) | st.integers(-100, 100))
+    step, count = draw(st.integers(1, 999)), draw(st.integers(1, 10**6) | st.integers(1, 9))
+    values = [float(f"{number}e-{digits}") for number in (low, low + count * step, step)]
+    return Float(values[0], values[1], step=values[2])
+
+
+@settings(max_examples=25)
+@given(grids(), st.data())
+def test_the_values_of_a_grid_reach_the_study_without_a_warning(
+    grid: Float, data: st.DataObject
+) -> None:
+    """Warnings are errors here. Optuna warns where rounding hides that a value is on the grid."""
+    indices = st.integers(0, int(grid.size) - 1)
+    optimizer = OptunaOptimizer({"x": grid, "y": (0.0, 1.0)}, LOSS, seed=0)
+    for number in range(3):
+        index = data.draw(indices)
+        exact, computed = grid.value_at(index), grid.low + index * (grid.step or 0.0)
+        value = exact if number else min(computed, grid.high)  # as backends compute it
+        optimizer.enqueue({"x": value})
+        (treatment,) = optimizer.ask()
+        assert treatment.params["x"] == grid.canonical(value)
+        optimizer.tell({"loss": 1.0})
+        given = Treatment(
+            f"given_{number}", {"x": computed, "y": 0.5}
+        )  # perhaps above the highest value
+        optimizer.attach([Observation(given, {"loss": 0.5})])
+        optimizer.ask()
+        optimizer.tell({"loss": 1.0})
+    shown = study_of(optimizer.history)
+    again = history_from_optuna(shown)
+
+    assert [dict(each.treatment.params) for each in again] == [
+        dict(each.treatment.params) for each in optimizer.history
+    ]
+    distribution = shown.trials[0].distributions["x"]
+    assert isinstance(distribution, FloatDistribution)
+    assert distribution.step == (grid.step if takes_grid(grid) else None)
+    assert bool(shown.user_attrs.get("notes")) is not takes_grid(grid)
+
+
+@given(grids(), st.data())
+def test_optuna_takes_each_value_of_a_grid_that_it_is_said_to_take(
+    grid: Float, data: st.DataObject
+) -> None:
+    value = grid.value_at(data.draw(st.integers(0, int(grid.size) - 1)))
+    contained = distribution_of(grid)._contains(value)
+
+    assert contained or not takes_grid(grid)

@@ -137,3 +137,19 @@ def test_a_started_search_replays() -> None:
     again.replay(optimizer.events)
 
     assert exactly(asked(again, 5)) == exactly(asked(optimizer, 5))
+
+
+def test_it_starts_from_a_grid_that_optuna_does_not_recognize() -> None:
+    space = {"x": Float(1e6, 1e6 + 1, step=0.001), "y": (0.0, 1.0)}
+    optimizer = OptunaOptimizer(space, LOSS, sampler=cma())
+    optimizer.attach(
+        [
+            Observation(Treatment(f"given_{n}", {"x": 1e6 + n / 1000, "y": n / 20}), {"loss": n})
+            for n in range(1, 16)
+        ]
+    )
+    for number in range(3):
+        (treatment,) = optimizer.ask()
+        optimizer.tell({"loss": float(number)})
+
+    assert optimizer.space.validate(treatment.params)
