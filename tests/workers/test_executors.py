@@ -32,13 +32,19 @@ from tests.workers.jobs import Meeting, come_or_wait, meet, start_a_process
 from tests.workers.pools import EXECUTORS, LOSS, PROCESSES, grid, statuses
 
 each_executor = pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
+# Loky's pool is the same to a search as the spawned one, and takes longest to start.
+each_executor_but_loky = pytest.mark.parametrize(
+    "executor",
+    [pytest.param(each, marks=[pytest.mark.slow] * (each == "loky")) for each in EXECUTORS],
+    indirect=True,
+)
 each_process_executor = pytest.mark.parametrize("executor", PROCESSES, indirect=True)
 
 
 # Side by side ---------------------------------------------------------------------------------
 
 
-@each_executor
+@each_executor_but_loky
 def test_trials_run_side_by_side_where_they_are_said_to(executor: Any) -> None:
     optimizer = grid([1.0, 2.0])
     with Meeting(2) as meeting:
@@ -56,7 +62,7 @@ def test_trials_run_side_by_side_where_they_are_said_to(executor: Any) -> None:
         assert os.getpid() not in pids
 
 
-@each_executor
+@each_executor_but_loky
 def test_a_free_worker_gets_the_next_trial_at_once(executor: Any) -> None:
     """The first trial ends when three others have come: in batches it would wait for ever."""
     optimizer = grid([0.0, 1.0, 2.0, 3.0])
@@ -299,7 +305,7 @@ print([o.status.value for o in optimizer.observations])
 """
 
 
-@pytest.mark.parametrize("how", ["file", "stdin"])
+@pytest.mark.parametrize("how", [pytest.param("file", marks=pytest.mark.slow), "stdin"])
 def test_a_script_needs_no_module_and_no_guard(how: str, tmp_path: Path) -> None:
     path = tmp_path / "script.py"
     path.write_text(SCRIPT, encoding="utf-8")

@@ -50,11 +50,12 @@ CAUSES: dict[str, tuple[Status, str]] = {
     "hang": (Status.TIMED_OUT, "its limit of 1 seconds"),
     "memory": (Status.OUT_OF_MEMORY, "memory limit: .* resident, 400 MB allowed"),
 }
-# What comes back from a process as numbers or text comes back alike: nan stands for the rest there.
-ALIKE = ("inf", "none", "missing", "wrong type")
+# What comes back from a process as numbers or text comes back alike: an exception and a result that
+# cannot be pickled stand for the rest there.
+ALIKE = ("nan", "inf", "none", "missing", "wrong type", "memory error")
 OTHERS = {
-    "spawn": ("unpicklable exception", "exit", "unpicklable result", "killed", "hang"),
-    "loky": ("unpicklable exception", "killed", "hang"),
+    "spawn": ("unpicklable exception", "killed", "hang"),
+    "loky": ("killed",),
     "dask": ("unpicklable exception", "killed", "hang"),
 }
 LIMITS = {"hang": TrialLimits(seconds=1), "memory": TrialLimits(memory="400MB")}
@@ -192,7 +193,9 @@ def test_a_dying_trial_costs_one_trial_on_other_executors(death: str, executor: 
 
 
 @pytest.mark.parametrize("death", ["killed", *(slowly(each) for each in ("hang", "memory"))])
-@pytest.mark.parametrize("executor", PROCESSES, indirect=True)
+@pytest.mark.parametrize(
+    "executor", [slowly(name) if name == "loky" else name for name in PROCESSES], indirect=True
+)
 def test_the_pool_is_as_good_as_before(death: str, executor: Any) -> None:
     """The last two trials wait for each other: there are two workers, as there were before."""
     optimizer = grid([0.0, -1.0, 1.0, 2.0])
@@ -227,7 +230,8 @@ def test_after_ten_failures_it_still_suggests(optimizer: str) -> None:
     check_ten_failures("exception", OPTIMIZERS[optimizer](), None, 1)
 
 
-@pytest.mark.parametrize("optimizer", ["optuna", *(slowly(name) for name in SLOW)])
+@pytest.mark.slow  # Ten failures, and a dead worker, are each looked at above.
+@pytest.mark.parametrize("optimizer", ["optuna", *SLOW])
 def test_after_ten_dead_workers_it_still_suggests(optimizer: str) -> None:
     check_ten_failures("killed", OPTIMIZERS[optimizer](), "processes", 2)
 

@@ -74,9 +74,18 @@ class AxContract(OptimizerContract):
 
 
 class TestSobol(AxContract):
-    """No model: what this layer does, in the time of a test."""
+    """No model: what this layer does, in the time of a test. The model's class runs all cases."""
 
+    few_cases = True
     asks_per_test = 4
+    # It learns nothing, whatever it is told: they have a meaning for the model.
+    slow_tests = (
+        "test_attached_trials_are_learnt_from",
+        "test_maximizing_is_minimizing_the_negative",
+        "test_other_metrics_teach_nothing",
+        "test_the_metrics_of_a_failed_trial_teach_nothing",
+        "test_the_metrics_of_an_attached_failure_teach_nothing",
+    )
     known_gaps: ClassVar[dict[str, str]] = {
         "test_attached_trials_are_learnt_from": "a strategy of Sobol points learns nothing"
     }

@@ -60,7 +60,7 @@ def _width(parameter: Float) -> float:
     return parameter.high / 2 - parameter.low / 2
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(space=spaces(), seed=st.integers(0, 2**32 - 1))
 def test_suggestions_are_points_of_generated_spaces(space: SearchSpace, seed: int) -> None:
     optimizer = AxOptimizer(space, LOSS, seed=seed, generation_strategy=sobol_strategy(seed))

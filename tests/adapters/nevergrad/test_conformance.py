@@ -35,8 +35,9 @@ class NevergradContract(OptimizerContract):
 
 
 class TestOnePlusOne(NevergradContract):
-    """An ask takes a millisecond: what this layer does, in the time of a test."""
+    """An ask takes a millisecond: what this layer does. The class of NGOpt runs all cases."""
 
+    few_cases = True
     trap_seeds = (0,)
     options: ClassVar[dict[str, Any]] = {"optimizer": "OnePlusOne"}
 

@@ -39,10 +39,15 @@ class OptunaContract(OptimizerContract):
 
 
 class TestTPE(OptunaContract):
-    """The default sampler."""
+    """The default sampler, which runs all cases: what is stored is the same for all samplers."""
 
 
 class TestRandomSampler(OptunaContract):
+    few_cases = True
+    slow_tests = (  # They need a process, in which TPE does more.
+        "test_a_fresh_process_stays_as_it_was",
+        "test_the_same_seed_suggests_the_same_in_another_process",
+    )
     trap_share = 0.4  # It learns nothing: half of its points are outside by luck.
 
     def sampler(self, seed: int | None) -> BaseSampler:
@@ -50,10 +55,14 @@ class TestRandomSampler(OptunaContract):
 
 
 class TestCmaEs(OptunaContract):
+    few_cases = True
+
     def sampler(self, seed: int | None) -> BaseSampler:
         return CmaEsSampler(seed=seed, warn_independent_sampling=False)
 
 
 class TestNSGAII(OptunaContract):
+    few_cases = True
+
     def sampler(self, seed: int | None) -> BaseSampler:
         return NSGAIISampler(seed=seed, population_size=6)

@@ -46,6 +46,12 @@ from tests.adapters.parity import any_loss
 Facade = type[AbstractFacade]
 ONLY_THE_INITIAL_DESIGN = -1
 
+# For tests in which it does not matter how good a suggestion is: SMAC's own thousands of candidates
+# take most of the time of an ask.
+FEW_CANDIDATES: dict[str, Any] = {
+    "acquisition_maximizer": {"challengers": 50, "local_search_iterations": 1}
+}
+
 LOSS = Objective("loss", "minimize")
 SQUARE = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
 MIXED = SearchSpace(

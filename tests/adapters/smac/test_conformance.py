@@ -10,6 +10,7 @@ import pytest
 from crystallize_opt import Constraint, Objective, SearchSpace, SpaceOptimizer
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.testing import OptimizerContract
+from tests.adapters.smac.native import FEW_CANDIDATES
 
 
 class SMACContract(OptimizerContract):
@@ -46,16 +47,18 @@ class SMACContract(OptimizerContract):
 
 
 class TestInitialDesign(SMACContract):
-    """What this layer does, in the time of a test: most suggestions are of the initial design."""
+    """What this layer does, in the time of a test: most suggestions are of the initial design.
 
+    The class of the random forest runs all cases.
+    """
+
+    few_cases = True
     asks_per_test = 4
     warm_asks = 6
     trap_trials = 0  # see test_failures.py
     options: ClassVar[dict[str, Any]] = {
         "n_init": 4,
-        "facade_options": {
-            "acquisition_maximizer": {"challengers": 50, "local_search_iterations": 1}
-        },
+        "facade_options": {**FEW_CANDIDATES, "model": {"n_trees": 3}},
     }
 
 

@@ -20,7 +20,14 @@ from crystallize_opt import Objective, Observation, Status
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.errors import NoCompletedTrialError
 from tests.adapters.parity import search
-from tests.adapters.smac.native import LOSS, SQUARE, fail, rows_of_the_model, told
+from tests.adapters.smac.native import (
+    FEW_CANDIDATES,
+    LOSS,
+    SQUARE,
+    fail,
+    rows_of_the_model,
+    told,
+)
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.COMPLETED])
@@ -69,7 +76,7 @@ def test_an_abandoned_trial_that_completes_is_a_completed_one() -> None:
 
 
 def test_after_ten_failures_it_still_suggests_and_nothing_runs() -> None:
-    optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_init=4)
+    optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_init=4, facade_options=FEW_CANDIDATES)
     failed = [dict(fail(optimizer).params) for _ in range(10)]
 
     assert len({repr(point) for point in failed}) == 10
@@ -98,11 +105,12 @@ def test_the_model_learns_from_every_failure_but_abandoned_trials(status: Status
 
 def test_huge_and_equal_values_do_not_stop_the_search() -> None:
     huge = [1e308, -1e308, 0.0, 5e-324, 1e300]
-    for losses, kind in (
-        (huge, HyperparameterOptimizationFacade),
-        ([0.0] * 5, AlgorithmConfigurationFacade),
-    ):
-        optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, facade=kind, n_trials=12)
+    cases: list[tuple[list[float], dict[str, Any]]] = [
+        (huge, {"facade_options": FEW_CANDIDATES}),
+        ([0.0] * 5, {"facade": AlgorithmConfigurationFacade}),
+    ]
+    for losses, options in cases:
+        optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_trials=12, **options)
         for loss in losses:
             optimizer.ask()
             optimizer.tell({"loss": loss})
@@ -113,7 +121,7 @@ def test_huge_and_equal_values_do_not_stop_the_search() -> None:
 
 def test_several_objectives() -> None:
     objectives = [Objective("cost", "minimize"), Objective("gain", "maximize")]
-    optimizer = SMACOptimizer(SQUARE, objectives, seed=0, n_init=4)
+    optimizer = SMACOptimizer(SQUARE, objectives, seed=0, n_init=4, facade_options=FEW_CANDIDATES)
     for number in range(7):
         (treatment,) = optimizer.ask()
         x, y = treatment.params["x"], treatment.params["y"]
@@ -195,7 +203,9 @@ def test_the_model_gets_finite_costs_in_their_order(
 def test_no_costs_stop_the_search_or_cause_a_warning(
     kind: Any, loss: Callable[[float], float], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    optimizer = SMACOptimizer({"x": (0.0, 1.0)}, LOSS, seed=0, n_init=6, facade=kind)
+    optimizer = SMACOptimizer(
+        {"x": (0.0, 1.0)}, LOSS, seed=0, n_init=6, facade=kind, facade_options=FEW_CANDIDATES
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(8):

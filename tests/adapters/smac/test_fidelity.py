@@ -13,7 +13,7 @@ from crystallize_opt import Float, Integer, Objective, Observation, SearchSpace,
 from crystallize_opt.adapters import SMACOptimizer
 from crystallize_opt.errors import UnsupportedSpaceError, UsageError
 from crystallize_opt.optimizers.unique import Dropped
-from tests.adapters.smac.native import LOSS, SQUARE, fail
+from tests.adapters.smac.native import FEW_CANDIDATES, LOSS, SQUARE, fail
 
 SPACE = {**SQUARE, "t": Integer(1, 9, fidelity=True)}
 
@@ -25,7 +25,7 @@ def test_a_fidelity_is_raised_for_trials_that_do_well() -> None:
         LOSS,
         seed=0,
         facade=MultiFidelityFacade,
-        facade_options={"initial_design": {"n_configs": 20, "max_ratio": 1.0}},
+        facade_options={**FEW_CANDIDATES, "initial_design": {"n_configs": 20, "max_ratio": 1.0}},
     )
     for _ in range(13):
         (treatment,) = optimizer.ask()
@@ -53,7 +53,7 @@ def test_a_failed_trial_is_not_promoted() -> None:
         LOSS,
         seed=0,
         facade=MultiFidelityFacade,
-        facade_options={"initial_design": {"n_configs": 20, "max_ratio": 1.0}},
+        facade_options={**FEW_CANDIDATES, "initial_design": {"n_configs": 20, "max_ratio": 1.0}},
     )
     failed = [fail(optimizer).params["x"] for _ in range(6)]
     good = []

@@ -11,7 +11,7 @@ from smac.random_design import ProbabilityRandomDesign
 from crystallize_opt import Observation, Status, Treatment
 from crystallize_opt.adapters import SMACOptimizer
 from tests.adapters.parity import any_loss, exactly, search
-from tests.adapters.smac.native import LOSS, MIXED, SQUARE, Facade, fail
+from tests.adapters.smac.native import FEW_CANDIDATES, LOSS, MIXED, SQUARE, Facade, fail
 
 
 class Interrupts:
@@ -50,7 +50,7 @@ def test_an_interrupted_ask_does_not_end_the_search(kind: Facade, smac_defaults:
             facade=kind,
             n_init=4,  # of which the attached trial replaces one
             smac_defaults=smac_defaults,
-            facade_options={"random_design": Interrupts(at)},
+            facade_options={**FEW_CANDIDATES, "random_design": Interrupts(at)},
         )
         optimizer.attach(Observation(Treatment("old", {"x": 0.1, "y": 0.2}), {"loss": 2.0}))
         (pending,) = optimizer.ask()
@@ -77,9 +77,8 @@ def test_an_interrupted_ask_does_not_end_the_search(kind: Facade, smac_defaults:
 def test_an_interrupted_ask_is_repeated_exactly(caplog: pytest.LogCaptureFixture) -> None:
     found = []
     for at in (3, 10**9):
-        optimizer = SMACOptimizer(
-            MIXED, LOSS, seed=0, n_init=3, facade_options={"random_design": Interrupts(at)}
-        )
+        options = {**FEW_CANDIDATES, "random_design": Interrupts(at)}
+        optimizer = SMACOptimizer(MIXED, LOSS, seed=0, n_init=3, facade_options=options)
         points_: list[dict[str, Any]] = []
         while len(points_) < 8:
             try:
@@ -118,13 +117,13 @@ def test_a_component_that_keeps_a_state_is_found_out() -> None:
 
 
 def test_a_replay_suggests_the_same() -> None:
-    recorded = SMACOptimizer(MIXED, LOSS, seed=0, n_init=3)
+    recorded = SMACOptimizer(MIXED, LOSS, seed=0, n_init=3, facade_options=FEW_CANDIDATES)
     first, second = recorded.ask(2)
     recorded.tell(Observation(second, {"loss": 1.0}))
     fail(recorded)
     recorded.tell(Observation(first, {"loss": 2.0}))
     search(recorded, 2)
-    fresh = SMACOptimizer(MIXED, LOSS, seed=0, n_init=3)
+    fresh = SMACOptimizer(MIXED, LOSS, seed=0, n_init=3, facade_options=FEW_CANDIDATES)
     fresh.replay(recorded.events)
 
     assert exactly(search(fresh, 1)) == exactly(search(recorded, 1))

@@ -60,13 +60,13 @@ def check_parity(
     assert len(suggested) == min(trials, len({repr(p) for p in suggested}))
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_suggestions_of_the_random_facade_are_its_own(data: st.DataObject) -> None:
     check_parity(data, RandomFacade, trials=12, n_trials=100)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_the_initial_design_is_smacs_own(data: st.DataObject) -> None:
     check_parity(data, HyperparameterOptimizationFacade, ONLY_THE_INITIAL_DESIGN, n_trials=32)

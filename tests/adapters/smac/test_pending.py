@@ -13,11 +13,20 @@ from smac.runhistory import StatusType, TrialInfo, TrialValue
 from crystallize_opt import Integer, Observation, SearchSpace, SpaceExhausted, Status, Treatment
 from crystallize_opt.adapters import SMACOptimizer
 from tests.adapters.parity import any_loss, search
-from tests.adapters.smac.native import LOSS, MIXED, SQUARE, Facade, fail, rows_of_the_model, told
+from tests.adapters.smac.native import (
+    FEW_CANDIDATES,
+    LOSS,
+    MIXED,
+    SQUARE,
+    Facade,
+    fail,
+    rows_of_the_model,
+    told,
+)
 
 
 def test_many_are_pending_and_told_in_any_order() -> None:
-    optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_init=4)
+    optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_init=4, facade_options=FEW_CANDIDATES)
     first = optimizer.ask(16)
     assert optimizer.facade.runhistory.running == 16
     for treatment in random.Random(0).sample(first, 16):
@@ -42,7 +51,7 @@ def finished(optimizer: SMACOptimizer) -> list[tuple[TrialInfo, TrialValue]]:
 def test_the_order_of_tells_between_two_asks_plays_no_part() -> None:
     found = []
     for order in (1, -1):
-        optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_init=4)
+        optimizer = SMACOptimizer(SQUARE, LOSS, seed=0, n_init=4, facade_options=FEW_CANDIDATES)
         for treatment in optimizer.ask(4)[::order]:
             optimizer.tell(Observation(treatment, {"loss": any_loss(treatment.params)}))
         found.append([dict(treatment.params) for treatment in optimizer.ask(2)])
@@ -95,7 +104,8 @@ SMALL = SearchSpace({"a": (1, 4), "b": (1, 4), "c": Integer(0, 1).when(a=1)}, ["
     ],
 )
 def test_a_finite_space_is_used_up_and_no_further(kind: Facade, batch: int) -> None:
-    optimizer = SMACOptimizer(SMALL, LOSS, seed=0, facade=kind, n_trials=40)
+    options = {} if kind is RandomFacade else FEW_CANDIDATES
+    optimizer = SMACOptimizer(SMALL, LOSS, seed=0, facade=kind, n_trials=40, facade_options=options)
     every = {SMALL.key(point) for point in SMALL.points()}
     seen: list[Any] = []
     while len(seen) < len(every):
@@ -142,7 +152,7 @@ def test_a_huge_space_with_a_point_that_is_suggested_over_and_over() -> None:
 @pytest.mark.parametrize("before", [0, 2])
 def test_attached_trials_are_like_its_own(before: int) -> None:
     """Also before the first ask: the same seed, so they can become the incumbent."""
-    optimizer = SMACOptimizer(MIXED, LOSS, seed=0, n_init=3)
+    optimizer = SMACOptimizer(MIXED, LOSS, seed=0, n_init=3, facade_options=FEW_CANDIDATES)
     search(optimizer, before)
     point = {
         "x": 0.3,

@@ -100,7 +100,8 @@ SCRIPT = """
         "child": Float(1e-3, 1.0, log=True).when(kind="a"),
     }
     optimizer = SMACOptimizer(
-        space, Objective("loss", "minimize"), seed=0, facade=facade, n_trials=16
+        space, Objective("loss", "minimize"), seed=0, facade=facade, n_trials=16,
+        facade_options={"acquisition_maximizer": {"challengers": 50, "local_search_iterations": 2}},
     )
     for number in range(9):
         treatments = optimizer.ask(2 if number == 5 else 1)
@@ -174,13 +175,17 @@ def test_a_process_is_left_as_it_was(tmp_path: Path) -> None:
         assert "smac" not in sys.modules
         before, before_loggers = world(), loggers()
         space = {"x": (0.0, 1.0), "n": (1, 9)}
-        options = {"random_design": {"probability": 0.0}}
+        options = {
+            "acquisition_maximizer": {"challengers": 50, "local_search_iterations": 1},
+            "random_design": {"probability": 0.0},
+        }
+        given = repr(options)
         optimizer = SMACOptimizer(
             space, Objective("loss", "minimize"), seed=0, n_init=2, facade_options=options
         )
         assert changed(before) == [], changed(before)
         assert space == {"x": (0.0, 1.0), "n": (1, 9)}
-        assert options == {"random_design": {"probability": 0.0}}
+        assert repr(options) == given
         for number in range(4):
             (treatment,) = optimizer.ask()
             assert changed(before) == [], changed(before)
@@ -198,6 +203,7 @@ def test_a_process_is_left_as_it_was(tmp_path: Path) -> None:
     assert done.stdout == done.stderr == ""
 
 
+@pytest.mark.slow  # runtime/test_quiet_import.py has the text; this starts a process for SMAC.
 def test_the_first_one_says_that_importing_takes_seconds() -> None:
     script = """
         import logging

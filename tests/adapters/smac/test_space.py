@@ -34,13 +34,13 @@ from crystallize_opt.adapters.smac import components
 from crystallize_opt.adapters.smac.space import SearchedSpace
 from crystallize_opt.errors import UnsupportedSpaceError
 from tests.adapters.parity import exactly, search
-from tests.adapters.smac.native import LOSS, SQUARE, Facade
+from tests.adapters.smac.native import FEW_CANDIDATES, LOSS, SQUARE, Facade
 from tests.strategies import points, spaces
 
 # Values ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_configuration_is_a_point_of_the_space(data: st.DataObject) -> None:
     """Also the neighbours, of which local search makes its suggestions."""
@@ -59,7 +59,7 @@ def test_every_configuration_is_a_point_of_the_space(data: st.DataObject) -> Non
         assert exactly([space.validate(point)]) == exactly([point])
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_point_is_a_configuration(data: st.DataObject) -> None:
     space = data.draw(spaces())
@@ -95,7 +95,9 @@ def test_every_point_is_a_configuration(data: st.DataObject) -> None:
     ids=repr,
 )
 def test_ranges_of_any_size(parameter: Float | Integer) -> None:
-    optimizer = SMACOptimizer({"p": parameter}, LOSS, seed=0, n_init=4)
+    optimizer = SMACOptimizer(
+        {"p": parameter}, LOSS, seed=0, n_init=4, facade_options=FEW_CANDIDATES
+    )
     found = [point["p"] for point in search(optimizer, 6)]
 
     for value in found:
@@ -211,7 +213,8 @@ def test_suggestions_are_points_of_the_space(data: st.DataObject) -> None:
 def test_points_without_a_neighbour_are_searched() -> None:
     """Of a mixture, no share can change alone: local search finds nothing at all."""
     space = SearchSpace({"a": (0, 9), "b": (0, 9)}, ["a + b <= 9", "a + b >= 9"])
-    assert len(search(SMACOptimizer(space, LOSS, seed=0, n_init=2), 20)) == 10
+    optimizer = SMACOptimizer(space, LOSS, seed=0, n_init=2, facade_options=FEW_CANDIDATES)
+    assert len(search(optimizer, 20)) == 10
 
 
 @pytest.mark.parametrize(
@@ -235,7 +238,9 @@ def test_points_without_a_neighbour_are_searched() -> None:
 def test_linear_constraints_hold_where_the_loss_pulls_against_them(
     space: dict[str, Any], constraint: str
 ) -> None:
-    optimizer = SMACOptimizer(SearchSpace(space, [constraint]), LOSS, seed=0, n_init=4)
+    optimizer = SMACOptimizer(
+        SearchSpace(space, [constraint]), LOSS, seed=0, n_init=4, facade_options=FEW_CANDIDATES
+    )
     for _ in range(8):
         (treatment,) = optimizer.ask()
         optimizer.space.validate(treatment.params)
