@@ -68,11 +68,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Spare the garbage collector what stays until the end.
-
-    Collecting the tests imports every library and leaves a million objects. To look through them
-    again and again took half of the time of the collection, and the tests would go on with it.
-    """
+    """Spare the garbage collector what stays until the end: a million objects of libraries."""
     gc.disable()
     try:
         return (yield)
@@ -103,24 +99,10 @@ def skipped_where_a_library_is_missing() -> Generator[None, object, object]:
 
 @pytest.fixture(scope="module")
 def dask_pool() -> Iterator[Callable[[], Executor]]:
-    import dask
-    from distributed import Client, LocalCluster
+    from tests.workers.pools import dask_cluster
 
-    options = {
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.worker.daemon": False,
-        "distributed.admin.log-length": 0,
-    }
-    make_cluster: Any = LocalCluster
-    make_client: Any = Client
-    with (
-        dask.config.set(options),
-        make_cluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=60
-        ) as cluster,
-        make_client(cluster) as client,
-    ):
-        yield client.get_executor
+    with dask_cluster(processes=True) as pool:
+        yield pool
 
 
 @pytest.fixture

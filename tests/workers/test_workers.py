@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +17,7 @@ from crystallize_opt import FrozenContext, TrialLimits
 from crystallize_opt.errors import UsageError
 from crystallize_opt.workers.workers import Workers
 from tests.toy import PlainOptimizer, experiment_of, toy_experiment
-from tests.workers.pools import loky_pool, spawn_pool
+from tests.workers.pools import dask_cluster, loky_pool, spawn_pool
 
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -31,6 +31,12 @@ class Submitting:
 
 def threads() -> Executor:
     return ThreadPoolExecutor(3)
+
+
+@pytest.fixture(scope="module")
+def dask_pool() -> Iterator[Callable[[], Executor]]:
+    with dask_cluster(processes=False) as pool:  # No trial runs on it here.
+        yield pool
 
 
 # Short forms ------------------------------------------------------------------------------------
