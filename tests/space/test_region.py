@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from crystallize_opt import Float, Integer, LinearConstraint, SearchSpace
 from crystallize_opt.errors import MissingExtraError, SpaceError
+from crystallize_opt.space.lattice import Solids
 from crystallize_opt.space.positions import positions_in
 
 
@@ -286,3 +288,44 @@ def test_numbers_with_steps_fill_the_grid_of_their_region() -> None:
 
     assert [space.validate(point) for point in points] == points
     assert {point["a"] for point in points} == {number / 2 for number in range(8)}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(0.1, 10.0), min_size=3, max_size=5), st.floats(0.05, 0.3))
+def test_a_line_within_an_equality_is_not_ended_by_the_equality(
+    factors: list[float], share: float
+) -> None:
+    """Rounding lets the line and the equality meet far outside, or at once."""
+    names = "abcde"[: len(factors)]
+    each = LinearConstraint(dict(zip(names, factors, strict=True)), max(share * sum(factors), 1e-3))
+    solids = Solids(SearchSpace(box(names)), [each, each.opposite])  # type: ignore[arg-type]
+    polytope, rng = solids.polytope, np.random.default_rng(0)
+    points = polytope.population
+    directions = points - points[rng.permutation(len(points))]
+    moved = polytope._step(points, directions, rng.random((2, len(points))))
+
+    sums = moved @ np.array(factors)
+    assert sums == pytest.approx(np.full(len(moved), each.bound), rel=1e-6)
+    assert np.mean(np.any(np.abs(moved - points) > 1e-6, axis=1)) > 0.9
+
+
+@settings(max_examples=15, deadline=None)
+@given(regions())
+def test_intervals_are_those_that_linear_programming_finds(
+    given_: tuple[dict[str, Any], list[LinearConstraint], dict[str, Any]],
+) -> None:
+    ranges, constraints, _ = given_
+    looser = [LinearConstraint(each.coefficients, each.bound + 5.0) for each in constraints]
+    polytope = Solids(ranges, [*looser, *constraints]).polytope
+    point, width = polytope.population[0], polytope._width
+    for index in range(polytope.count):
+        ends = []
+        for sign in (1.0, -1.0):
+            box = [*((v, v) for v in point[:index]), *((None, None) for _ in point[index:])]
+            cost = sign * np.eye(polytope.count)[index]
+            # The values before may satisfy an equality but for a rounding.
+            solved = linprog(cost, polytope._rows, polytope._bounds + 1e-7, bounds=box)
+            ends.append(solved.x[index])
+        assert polytope.interval(index, point[:index]) == pytest.approx(
+            ends, abs=1e-5 * width.max()
+        )
