@@ -146,7 +146,8 @@ async def over_http(folder: Path, observations: int, clients: int) -> tuple[floa
     spent, own = time.perf_counter() - began, time.process_time() - own
     cpu = sum(server.cpu_times()[:2]) - before
     note(observations)
-    progress = (await first("GET", f"experiments/{number}"))["progress"]
+    last = await connected()  # The server has closed the first connection, if it was idle too long.
+    progress = (await last("GET", f"experiments/{number}"))["progress"]
     process.terminate()
     process.wait(120)
     count, stored = progress["observation_count"], len(History.load(folder / "service.db", number))

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,6 +23,7 @@ from crystallize_opt.service.handler import LONGEST_WAIT, Handler, Reply, too_la
 from crystallize_opt.service.refusal import Refusal
 from crystallize_opt.service.tokens import access_of
 
+T = TypeVar("T")
 PREFIX = "/v1/"
 """How the paths of the API begin."""
 _THREADS = 8
@@ -81,28 +82,34 @@ class Door:
         has_body = request.method not in ("GET", "DELETE")
         body = await request.body() if has_body else b""
         path = request.scope["path"].removeprefix(PREFIX).strip("/").split("/")
+        is_short = request.headers.get("x-response-content") == "skip"
 
-        def begin() -> Reply | Future[Reply]:
+        def shown(reply: Reply) -> Response:
+            if reply.status < 300 and is_short:
+                return Response(status_code=204)
+            return JSONResponse(reply.body, reply.status)
+
+        def begin() -> Response | Future[Reply]:
             access = self.access(request)
             data = _data_of(body) if has_body else dict(request.query_params)
-            return self.handler.begin(request.method, path, data, access)
+            found = self.handler.begin(request.method, path, data, access)
+            # A list may be long: its JSON is written in the thread, and not in the event loop.
+            return shown(found) if isinstance(found, Reply) else found
 
         try:
-            reply = await self._answered(self._threads_for(request.method, path), begin)
+            found = await self._answered(self._threads_for(request.method, path), begin)
         except Refusal as refusal:
             return refused(refusal)
-        if reply.status < 300 and request.headers.get("x-response-content") == "skip":
-            return Response(status_code=204)
-        return JSONResponse(reply.body, reply.status)
+        return shown(found) if isinstance(found, Reply) else found
 
     def _threads_for(self, method: str, path: Sequence[str]) -> ThreadPoolExecutor:
         return self._quick if self.handler.is_quick(method, path) else self._others
 
     async def _answered(
-        self, threads: ThreadPoolExecutor, begin: Callable[[], Reply | Future[Reply]]
-    ) -> Reply:
+        self, threads: ThreadPoolExecutor, begin: Callable[[], T | Future[Reply]]
+    ) -> T | Reply:
         """Begin a request in a thread, and wait for the reply, which may come from another one."""
-        answer = _Answer()
+        answer: _Answer[T] = _Answer()
         threads.submit(answer.begin, begin)
         try:
             async with asyncio.timeout(LONGEST_WAIT):
@@ -120,15 +127,15 @@ class Door:
         self._others.shutdown()
 
 
-class _Answer:
+class _Answer(Generic[T]):
     """Hands the reply of a thread over to the event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.awaited: asyncio.Future[Reply] = self._loop.create_future()
+        self.awaited: asyncio.Future[T | Reply] = self._loop.create_future()
         self._begun: Future[Reply] | None = None
 
-    def begin(self, begin: Callable[[], Reply | Future[Reply]]) -> None:
+    def begin(self, begin: Callable[[], T | Future[Reply]]) -> None:
         """Begin the request, in a thread."""
         if self.awaited.done():  # Nobody waits for it any more.
             return
