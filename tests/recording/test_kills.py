@@ -18,35 +18,39 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks of 
 
 @pytest.mark.parametrize("kind", ["random", "tpe", "nsga", "cma"])
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(kind: str, tmp_path: Path) -> None:
-    found = killed(tmp_path, kind, trials=20, deaths=8)
+    found = killed(tmp_path, kind, trials=20, deaths=4)
 
-    assert_nothing_happened(found, 8)
-
-
-def test_a_killed_search_that_prunes_goes_on_between_two_replicates(tmp_path: Path) -> None:
-    found = killed(tmp_path, "pruned", trials=15, deaths=10, replicates=3)
-
-    assert_nothing_happened(found, 10)
+    assert_nothing_happened(found, 4)
 
 
-def test_a_killed_search_goes_on_within_an_adaptive_trial(tmp_path: Path) -> None:
-    found = killed(tmp_path, "tpe", trials=12, deaths=8, replicates=5)
+@pytest.mark.parametrize("deaths", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_search_that_prunes_goes_on_between_two_replicates(
+    deaths: int, tmp_path: Path
+) -> None:
+    found = killed(tmp_path, "pruned", trials=15, deaths=deaths, replicates=3)
 
-    assert_nothing_happened(found, 8)
+    assert_nothing_happened(found, deaths)
+
+
+@pytest.mark.parametrize("deaths", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_search_goes_on_within_an_adaptive_trial(deaths: int, tmp_path: Path) -> None:
+    found = killed(tmp_path, "tpe", trials=12, deaths=deaths, replicates=5)
+
+    assert_nothing_happened(found, deaths)
 
 
 def test_a_killed_search_that_prunes_goes_on_within_a_learning_curve(tmp_path: Path) -> None:
-    found = killed(tmp_path, "curves", trials=15, deaths=10)
+    found = killed(tmp_path, "curves", trials=15, deaths=4)
 
-    assert_nothing_happened(found, 10)
+    assert_nothing_happened(found, 4)
     assert found["ended"] == ["completed", "failed", "pruned"]
 
 
 @pytest.mark.parametrize("kind", ["random", "tpe"])
 def test_with_four_workers_nothing_is_lost_or_repeated(kind: str, tmp_path: Path) -> None:
-    found = killed(tmp_path, kind, trials=20, deaths=8, workers=4)
+    found = killed(tmp_path, kind, trials=20, deaths=4, workers=4)
 
-    assert_nothing_happened(found, 8)
+    assert_nothing_happened(found, 4)
 
 
 KILLED_BY_ITS_WORKER = """
