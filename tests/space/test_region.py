@@ -329,3 +329,21 @@ def test_intervals_are_those_that_linear_programming_finds(
         assert polytope.interval(index, point[:index]) == pytest.approx(
             ends, abs=1e-5 * width.max()
         )
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.3, 0.7, 1.1, 1 / 3])
+def test_an_equality_and_a_multiple_of_it_do_not_contradict_each_other(factor: float) -> None:
+    """But for a rounding, they do."""
+    once = LinearConstraint(dict(zip("abc", (0.1, 0.7, 0.3), strict=True)), 0.37)
+    again = LinearConstraint(
+        {name: factor * each for name, each in once.coefficients.items()}, factor * once.bound
+    )
+    constraints = [once, once.opposite, again, again.opposite]
+    space = SearchSpace(box("abc"), constraints)
+
+    space.validate(space.sample(0))
+
+
+@pytest.mark.parametrize(("constraint", "value"), [("a + b <= 0", 0.0), ("a + b >= 2", 1.0)])
+def test_a_region_may_be_a_corner(constraint: str, value: float) -> None:
+    assert SearchSpace(box("ab"), [constraint]).sample(0) == {"a": value, "b": value}
