@@ -59,12 +59,17 @@ class TestRandomPoints(BayBEContract):
 
 @pytest.mark.slow
 class TestGaussianProcess(BayBEContract):
-    """The default's model, after one random point; its best point is searched quickly."""
+    """The default's model, after one random point; its best point is searched quickly.
+
+    Of each ten combinations of discrete values, one is tried, with two starts.
+    """
 
     def recommender(self) -> Any:
         from baybe.recommenders import BotorchRecommender, TwoPhaseMetaRecommender
 
-        model = BotorchRecommender(n_restarts=2, n_raw_samples=16)
+        model = BotorchRecommender(
+            n_restarts=2, n_raw_samples=16, hybrid_sampler="Random", sampling_percentage=0.1
+        )
         return TwoPhaseMetaRecommender(recommender=model)
 
 
