@@ -64,6 +64,10 @@ class TestGaussianProcess(BayBEContract):
     Of each ten combinations of discrete values, one is tried, with two starts.
     """
 
+    known_gaps: ClassVar[dict[str, str]] = {
+        "test_maximizing_is_minimizing_the_negative": "BayBE's suggestions differ after 4 digits"
+    }
+
     def recommender(self) -> Any:
         from baybe.recommenders import BotorchRecommender, TwoPhaseMetaRecommender
 
