@@ -1,7 +1,8 @@
 """Makes links out of `docs/` work on the site: the linked file becomes a page of its own.
 
 A page may link a file of the repository, such as `../examples/quickstart.py`. Where the pages are
-read as files, that link leads to the file; on the site, it leads to a page with the file's text.
+read as files, that link leads to the file; on the site, it leads to a page with the file's text. A
+notebook's page has its pictures and tables, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"(?<=\]\()(\.\./[^)#\s]+)")
@@ -29,10 +31,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if (outside := _outside(link, file.src_uri))
     }
     for path in sorted(linked):
-        is_page = not path.endswith(".ipynb")
-        source = {"content": _text_of(path)} if is_page else {"abs_src_path": str(ROOT / path)}
-        uri = f"source/{path}.md" if is_page else f"source/{path}"
-        files.append(File.generated(config, uri, inclusion=InclusionLevel.NOT_IN_NAV, **source))
+        text, pictures = _page_of(path)
+        contents = {f"source/{path}.md": text} | {
+            f"source/{PurePosixPath(path).parent}/{name}": data for name, data in pictures.items()
+        }
+        for uri, content in contents.items():
+            hidden = InclusionLevel.NOT_IN_NAV
+            files.append(File.generated(config, uri, content=content, inclusion=hidden))
     return files
 
 
@@ -43,8 +48,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         outside = _outside(match[1], page.file.src_uri)
         if outside is None:
             return match[1]
-        target = f"source/{outside}" if outside.endswith(".ipynb") else f"source/{outside}.md"
-        return relpath(target, str(PurePosixPath(page.file.src_uri).parent))
+        return relpath(f"source/{outside}.md", str(PurePosixPath(page.file.src_uri).parent))
 
     return LINK.sub(led, markdown)
 
@@ -56,9 +60,14 @@ def _outside(link: str, page: str) -> str | None:
     return path if is_outside else None
 
 
-def _text_of(path: str) -> str:
+def _page_of(path: str) -> tuple[str, dict[str, bytes]]:
+    """Return the text of a file's page, and its pictures by name."""
+    if path.endswith(".ipynb"):
+        export: Any = MarkdownExporter
+        text, resources = export().from_filename(str(ROOT / path))
+        return text, resources["outputs"]
     text = (ROOT / path).read_text(encoding="utf-8")
     if path.endswith(".md"):
-        return text
+        return text, {}
     language = LANGUAGES.get(PurePosixPath(path).suffix, "text")
-    return f"# {path}\n\n````{language}\n{text}````\n"
+    return f"# {path}\n\n````{language}\n{text}````\n", {}
