@@ -58,7 +58,7 @@ def svg_of(trace: Trace) -> str:
         >>> trials = [Observation(Treatment(f"t_{x}"), {"loss": x}) for x in (3.0, 1.0, 2.0)]
         >>> criterion = Criterion((Objective("loss", "minimize"),))
         >>> svg_of(traces(trials, criterion, None)[0])[:16]
-        '<svg class="cour'
+        '<svg class="trac'
     """
     low, high = _range(trace)
     x = _Axis(0.5, max(trace.count, 1) + 0.5, _LEFT, _WIDTH - _RIGHT)

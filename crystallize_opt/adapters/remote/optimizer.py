@@ -149,6 +149,11 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         self.stands_for = type(name, (), {"__module__": module, "__qualname__": name})
 
     @property
+    def timeout(self) -> float | None:
+        """The seconds after which a process that does not answer is started again."""
+        return self._running.timeout
+
+    @property
     def pid(self) -> int:
         """The number of the process in which the optimizer runs."""
         return self._running.pid(self._repeated)

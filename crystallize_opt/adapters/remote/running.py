@@ -41,7 +41,7 @@ class Running:
         self.who = f"{given['make'].rpartition(':')[2]} in {python}"
         self._python = python
         self._given = given
-        self._timeout = timeout
+        self.timeout = timeout
         self._lock = RLock()  # The threads of trials report.
         # In a list, so that the end of this object need not keep it alive.
         self._process: list[Process] = []
@@ -60,7 +60,7 @@ class Running:
         process.is_reusable = is_ours
         try:
             # A process has to import the library first, however short its later answers are.
-            limit = None if self._timeout is None else max(self._timeout, _START_SECONDS)
+            limit = None if self.timeout is None else max(self.timeout, _START_SECONDS)
             here = {"environment": dict(os.environ)}
             answer = process.call(["build", self._given | here], limit)
         except ProcessEnded as end:
@@ -150,7 +150,7 @@ class Running:
         Raises:
             ProcessEnded: The process has ended.
         """
-        answer = self._process[0].call(message, self._timeout)
+        answer = self._process[0].call(message, self.timeout)
         if "error" in answer and message[0] != "ask":
             raise self.error(answer)
         return answer
