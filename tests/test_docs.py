@@ -16,10 +16,12 @@ import contextlib
 import doctest
 import importlib
 import io
+import logging
 import re
 import shlex
 import sqlite3
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import SkipTest
 
@@ -108,7 +110,17 @@ def parsed(page: Path) -> Page:
     return document
 
 
+@pytest.fixture
+def optunas_logging() -> Iterator[None]:
+    """A page may make Optuna quieter: only for itself."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libraries that a page calls
+@pytest.mark.usefixtures("optunas_logging")
 @every_page
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
