@@ -21,7 +21,6 @@ from crystallize_opt import (
     Experiment,
     History,
     Observation,
-    SpaceOptimizer,
     Status,
     Storage,
     Treatment,
@@ -345,7 +344,6 @@ def test_a_run_without_an_experiment_is_none_of_an_experiments(tmp_path: Path) -
         experiment.optimize(tpe(), 2, storage=path)
 
 
-@pytest.mark.skipif(not hasattr(SpaceOptimizer, "enqueue"), reason="optimizers have no enqueue")
 def test_what_is_enqueued_is_resumed(tmp_path: Path) -> None:
     def make() -> Any:
         return RandomOptimizer(SPACE, LOSS, seed=0)
@@ -363,7 +361,9 @@ def test_what_is_enqueued_is_resumed(tmp_path: Path) -> None:
     (second,) = driver.ask()
     driver.close()
     assert second.params["x"] == 0.25
-    assert Driver(make(), path).resumed.count == 2
+    driver = Driver(make(), path)
+    driver.close()
+    assert driver.resumed.count == 2
 
 
 KILLED = """
