@@ -347,3 +347,15 @@ def test_an_equality_and_a_multiple_of_it_do_not_contradict_each_other(factor: f
 @pytest.mark.parametrize(("constraint", "value"), [("a + b <= 0", 0.0), ("a + b >= 2", 1.0)])
 def test_a_region_may_be_a_corner(constraint: str, value: float) -> None:
     assert SearchSpace(box("ab"), [constraint]).sample(0) == {"a": value, "b": value}
+
+
+@pytest.mark.parametrize("constraint", ["a + b + 3*k <= 6.001", "a + b - 3*k >= -4.001"])
+def test_a_number_with_one_value_counts_in_a_constraint(constraint: str) -> None:
+    space = SearchSpace({**box("ab"), "k": Integer(2, 2)}, constraints=[constraint])
+    rng = random.Random(0)
+
+    assert space.region is not None
+    for _ in range(20):
+        point = space.sample(rng)
+        assert point["k"] == 2
+        assert min(point["a"] + point["b"], 2 - point["a"] - point["b"]) <= 0.001
