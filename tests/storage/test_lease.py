@@ -136,7 +136,13 @@ def test_a_search_leaves_no_file(workers: Any, tmp_path: Path) -> None:
 
 
 def wait_for_go(data: Any, ctx: FrozenContext, *, x: float) -> Any:
-    while x == 2.0 and not Path(ctx["folder"], "go").exists():
+    """The trial of 2 runs until it may go, and that of 1 until the trial of 2 runs."""
+    begun, go = (Path(ctx["folder"], name) for name in ("begun", "go"))
+    if x == 2.0:
+        begun.touch()
+    while not (begun if x == 1.0 else go).exists():
+        if os.getppid() != ctx["parent"]:  # The tests were ended.
+            os._exit(1)
         time.sleep(0.01)
     return data, {"loss": x}
 
@@ -145,7 +151,8 @@ def test_a_trial_that_a_search_gave_up_locks_the_run_until_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool is the user's, so the search does not end its processes."""
-    experiment = experiment_of(wait_for_go, initial_ctx={"folder": str(tmp_path)})
+    context = {"folder": str(tmp_path), "parent": os.getpid()}
+    experiment = experiment_of(wait_for_go, initial_ctx=context)
     with spawn_pool() as pool:
 
         def search() -> Search:
@@ -164,4 +171,4 @@ def test_a_trial_that_a_search_gave_up_locks_the_run_until_it_ends(
         monkeypatch.setattr(lease, "_WORKERS_SECONDS", 60.0)
         search().run()
 
-    assert parts(tmp_path / "r.db") == ["go", "r.db"]
+    assert parts(tmp_path / "r.db") == ["begun", "go", "r.db"]
