@@ -21,13 +21,14 @@ most there are, all but the last 7. The best value found, minus the optimum, ove
 from __future__ import annotations
 
 import argparse
+import heapq
 import math
 import random
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from crystallize_opt import (
@@ -115,18 +116,18 @@ def nap(data: Any, ctx: FrozenContext) -> Any:
 
 def busy_share(
     make: Callable[[Any, int, int], Any], trials: int, *, ask_ahead: bool
-) -> tuple[float, float]:
-    """Return the share of the workers' time in trials, and the seconds of all asks."""
+) -> tuple[float, list[float]]:
+    """Return the share of the workers' time in trials, and the seconds of each ask."""
     optimizer = make(FUNCTIONS["Hartmann-6"][1], 0, trials)
-    ask, in_asks = optimizer.ask, 0.0
+    ask = optimizer.ask
+    asks: list[float] = []
 
     def timed(*args: Any, **options: Any) -> Any:
-        nonlocal in_asks
         began = time.perf_counter()
         try:
             return ask(*args, **options)
         finally:
-            in_asks += time.perf_counter() - began
+            asks.append(time.perf_counter() - began)
 
     optimizer.ask = timed
     Experiment(nothing(), Pipeline([nap()])).optimize(
@@ -136,21 +137,37 @@ def busy_share(
     begins: list[float] = [o.started_at for o in observations]
     ends: list[float] = [o.started_at + o.duration for o in observations]
     busy: float = sum(o.duration for o in observations)
-    return busy / (WORKERS * (max(ends) - min(begins))), in_asks
+    return busy / (WORKERS * (max(ends) - min(begins))), asks
+
+
+def possible_share(asks: list[float]) -> float:
+    """Return the share if the optimizer never waited, at most one suggestion ahead per worker."""
+    free = [0.0] * WORKERS
+    begins: list[float] = []
+    asked = 0.0
+    for number, seconds in enumerate(asks):
+        if number >= WORKERS:  # Until then, the suggestion that is now the oldest was not taken.
+            asked = max(asked, begins[number - WORKERS])
+        asked += seconds
+        begins.append(max(asked, heapq.heappop(free)))
+        heapq.heappush(free, begins[-1] + SECONDS)
+    return len(asks) * SECONDS / (WORKERS * (max(free) - begins[0]))
 
 
 def print_busy(trials: int, optimizers: list[str]) -> None:
-    """Print the shares, and the most that is possible: one ask for every trial, one at a time."""
-    print(f"| optimizer, {trials} trials | an ask | workers busy | with ask_ahead | possible |")
-    print("| --- | --- | --- | --- | --- |")
+    """Print the asks, the shares, and the most that is possible with one ask at a time."""
+    print(
+        f"| optimizer, {trials} trials | first half: an ask | second half | workers busy "
+        "| with ask_ahead | possible |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
     for name in optimizers:
         plain, _ = busy_share(OPTIMIZERS[name], trials, ask_ahead=False)
-        ahead, in_asks = busy_share(OPTIMIZERS[name], trials, ask_ahead=True)
-        mean = in_asks / trials
-        most = min(1.0, SECONDS / (WORKERS * mean))
+        ahead, asks = busy_share(OPTIMIZERS[name], trials, ask_ahead=True)
+        half = len(asks) // 2
         print(
-            f"| {name} | {mean:.2f} s | {100 * plain:.0f} % | {100 * ahead:.0f} % "
-            f"| {100 * most:.0f} % |",
+            f"| {name} | {mean(asks[:half]):.2f} s | {mean(asks[half:]):.2f} s "
+            f"| {100 * plain:.0f} % | {100 * ahead:.0f} % | {100 * possible_share(asks):.0f} % |",
             flush=True,
         )
 
