@@ -70,7 +70,9 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
 
     assert len(commands) == 2
     assert commands[0].endswith("python examples/quickstart.py")
-    assert commands[1].endswith("python -m pytest -n logical --dist loadfile --max-worker-restart 0")
+    assert commands[1].endswith(
+        "python -m pytest -n logical --dist loadfile --max-worker-restart 0"
+    )
     assert all("\n" not in command for command in commands)
 
 

@@ -35,9 +35,6 @@ class Hooks(Generic[Handle]):
     libraries: tuple[str, ...] = ()
     """The distributions that the backend needs; their versions are in `.versions`."""
 
-    stands_for: type | None = None
-    """The class that a record and messages name instead of the optimizer's own, or None."""
-
     baseline: Observation | None = None
     """The outcome of the baseline, which `set_baseline` was given; `history.baseline`."""
 
@@ -65,6 +62,11 @@ class Hooks(Generic[Handle]):
 
     duplicates: bool = False
     """Whether a search runs a point again whose outcome it knows, instead of reporting that."""
+
+    @property
+    def stands_for(self) -> type:
+        """The class that a record and messages name: the optimizer's own, unless overridden."""
+        return type(self)
 
     @abstractmethod
     def _suggest(self) -> tuple[Handle, dict[str, Any]] | None:

@@ -95,6 +95,11 @@ class PlainDriver:
         return bool(getattr(self.optimizer, "duplicates", False))
 
     @property
+    def stands_for(self) -> type:
+        """The class of the optimizer that the user built."""
+        return type(self.optimizer)
+
+    @property
     def runs_known(self) -> bool:
         """Whether the suggestions of the last ask run even if their outcomes are known.
 
@@ -287,13 +292,6 @@ def driven(optimizer: Any) -> Driven:
         what = "a class; build it first" if isinstance(optimizer, type) else f"without {missing}"
         raise TypeError(f"An optimizer has {', '.join(_NEEDED)}; {optimizer!r} is {what}.")
     return PlainDriver(optimizer)
-
-
-def kind_of(optimizer: Driven) -> type:
-    """Return the class of the optimizer that the user built."""
-    if isinstance(optimizer, PlainDriver):
-        return type(optimizer.optimizer)
-    return optimizer.stands_for or type(optimizer)
 
 
 def hears_replicates(optimizer: Driven) -> bool:

@@ -78,7 +78,7 @@ class Results(Hooks[Handle]):
         )
 
     def _about(self) -> dict[str, Any]:
-        name = (self.stands_for or type(self)).__name__
+        name = self.stands_for.__name__
         return {"optimizer": name, "optimizer's seed": self.seed, **self.versions}
 
     def get_best_treatment(self, weights: Mapping[str, float] | None = None) -> Treatment:

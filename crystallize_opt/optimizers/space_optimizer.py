@@ -44,19 +44,12 @@ if TYPE_CHECKING:
 
 
 _FOR_ADAPTERS = (
-    *("abandonment", "adopt_seed", "asks_in_a_row", "calls", "can_be_copied", "criterion"),
-    *("hears_curve", "is_abandoned", "is_seed_drawn", "pairs_replicates", "report_replicate"),
-    *(
-        "ledger",
-        "libraries",
-        "may_use_global_random_state",
-        "measured",
-        "race_up_to",
-        "races",
-        "racing",
-    ),
-    *("required_metrics", "restore_state", "saved_state", "searched", "settings", "unfinished"),
-)
+    "abandonment", "adopt_seed", "asks_in_a_row", "asks_when_all_is_told", "calls",
+    "can_be_copied", "criterion", "hears_curve", "held", "is_abandoned", "is_seed_drawn",
+    "ledger", "libraries", "may_use_global_random_state", "measured", "pairs_replicates",
+    "race_up_to", "races", "racing", "report_replicate", "required_metrics", "restore_state",
+    "runs_known", "saved_state", "searched", "settings", "stands_for", "unfinished",
+)  # fmt: skip
 """What adapters and the loop of a search use. Tab completion does not list these names."""
 
 
@@ -106,6 +99,11 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
         UnsupportedSpaceError: `capabilities` does not cover something in the space.
         ObjectiveError: There are several objectives, and the optimizer takes one.
     """
+
+    # In these, a plain optimizer differs; see `PlainDriver`.
+    asks_when_all_is_told = False
+    runs_known = False
+    held: Sequence[Observation] = ()
 
     def __init__(
         self,

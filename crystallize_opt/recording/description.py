@@ -8,7 +8,7 @@ from typing import Any
 
 from crystallize_opt.errors import UsageError
 from crystallize_opt.identity import describe, without_identity
-from crystallize_opt.optimizers.plain import Driven, PlainDriver, kind_of
+from crystallize_opt.optimizers.plain import Driven, PlainDriver
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.pipeline import Choice
 from crystallize_opt.pipeline.recipe import Recipe
@@ -27,7 +27,7 @@ def describe_optimizer(optimizer: Driven) -> Description:
     description = {
         **describe_goals(optimizer.space, optimizer.criterion),
         "optimizer": {
-            "class": described(kind_of(optimizer)),
+            "class": described(optimizer.stands_for),
             "seed": optimizer.seed,
             "settings": optimizer.settings,
         },

@@ -75,7 +75,7 @@ class RecordedOptimizer:
         self.criterion = self.optimizer.criterion
         self.required_metrics = self.optimizer.required_metrics
         self.hears_replicates = hears_replicates(self.optimizer)
-        self.asks_when_all_is_told = getattr(self.optimizer, "asks_when_all_is_told", False)
+        self.asks_when_all_is_told = self.optimizer.asks_when_all_is_told
         self._log = None if storage is None else _open(self.optimizer, storage)
         self._description: Mapping[str, Any] | None = None
         self._about: Callable[[], Mapping[str, Any]] = dict
@@ -228,7 +228,7 @@ class RecordedOptimizer:
         to_run: list[Treatment] = []
         for treatment in treatments:
             known = self._known.of(treatment)
-            if known is None or getattr(self.optimizer, "runs_known", False):
+            if known is None or self.optimizer.runs_known:
                 to_run.append(treatment)
             else:
                 await self._answer(treatment, known)

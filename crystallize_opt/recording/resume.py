@@ -160,7 +160,7 @@ async def _replay(log: RunLog, optimizer: Driven, versions: Mapping[str, str]) -
             raise
         error.add_note("The run can continue from its data with resume='attach'.")
         raise
-    log.resume(versions, own, _held(optimizer))
+    log.resume(versions, own, optimizer.held)
 
 
 def _common(log: RunLog, optimizer: Driven, recorded: Sequence[Event]) -> tuple[int, list[Event]]:
@@ -216,10 +216,10 @@ def _found(
     resumed = Resumed()
     if known is not None:
         same = _names_in(stored.segments, description)
-        for observation in (*optimizer.observations, *_held(optimizer)):
+        for observation in (*optimizer.observations, *optimizer.held):
             if observation.treatment.name in same:
                 known.add(observation)
-    if getattr(optimizer, "runs_known", False):
+    if optimizer.runs_known:
         known = None
     mine = {t.name for t in stored.segments[-1].treatments} if log.resumes else set()
     repeats = sum(
@@ -246,7 +246,7 @@ def _found(
     resumed.count = asked - repeats - len(resumed.unanswered)
     ran = [each for each in optimizer.observations if each.repeats is None]
     resumed.observations = [each for each in ran if each.treatment.name in names]
-    resumed.held = [each for each in _held(optimizer) if each.repeats is None]
+    resumed.held = [each for each in optimizer.held if each.repeats is None]
     return resumed
 
 
@@ -277,12 +277,6 @@ def _asked_last(events: Sequence[Event]) -> set[str]:
         if isinstance(event, Told) and event.observation.repeats is None:
             break
     return set()
-
-
-def _held(optimizer: Driven) -> list[Observation]:
-    """Return a plain optimizer's finished trials that wait for earlier suggestions."""
-    held: list[Observation] = getattr(optimizer, "held", [])
-    return held
 
 
 def _prune(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.search.callbacks import (
@@ -53,7 +52,7 @@ class Followers:
         if settings.callbacks:
             self.emit(
                 RunStarted(
-                    kind_of(recorded.optimizer).__name__,
+                    recorded.optimizer.stands_for.__name__,
                     recorded.criterion.objectives,
                     settings.num_trials,
                     settings.replicates,

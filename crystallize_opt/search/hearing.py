@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from crystallize_opt.errors import printable
-from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
@@ -81,7 +80,7 @@ class Hearing:
         ):
             return
         curves = trial.done[0].record.curves
-        who = kind_of(self._recorded.optimizer).__name__
+        who = self._recorded.optimizer.stands_for.__name__
         if self._metric in curves and not is_heard:
             logger.warning(
                 "No trial is ended early, because this executor has no way back from a running "

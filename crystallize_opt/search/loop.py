@@ -12,7 +12,6 @@ from crystallize_opt.errors import (
     SpaceExhausted,
     printable,
 )
-from crystallize_opt.optimizers.plain import kind_of
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.fault import Fault
@@ -163,7 +162,7 @@ class Loop:
     def _title(self) -> str:
         storage = self._settings.storage
         name = storage.run if storage is not None else None
-        return name or self._session.experiment.name or kind_of(self._recorded.optimizer).__name__
+        return name or self._session.experiment.name or self._recorded.optimizer.stands_for.__name__
 
     # Fill, wait, take -----------------------------------------------------------------------------
 

@@ -162,7 +162,7 @@ def checked_settings(
     _check_parameters(recipe, optimizer)
     workers, storage = Workers.of(given["workers"]), given["storage"]
     workers.check(recipe)
-    if workers.ask_ahead and getattr(optimizer, "asks_when_all_is_told", False):
+    if workers.ask_ahead and optimizer.asks_when_all_is_told:
         raise UsageError(
             "Workers: ask_ahead=True asks while trials run, but this optimizer is a plain one, "
             "which is asked only when all of its suggestions have been told. Leave ask_ahead out."

@@ -146,7 +146,12 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         for name in ATTRIBUTES:
             setattr(self, name, about[name])
         module, name = about["class"]
-        self.stands_for = type(name, (), {"__module__": module, "__qualname__": name})
+        self._stands_for = type(name, (), {"__module__": module, "__qualname__": name})
+
+    @property
+    def stands_for(self) -> type:
+        """The class of the optimizer in the other process, by its name."""
+        return self._stands_for
 
     @property
     def timeout(self) -> float | None:
