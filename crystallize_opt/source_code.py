@@ -18,11 +18,15 @@ import linecache
 import sys
 import sysconfig
 import textwrap
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import PathFinder
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
+
+_BEGAN = time.time()
+_KIND = 0x3FF  # The flags of code that say what it is, not which `__future__` it inherited.
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -79,7 +83,7 @@ def bytecode_digest(code: CodeType) -> str:
 def _compiled(code: CodeType) -> tuple[Any, ...]:
     constants = [_compiled(c) if isinstance(c, CodeType) else _constant(c) for c in code.co_consts]
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-    return (sys.version_info[:2], code.co_code.hex(), names, code.co_flags, constants)
+    return (sys.version_info[:2], code.co_code.hex(), names, code.co_flags & _KIND, constants)
 
 
 def _constant(value: Any) -> str:
@@ -137,6 +141,11 @@ def _definitions(source: str) -> Mapping[tuple[str, int], list[_Definition]]:
 
 def _function_node(code: CodeType) -> ast.AST | None:
     source = _source_of(code)
+    if source and _was_edited(code.co_filename):
+        written = [each for each in _compiled_from(source) if _is_same(each, code)]
+        if not written:
+            return None
+        code = written[0]
     nodes = _definitions(source).get((code.co_name, code.co_firstlineno), []) if source else []
     if len(nodes) == 1:
         return nodes[0]
@@ -144,6 +153,27 @@ def _function_node(code: CodeType) -> ast.AST | None:
     places = [p for p in code.co_positions() if p[2] is not None and p[3] and p[0] is not None]
     within = [n for n in nodes if isinstance(n, ast.Lambda) and _contains(n.body, places)]
     return min(within, key=lambda n: len(ast.unparse(n)), default=None)
+
+
+def _was_edited(file: str) -> bool:
+    """Whether a file was written after this process began: what runs may be older than its text."""
+    try:
+        return Path(file).stat().st_mtime > _BEGAN
+    except OSError:  # A cell of a notebook, whose text does not change.
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_from(source: str) -> tuple[CodeType, ...]:
+    try:
+        return tuple(_codes(compile(source, "<source>", "exec", dont_inherit=True)))
+    except (SyntaxError, ValueError):
+        return ()
+
+
+def _is_same(code: CodeType, other: CodeType) -> bool:
+    """Whether two codes do the same under the same name, wherever they are written."""
+    return code.co_qualname == other.co_qualname and _compiled(code) == _compiled(other)
 
 
 def _contains(node: ast.AST, places: Iterable[tuple[int | None, ...]]) -> bool:
@@ -159,7 +189,22 @@ def _class_node(cls: type) -> ast.AST | None:
     found = None
     for node in _nodes_named(_parsed(source or "") or ast.Module([], []), cls.__qualname__):
         found = node  # The last definition of a name is the one in use.
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+    if found is not None and _was_edited(file) and not _is_made_by(found, cls):
+        return None
     return found
+
+
+def _is_made_by(node: ast.ClassDef, cls: type) -> bool:
+    """Whether the functions and the plain values of a class are those of its definition."""
+    for each in node.body:
+        if isinstance(each, (ast.Assign, ast.AnnAssign)) and isinstance(each.value, ast.Constant):
+            targets = each.targets if isinstance(each, ast.Assign) else [each.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            if any(vars(cls).get(name, each.value.value) != each.value.value for name in names):
+                return False
+    own = [each.__code__ for each in functions_of(cls) if each.__module__ == cls.__module__]
+    return all(_function_node(code) is not None for code in own)
 
 
 def _nodes_named(tree: ast.AST, name: str, above: str = "") -> Iterator[ast.ClassDef]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import sys
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -175,3 +177,53 @@ def test_garbage_that_is_collected_meanwhile_spoils_no_digest() -> None:
         finally:
             gc.set_threshold(*threshold)
         assert found == expected
+
+
+WRITTEN = """
+RATE = 1
+
+def rate(x):
+    return x * 2
+
+pair = lambda x: x + 1, lambda x: x + 2
+
+class Model:
+    depth = 3
+
+    def fit(self, x):
+        return x + self.depth
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("RATE = 1", "RATE = 1", ""),
+        ("RATE = 1", "# Further down.\nRATE = 2", ""),
+        ("return x * 2", "return (x *  2)  # twice", ""),
+        ("return x * 2", "return x * 3", "rate"),
+        ("x + 2", "x + 3", "second"),
+        ("pair = ", "\n\npair = ", ""),
+        ("x + self.depth", "x - self.depth", "Model"),
+        ("depth = 3", "depth = 4", "Model"),
+        ("class Model:", "class Model:\n    # A comment.", ""),
+        ("def rate", "def (", "rate first second Model"),
+    ],
+)
+def test_code_that_was_edited_after_its_import_is_not_taken_for_the_new_text(
+    old: str, new: str, changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "edited_later.py"
+    file.write_text(WRITTEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "edited_later", raising=False)  # Forgotten after the test.
+    module = importlib.import_module("edited_later")
+    first, second = module.pair
+    code = {"rate": module.rate, "first": first, "second": second, "Model": module.Model}
+    before = {name: source_digest(each) for name, each in code.items()}
+    assert None not in before.values()
+
+    file.write_text(WRITTEN.replace(old, new))
+
+    expected = {name: None if name in changed.split() else before[name] for name in code}
+    assert {name: source_digest(each) for name, each in code.items()} == expected
