@@ -184,7 +184,9 @@ class Handler:
         for part in path:
             if part in _LEFT_OUT:
                 raise Refusal(501, f"This service has no `{part}`. {_LEFT_OUT[part]}")
-        raise missing(f"There is no {method} {shown('/'.join(path))[1:-1]} here.")
+        methods = sorted({other for other, _ in self._routes if self._known(other, path)})
+        allowed = f" It takes {' and '.join(methods)}." if methods else ""
+        raise missing(f"There is no {method} {shown('/'.join(path))[1:-1]} here.{allowed}")
 
     def _check_client(self, pattern: Sequence[str], ids: Sequence[str], access: Access) -> None:
         """Check that what a request names belongs to the client; for it, there is nothing else."""

@@ -37,3 +37,15 @@ def test_a_request_that_takes_long_holds_up_no_suggestion_and_no_observation(web
         assert suggestion.status_code == observation.status_code == 201
         assert is_waiting
         assert waiting.result(60).status_code == 200
+
+
+def test_a_wrong_method_is_told_which_ones_there_are(web: Web) -> None:
+    number = web("POST", "experiments", EXPERIMENT).json()["id"]
+
+    wrong = web("PATCH", f"experiments/{number}", {})
+    unknown = web("GET", f"experiments/{number}/flowers")
+
+    assert (wrong.status_code, unknown.status_code) == (404, 404)
+    message = wrong.json()["message"]
+    assert message.startswith(f"There is no PATCH experiments/{number} here. It takes DELETE and GET")
+    assert "It takes" not in unknown.json()["message"]
