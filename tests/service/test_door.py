@@ -47,5 +47,7 @@ def test_a_wrong_method_is_told_which_ones_there_are(web: Web) -> None:
 
     assert (wrong.status_code, unknown.status_code) == (404, 404)
     message = wrong.json()["message"]
-    assert message.startswith(f"There is no PATCH experiments/{number} here. It takes DELETE and GET")
+    assert message.startswith(
+        f"There is no PATCH experiments/{number} here. It takes DELETE and GET"
+    )
     assert "It takes" not in unknown.json()["message"]
