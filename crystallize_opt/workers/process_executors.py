@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from crystallize_opt.errors import UsageError
@@ -60,7 +61,8 @@ class OnProcesses(OnExecutor):
         self._blob = picklable_experiment(session.experiment, space)
         self._key = hashlib.sha256(self._blob).hexdigest()
         self._limits = limits
-        self._folder: Any = None
+        self._folder: str | None = None
+        self._file: str | None = None
         self._lacking: set[Trial] = set()
         super().__init__(session, executor, make, interruption)
 
@@ -71,7 +73,11 @@ class OnProcesses(OnExecutor):
             now = True
         super().close(now=now)
         if self._folder is not None:
-            self._folder.cleanup()
+            from loky.backend import resource_tracker
+
+            shutil.rmtree(self._folder, ignore_errors=True)
+            resource_tracker.unregister(self._folder, "folder")
+            self._folder = self._file = None
 
     def _submit(self, trial: Trial) -> Future[Any]:
         arguments = (
@@ -100,14 +106,23 @@ class OnProcesses(OnExecutor):
         if trial in self._lacking:
             self._lacking.discard(trial)
             return self._blob
-        try:
-            if self._folder is None:
-                folder = TemporaryDirectory(prefix="crystallize_opt_", ignore_cleanup_errors=True)
-                Path(folder.name, "experiment").write_bytes(self._blob)
-                self._folder = folder
-        except OSError:  # There is no place for files: send the experiment with every trial.
-            return self._blob
-        return str(Path(self._folder.name, "experiment"))
+        if self._file is None:
+            try:
+                self._file = self._written()
+            except OSError:  # There is no place for files: send the experiment with every trial.
+                return self._blob
+        return self._file
+
+    def _written(self) -> str:
+        from loky.backend import resource_tracker
+
+        if self._folder is None:
+            # loky's tracker, a process of its own, removes the folder if this process is killed.
+            self._folder = tempfile.mkdtemp(prefix="crystallize_opt_")
+            resource_tracker.register(self._folder, "folder")
+        path = Path(self._folder, "experiment")
+        path.write_bytes(self._blob)
+        return str(path)
 
     def _runs_again(self, trial: Trial, result: Any) -> bool:
         answer: worker.Answer = result

@@ -96,27 +96,33 @@ if __name__ == "__main__":
         pytest.param("loky", "pool", marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_search_leaves_no_process_behind(kind: str, how: str, tmp_path: Path) -> None:
+def test_a_killed_search_leaves_no_process_and_no_file_behind(
+    kind: str, how: str, tmp_path: Path
+) -> None:
     kill_a_search(kind, how, guard._START_METHOD, tmp_path)
 
 
 def kill_a_search(kind: str, how: str, method: str, folder: Path) -> None:
-    script = folder / "search.py"
+    script, temporary = folder / "search.py", folder / "temporary"
     script.write_text(SEARCH, encoding="utf-8")
+    temporary.mkdir()
     with subprocess.Popen(  # noqa: S603
         [sys.executable, str(script), kind, how, method],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as search:
         assert search.stdout is not None
         assert search.stdout.readline() == "ready\n"
+        sent = [*temporary.glob("crystallize_opt_*/experiment")]
         search.kill()
-        # The worker and its jobs have the same output, which ends with the last of them.
+        # The worker, its jobs and loky's tracker have the same output, which ends with the last.
         ended = multiprocessing.connection.wait([search.stdout.fileno()], PATIENCE_SECONDS)
         assert ended, "a process lives on"
         assert search.stdout.read() == ""
+    assert bool(sent) == (kind != "processes"), "this package's own workers get no file"
+    assert [*temporary.glob("crystallize_opt_*")] == [], "the experiment is left behind"
 
 
 STORED = """
