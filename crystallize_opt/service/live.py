@@ -200,7 +200,10 @@ class Live:
         try:
             if self._run is None or self._has_changed:
                 self._open()
-            elif not self._catch_up():
+            else:
+                # What comes meanwhile is for the next turn: no request waits until all are quiet.
+                for _ in range(len(self._untold) + len(self._given_up)):
+                    self._catch_up()
                 self._answer_or_ask_ahead()
         except Exception as error:  # noqa: BLE001  (of any optimizer; the next turn begins anew)
             self._fail(error)
@@ -257,8 +260,8 @@ class Live:
             run, self._run = self._run, None
             run.close()
 
-    def _catch_up(self) -> bool:
-        """Tell one observation, or give one suggestion up; return whether there was one."""
+    def _catch_up(self) -> None:
+        """Tell one observation, or give one suggestion up, if there is one."""
         assert self._run is not None  # noqa: S101  (`_turn` has checked it)
         with self._wake:
             observed = self._untold.popleft() if self._untold else None
@@ -270,7 +273,6 @@ class Live:
             self._is_exhausted = False
         elif given_up is not None:
             self._run.give_up(given_up)
-        return observed is not None or given_up is not None
 
     def _answer_or_ask_ahead(self) -> None:
         assert self._run is not None  # noqa: S101

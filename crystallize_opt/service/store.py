@@ -115,6 +115,7 @@ class Store:
             # As long as this object is open, the log stays, whichever run is closed.
             files = OpenFiles(real, lock.path)
             undo.callback(files.close)
+            self._turn = files.turn
             self._disk = Disk(real)
             self._undo.callback(lock.release)
             self._undo.callback(files.close)

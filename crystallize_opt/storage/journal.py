@@ -124,6 +124,10 @@ class RunWriter:
                 f"The run {self.name!r} in {str(self.path)!r} is written by another process, of "
                 "which this one is a fork. Write from that process only."
             )
+        with self._files.turn:
+            self._append(rows, state)
+
+    def _append(self, rows: Sequence[Row], state: str | None) -> None:
         self._refuse_other_files()
         execute, checksum, now = self._connection.execute, self._checksum, time.time()
         try:

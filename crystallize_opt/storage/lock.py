@@ -7,6 +7,7 @@ import errno
 import os
 import struct
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -128,6 +129,8 @@ class OpenFiles:
     Attributes:
         process: The number of the process that opened the files.
         database: The identity of the database.
+        turn: Whose turn it is to write, for all that write to the database in this process. SQLite
+            has one writer at a time; the others would sleep for milliseconds between their tries.
     """
 
     def __init__(self, database: str, lock: str) -> None:
@@ -135,6 +138,8 @@ class OpenFiles:
         paths = (database, f"{database}-wal", lock)
         self._files = [(path, identity(path)) for path in paths]
         self.database = self._files[0][1]
+        known = (each for each in _OPEN if each.is_same(self.database))
+        self.turn: threading.RLock = next((each.turn for each in known), None) or threading.RLock()
         self.note_written()
         self._held: list[tuple[int, int, int]] = []
         try:
@@ -145,6 +150,10 @@ class OpenFiles:
             self.close()
             raise
         _OPEN.append(self)
+
+    def is_same(self, database: object) -> bool:
+        """Whether these are the files of a database, by its identity, opened by this process."""
+        return self.database == database and self.process == os.getpid()
 
     def other(self) -> str | None:
         """Return the path that no longer leads to its file, if there is one."""
@@ -204,8 +213,8 @@ def is_written_here(database: str) -> bool:
     """Whether this process has a database open for writing."""
     if not _OPEN:
         return False
-    known, process = identity(database), os.getpid()
-    return any(each.database == known and each.process == process for each in [*_OPEN])
+    known = identity(database)
+    return any(each.is_same(known) for each in [*_OPEN])
 
 
 # From SQLite's file formats: the bytes that a connection locks while it has the database open.

@@ -249,3 +249,28 @@ def test_an_optimizer_in_memory_that_fails_learns_what_it_had_learnt(
     optimizer = live._run.optimizer
     assert sorted(each["m"] for each in optimizer.observations) == [1.0, 2.0]
     assert [dict(each.params) for each in optimizer.pending] == [third["assignments"]]
+
+
+def test_observations_that_keep_coming_do_not_keep_a_suggestion_waiting(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = experiment_of(handler)
+    path = ["experiments", number]
+    tell: Callable[[ServedRun, int], float] = ServedRun.tell
+    told = 0
+
+    def another_one_comes(run: ServedRun, observation: int) -> float:
+        nonlocal told
+        told += 1
+        if told < 500:
+            own = {"assignments": {"x": told / 1000}, "value": 1.0}
+            assert handler.handle("POST", [*path, "observations"], own).status == 201
+        return tell(run, observation)
+
+    assert handler.handle("POST", [*path, "suggestions"], {}).status == 201
+    monkeypatch.setattr(ServedRun, "tell", another_one_comes)
+    own = {"assignments": {"x": 0.5}, "value": 1.0}
+    assert handler.handle("POST", [*path, "observations"], own).status == 201
+    assert handler.handle("POST", [*path, "suggestions"], {}).status == 201
+
+    assert told < 500

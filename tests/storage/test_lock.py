@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -334,3 +335,34 @@ def test_a_run_that_cannot_be_locked_is_not_written(tmp_path: Path) -> None:
         StorageError, match=r"runs\.db\.lock-5076a4c0' cannot be locked: .*local disk"
     ):
         search(tmp_path / "runs.db")
+
+
+def test_runs_of_one_file_take_turns_instead_of_waiting_for_sqlite(tmp_path: Path) -> None:
+    """SQLite would sleep for milliseconds after each try; here it may not wait at all."""
+    writers = [RunWriter(tmp_path / "runs.db", name) for name in ("one", "other", "third")]
+    for writer in writers:
+        writer._connection.execute("PRAGMA busy_timeout = 0")
+
+    def write(writer: RunWriter) -> None:
+        for _ in range(300):
+            writer.append([ROW, ROW])
+
+    try:
+        with ThreadPoolExecutor(len(writers)) as threads:
+            assert [*threads.map(write, writers)] == [None] * len(writers)
+    finally:
+        for writer in writers:
+            writer.close()
+    for name in ("one", "other", "third"):
+        assert len(read_run(tmp_path / "runs.db", name)[1]) == 600
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks this process")
+def test_a_forked_child_does_not_wait_for_the_turns_of_its_parent(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "runs.db", "parent")
+    child = os.fork()
+    if child == 0:  # A thread of the parent could have had the turn: it never ends here.
+        own = RunWriter(tmp_path / "runs.db", "child")
+        os._exit(own._files.turn is writer._files.turn)
+    assert os.waitpid(child, 0)[1] == 0
+    writer.close()
