@@ -256,10 +256,10 @@ def test_observations_that_keep_coming_do_not_keep_a_suggestion_waiting(
 ) -> None:
     number = experiment_of(handler)
     path = ["experiments", number]
-    tell: Callable[[ServedRun, int], float] = ServedRun.tell
+    tell: Callable[[ServedRun, int], float | None] = ServedRun.tell
     told = 0
 
-    def another_one_comes(run: ServedRun, observation: int) -> float:
+    def another_one_comes(run: ServedRun, observation: int) -> float | None:
         nonlocal told
         told += 1
         if told < 500:

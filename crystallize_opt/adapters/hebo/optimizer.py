@@ -37,6 +37,19 @@ importing_hebo = partial(quiet_import, "HEBO", "hebo", undo_logging=True)
 """A context manager for an import of HEBO and the libraries it imports."""
 
 
+def _load_quietly() -> None:
+    """Let pymoo, which HEBO uses, load its functions: it prints a hint the first time."""
+    from pymoo.config import Config
+    from pymoo.util.function_loader import FunctionLoader
+
+    said = Config.warnings["not_compiled"]
+    Config.warnings["not_compiled"] = False
+    try:
+        FunctionLoader.get_instance()
+    finally:
+        Config.warnings["not_compiled"] = said
+
+
 class HEBOOptimizer(InOwnEnvironment[Any]):
     """HEBO behind the common interface: Bayesian optimization for few, noisy trials.
 
@@ -102,6 +115,7 @@ class HEBOOptimizer(InOwnEnvironment[Any]):
         self._options = {"model_name": model_name, **(hebo_options or {})}
         with importing_hebo(), threads_kept():
             from crystallize_opt.adapters.hebo.space import HEBOSpace
+        _load_quietly()
         self._space = HEBOSpace(self.space)
         self._reseed()
         self.measured.when_changed(self._correct)
