@@ -182,9 +182,10 @@ class RunWriter:
 
     def _what_happened(self) -> str | None:
         """Return what somebody else did to the files of this run, in words; None if nothing."""
-        if (other := self._files.other()) is not None:
-            return f"{other!r} was removed or replaced"
-        if not self._files.is_changed():
+        found = self._files.look()
+        if isinstance(found, str):
+            return f"{found!r} was removed or replaced"
+        if not found:
             return None
         # A new connection, because an open one remembers what it has read.
         real = self._real

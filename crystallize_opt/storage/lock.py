@@ -106,11 +106,26 @@ def lock_path(real: str, run: str) -> str:
 
 def identity(path: str) -> tuple[int, int] | None:
     """Return which file a path leads to: equal as long as the path leads to the same file."""
+    return _identity(_status(path))
+
+
+def _status(path: str) -> os.stat_result | None:
     try:
-        found = os.stat(path)  # noqa: PTH116  (called for every trial)
+        return os.stat(path)  # noqa: PTH116  (called for every trial)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+
+
+def _identity(found: os.stat_result | None) -> tuple[int, int] | None:
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _contents(
+    database: os.stat_result | None, log: os.stat_result | None
+) -> tuple[tuple[int, int] | None, int]:
+    if database is None or log is None:
+        return None, 0
+    return (database.st_size, database.st_mtime_ns), log.st_size
 
 
 class OpenFiles:
@@ -155,32 +170,26 @@ class OpenFiles:
         """Whether these are the files of a database, by its identity, opened by this process."""
         return self.database == database and self.process == os.getpid()
 
-    def other(self) -> str | None:
-        """Return the path that no longer leads to its file, if there is one."""
+    def look(self) -> str | bool:
+        """Look for what somebody else did, with as few calls of the system as that takes.
+
+        Returns:
+            The path that no longer leads to its file; or whether somebody has written to the
+            database itself, or has cut the log short. That need not be damage: the writer of
+            another run moves the log to the database, too.
+        """
+        (database, _), (log, _), _ = self._files
+        found = {path: _status(path) for path, _ in self._files}
         for path, known in self._files:
-            if identity(path) != known:
+            if _identity(found[path]) != known:
                 return path
-        return None
+        content, log_bytes = _contents(found[database], found[log])
+        return content != self._content or log_bytes < self._log_bytes
 
     def note_written(self) -> None:
         """Note that this process has just written, and so may have changed the database itself."""
-        self._content, self._log_bytes = self._now()
-
-    def is_changed(self) -> bool:
-        """Whether somebody else has written to the database itself, or has cut the log short.
-
-        That need not be damage: the writer of another run moves the log to the database, too.
-        """
-        content, log_bytes = self._now()
-        return content != self._content or log_bytes < self._log_bytes
-
-    def _now(self) -> tuple[object, int]:
         (database, _), (log, _), _ = self._files
-        try:
-            found = os.stat(database)  # noqa: PTH116
-            return (found.st_size, found.st_mtime_ns), os.stat(log).st_size  # noqa: PTH116
-        except OSError:
-            return None, 0
+        self._content, self._log_bytes = _contents(_status(database), _status(log))
 
     def release(self) -> None:
         """Release the locks, so that SQLite can write the log back and delete it."""
