@@ -20,6 +20,7 @@ from crystallize_opt.service.door import PREFIX, Door
 from crystallize_opt.service.guard import HEADERS, LARGEST_BODY, Guard
 from crystallize_opt.service.handler import Handler
 from crystallize_opt.service.openapi import description_of
+from crystallize_opt.service.processors import share_one
 from crystallize_opt.service.web import Pages
 
 
@@ -37,6 +38,7 @@ def application(handler: Handler, *, hosts: Iterable[str] = (), rate: float = 10
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        share_one()
         yield
         await run_in_threadpool(handler.close)
         door.close()

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from crystallize_opt.service.access import Access
 from crystallize_opt.service.guard import DEEPEST, RateLimit
 from crystallize_opt.service.handler import LONGEST_WAIT, Handler, Reply, too_late
+from crystallize_opt.service.processors import share_one, use_all
 from crystallize_opt.service.refusal import Refusal
 from crystallize_opt.service.tokens import access_of
 
@@ -45,8 +46,8 @@ class Door:
 
     def __init__(self, handler: Handler, rate: float) -> None:
         self.handler = handler
-        self._quick = ThreadPoolExecutor(1, "quick request")
-        self._others = ThreadPoolExecutor(_THREADS, "request")
+        self._quick = ThreadPoolExecutor(1, "quick request", share_one)
+        self._others = ThreadPoolExecutor(_THREADS, "request", use_all)
         self._requests, self._mistakes = RateLimit(rate), RateLimit(_MISTAKES, seconds=60)
 
     def access(self, request: Request) -> Access:

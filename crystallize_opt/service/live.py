@@ -26,6 +26,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.search.ahead import Ahead
+from crystallize_opt.service.processors import use_all
 from crystallize_opt.service.refusal import Refusal, bad
 from crystallize_opt.service.served_run import ServedRun
 from crystallize_opt.service.store import CLOSED, OPEN, Record, Store
@@ -158,6 +159,7 @@ class Live:
         return bool(self._waiting or self._untold or self._given_up or self._has_changed)
 
     def _work(self) -> None:
+        use_all()
         try:
             while self._wait_for_work():
                 self._turn()

@@ -1,0 +1,33 @@
+"""On which processors a thread runs, where the system lets a thread choose (Linux).
+
+The threads that answer quick requests hand Python's lock to each other many times for a request.
+Between two processors that takes so long that a service on one of them answers twice as many
+requests (`benchmarks/service_load.py`). Optimizers, and what they start, may use all processors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Set
+
+_ALL: Set[int] = os.sched_getaffinity(0) if sys.platform == "linux" else frozenset()
+
+
+def share_one() -> None:
+    """Let this thread, and those it starts, run on the one processor that they share."""
+    if sys.platform == "linux" and _ALL:
+        _set({sorted(_ALL)[os.getpid() % len(_ALL)]})
+
+
+def use_all() -> None:
+    """Let this thread, and those it starts, run on all processors that the process had."""
+    if sys.platform == "linux":
+        _set(_ALL)
+
+
+def _set(processors: Set[int]) -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # Some containers forbid it: then it is only slower.
+            os.sched_setaffinity(0, processors)
