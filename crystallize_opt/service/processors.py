@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
-_ALL: Set[int] = os.sched_getaffinity(0) if sys.platform == "linux" else frozenset()
+_ALL: AbstractSet[int] = os.sched_getaffinity(0) if sys.platform == "linux" else frozenset()
 
 
 def share_one() -> None:
@@ -27,7 +27,7 @@ def use_all() -> None:
         _set(_ALL)
 
 
-def _set(processors: Set[int]) -> None:
+def _set(processors: AbstractSet[int]) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # Some containers forbid it: then it is only slower.
             os.sched_setaffinity(0, processors)
