@@ -133,9 +133,8 @@ async def over_http(folder: Path, observations: int, clients: int) -> tuple[floa
     """Return the wall time and the server's CPU time of a trial."""
     with serving(folder / "service.db") as (server, connected):
         first = await connected()
-        number = (
-            await first("POST", "experiments", {**EXPERIMENT, "parallel_bandwidth": clients})
-        )["id"]
+        given = {**EXPERIMENT, "parallel_bandwidth": clients}
+        number = (await first("POST", "experiments", given))["id"]
         memory: list[tuple[int, float]] = []
         connections = [await connected() for _ in range(clients)]
 
@@ -148,9 +147,7 @@ async def over_http(folder: Path, observations: int, clients: int) -> tuple[floa
         spent, own = time.perf_counter() - began, time.process_time() - own
         cpu = sum(server.cpu_times()[:2]) - before
         note(observations)
-        last = (
-            await connected()
-        )  # The server has closed the first connection, if it was idle too long.
+        last = await connected()  # The server closes a connection that is idle too long.
         progress = (await last("GET", f"experiments/{number}"))["progress"]
     count, stored = progress["observation_count"], len(History.load(folder / "service.db", number))
     times = sorted(each for client in connections for each in client.seconds)

@@ -1,8 +1,8 @@
 """On which processors a thread runs, where the system lets a thread choose (Linux).
 
 The threads that answer quick requests hand Python's lock to each other many times for a request.
-Between two processors that takes so long that a service on one of them answers twice as many
-requests (`benchmarks/service_load.py`). Optimizers, and what they start, may use all processors.
+Between two processors that takes so long that the service answers half as many requests again when
+they share one (`benchmarks/service_load.py`). Optimizers, and what they start, may use all.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ _ALL: AbstractSet[int] = os.sched_getaffinity(0) if sys.platform == "linux" else
 
 def share_one() -> None:
     """Let this thread, and those it starts, run on the one processor that they share."""
-    if sys.platform == "linux" and _ALL:
+    if _ALL:
         _set({sorted(_ALL)[os.getpid() % len(_ALL)]})
 
 
 def use_all() -> None:
     """Let this thread, and those it starts, run on all processors that the process had."""
-    if sys.platform == "linux":
-        _set(_ALL)
+    _set(_ALL)
 
 
 def _set(processors: AbstractSet[int]) -> None:

@@ -178,12 +178,11 @@ class OpenFiles:
             database itself, or has cut the log short. That need not be damage: the writer of
             another run moves the log to the database, too.
         """
-        (database, _), (log, _), _ = self._files
-        found = {path: _status(path) for path, _ in self._files}
-        for path, known in self._files:
-            if _identity(found[path]) != known:
+        database, log, lock = (_status(path) for path, _ in self._files)
+        for (path, known), found in zip(self._files, (database, log, lock), strict=True):
+            if _identity(found) != known:
                 return path
-        content, log_bytes = _contents(found[database], found[log])
+        content, log_bytes = _contents(database, log)
         return content != self._content or log_bytes < self._log_bytes
 
     def note_written(self) -> None:
