@@ -26,7 +26,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.search.ahead import Ahead
-from crystallize_opt.service.processors import use_all
+from crystallize_opt.service.processors import all_processors, share_one
 from crystallize_opt.service.refusal import Refusal, bad
 from crystallize_opt.service.served_run import ServedRun
 from crystallize_opt.service.store import CLOSED, OPEN, Record, Store
@@ -159,7 +159,7 @@ class Live:
         return bool(self._waiting or self._untold or self._given_up or self._has_changed)
 
     def _work(self) -> None:
-        use_all()
+        share_one()
         try:
             while self._wait_for_work():
                 self._turn()
@@ -210,6 +210,7 @@ class Live:
         except Exception as error:  # noqa: BLE001  (of any optimizer; the next turn begins anew)
             self._fail(error)
 
+    @all_processors()
     def _open(self) -> None:
         """Open the run, or take the experiment's record as it is now."""
         with self._wake:
@@ -262,6 +263,7 @@ class Live:
             run, self._run = self._run, None
             run.close()
 
+    @all_processors()
     def _catch_up(self) -> None:
         """Tell one observation, or give one suggestion up, if there is one."""
         assert self._run is not None  # noqa: S101  (`_turn` has checked it)
@@ -301,7 +303,8 @@ class Live:
             for queued in store.page("queued", self.number, states=(OPEN,), limit=1):
                 data = {**data, "assignments": queued.data["assignments"]}
         if "assignments" in data:
-            treatment = run.ask_for(data["assignments"])
+            with all_processors():
+                treatment = run.ask_for(data["assignments"])
         elif self._pool:
             treatment = self._pool[0]
         else:
@@ -336,7 +339,8 @@ class Live:
     def _ask(self, run: ServedRun) -> Treatment:
         run.expire()
         began = time.perf_counter()
-        treatment = run.ask()
+        with all_processors():
+            treatment = run.ask()
         if self._ahead is not None:
             self._ahead.asked(time.perf_counter() - began)
         return treatment

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -72,6 +74,44 @@ def test_a_slow_suggestion_holds_up_nobody_else(
     gate.opened.set()
     replies = [each.result(60) for each in waiting if isinstance(each, Future)]
     assert len({each.body["id"] for each in replies}) == 64
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads cannot choose their processors")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one processor")
+def test_an_optimizer_uses_all_processors_and_the_rest_of_its_thread_one(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everywhere = os.sched_getaffinity(0)
+    found: dict[str, set[int]] = {}
+
+    def noted(method: str) -> None:
+        original: Callable[..., Any] = getattr(ServedRun, method)
+
+        def noting(run: ServedRun, *arguments: Any) -> Any:
+            found[method] = os.sched_getaffinity(0)
+            thread = threading.Thread(
+                target=lambda: found.update({f"{method}: thread": os.sched_getaffinity(0)})
+            )
+            thread.start()
+            thread.join()
+            return original(run, *arguments)
+
+        monkeypatch.setattr(ServedRun, method, noting)
+
+    for method in ("settle", "ask", "ask_for", "tell", "give_up", "handed_out"):
+        noted(method)
+    path = ["experiments", experiment_of(handler)]
+    suggestion = handler.handle("POST", [*path, "suggestions"], {}).body["id"]
+    other = handler.handle("POST", [*path, "suggestions"], {"assignments": {"x": 0.5}}).body["id"]
+    handler.handle("POST", [*path, "observations"], {"suggestion": suggestion, "value": 1.0})
+    handler.handle("DELETE", [*path, "suggestions", other], {})
+    handler.handle("POST", [*path, "suggestions"], {})
+
+    assert len(found.pop("handed_out")) == 1
+    assert len(found.pop("handed_out: thread")) == 1
+    assert len(found) == 10
+    assert all(processors == everywhere for processors in found.values()), found
+    assert os.sched_getaffinity(0) == everywhere  # The caller's thread is left alone.
 
 
 def test_suggestions_are_made_ahead_and_know_of_those_that_are_open(
