@@ -150,6 +150,15 @@ def test_what_the_others_determine_has_no_position() -> None:
     assert positions_in(PARTLY) is None
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 1e3, 1e9])
+def test_what_has_a_position_does_not_depend_on_the_unit(scale: float) -> None:
+    ranges = dict.fromkeys("abc", (0.0, scale))
+    whole = LinearConstraint(dict.fromkeys("abc", 1.0), scale)
+    positions = positions_in(SearchSpace(ranges, [whole, whole.opposite]))
+    assert positions is not None
+    assert list(positions.space) == ["position of a", "position of b"]
+
+
 def test_random_positions_are_spread_like_random_points() -> None:
     positions = positions_in(CHAIN)
     assert positions is not None
@@ -280,6 +289,25 @@ def test_draws_of_numbers_on_a_log_scale_are_uniform_on_it() -> None:
     assert abs(np.mean(drawn) - np.mean(expected)) < 4 * error
 
 
+def test_a_step_keeps_numbers_on_a_log_scale_uniform_on_it() -> None:
+    low, names = 1e-4, "abc"
+    logs = {n: Float(low, 1.0, log=True) for n in names}
+    constraint = LinearConstraint(dict.fromkeys(names, 1.0), 0.002)
+    polytope, rng = Solids(logs, [constraint]).polytope, np.random.default_rng(0)
+    values = np.exp(rng.uniform(math.log(low), math.log(0.002), (40_000, 3)))
+    points = values[values.sum(axis=1) <= 0.002] - low
+    moved = points
+    for _ in range(20):
+        directions = rng.permutation(moved) - rng.permutation(moved)
+        moved = polytope._step(moved, directions, rng.random((2, len(moved))))
+
+    assert np.mean(np.any(moved != points, axis=1)) > 0.9
+    before, after = np.log(points + low).ravel(), np.log(moved + low).ravel()
+    error = math.hypot(before.std(), after.std()) / math.sqrt(len(points))
+    assert abs(before.mean() - after.mean()) < 4 * error
+    assert after.std() == pytest.approx(before.std(), rel=0.03)
+
+
 def test_numbers_with_steps_fill_the_grid_of_their_region() -> None:
     space = SearchSpace(
         {"a": Float(0, 20, step=0.5), "b": Float(0, 20, step=0.25)}, ["a + b == 3.5"]
@@ -307,6 +335,27 @@ def test_a_line_within_an_equality_is_not_ended_by_the_equality(
     sums = moved @ np.array(factors)
     assert sums == pytest.approx(np.full(len(moved), each.bound), rel=1e-6)
     assert np.mean(np.any(np.abs(moved - points) > 1e-6, axis=1)) > 0.9
+
+
+def test_a_draw_within_an_equality_walks_away_from_its_start() -> None:
+    whole = LinearConstraint(dict.fromkeys("abc", 1.0), 1.0)
+    parts = dict.fromkeys("abc", Float(0, 1))
+    polytope = Solids(parts, [whole, whole.opposite]).polytope
+
+    class Numbers(random.Random):
+        """Begins with the same numbers: the start is the same, the walk is another one."""
+
+        def __init__(self, seed: int) -> None:
+            super().__init__(seed)
+            self.start = [0.2, 0.4, 0.6]
+
+        def random(self) -> float:
+            return self.start.pop() if self.start else super().random()
+
+    drawn = [polytope.draw(Numbers(seed)) for seed in range(40)]
+    assert np.array(drawn).sum(axis=1) == pytest.approx(np.ones(40))
+    # As far from each other as uniform points of a mixture, each of which has a variance of 1/18.
+    assert np.var(np.array(drawn), axis=0) == pytest.approx(np.full(3, 1 / 18), rel=0.5)
 
 
 @settings(max_examples=15, deadline=None)
