@@ -58,7 +58,7 @@ class GridOptimizer(SpaceOptimizer[None]):
             settings={"levels": levels, "duplicates": duplicates},
             repeats="allowed" if duplicates else "never",
         )
-        self.may_use_global_random_state = False
+        self.may_use_global_random_state = self.may_start_threads = False
         self.duplicates = duplicates
         self._levels = self._levels_of(levels)
         self._position = 0  # In the grid, of the next point.

@@ -67,7 +67,7 @@ class RandomOptimizer(SpaceOptimizer[None]):
             gives_up=None if sampler is None else _ONLY_REPEATS,
         )
         self.duplicates = duplicates
-        self.may_use_global_random_state = sampler is not None
+        self.may_use_global_random_state = self.may_start_threads = sampler is not None
         self._sampler = sampler
         self._given_space = space
 

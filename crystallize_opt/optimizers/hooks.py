@@ -50,6 +50,13 @@ class Hooks(Generic[Handle]):
     If it never does, set this to False: the loop then need not restore them before each call.
     """
 
+    may_start_threads: bool = True
+    """Whether the backend might compute in threads of its own, as numerical libraries do.
+
+    If it never does, set this to False: the service then runs it where its own threads run, which
+    is on one processor, and so answers faster.
+    """
+
     asks_in_a_row: int | None = 20
     """After how many suggestions in a row that were discarded, or of which a search knew the
     outcome, a random point takes their place; None: any number, until the backend has no more."""

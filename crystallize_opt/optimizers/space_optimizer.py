@@ -46,9 +46,10 @@ if TYPE_CHECKING:
 _FOR_ADAPTERS = (
     "abandonment", "adopt_seed", "asks_in_a_row", "asks_when_all_is_told", "calls",
     "can_be_copied", "criterion", "hears_curve", "held", "is_abandoned", "is_seed_drawn",
-    "ledger", "libraries", "may_use_global_random_state", "measured", "pairs_replicates",
-    "race_up_to", "races", "racing", "report_replicate", "required_metrics", "restore_state",
-    "runs_known", "saved_state", "searched", "settings", "stands_for", "unfinished",
+    "ledger", "libraries", "may_start_threads", "may_use_global_random_state", "measured",
+    "pairs_replicates", "race_up_to", "races", "racing", "report_replicate", "required_metrics",
+    "restore_state", "runs_known", "saved_state", "searched", "settings", "stands_for",
+    "unfinished",
 )  # fmt: skip
 """What adapters and the loop of a search use. Tab completion does not list these names."""
 

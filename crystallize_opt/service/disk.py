@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from crystallize_opt.service.processors import share_one
+
 Done = Callable[[OSError | None], object]
 
 
@@ -67,6 +69,7 @@ class Disk:
             self._log = -1
 
     def _work(self) -> None:
+        share_one()
         while True:
             with self._wake:
                 while not (self._waiting or self._is_closing):

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from crystallize_opt.errors import (
@@ -26,7 +27,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.search.ahead import Ahead
-from crystallize_opt.service.processors import all_processors, share_one
+from crystallize_opt.service.processors import share_one, use_all
 from crystallize_opt.service.refusal import Refusal, bad
 from crystallize_opt.service.served_run import ServedRun
 from crystallize_opt.service.store import CLOSED, OPEN, Record, Store
@@ -63,6 +64,7 @@ class _Waiting(NamedTuple):
     answer: Future[Record]
     data: Mapping[str, Any]
     then: Callable[[Record], Record] | None
+    news: int  # How many news there were before it; the suggestion takes them into account.
 
 
 class Live:
@@ -79,8 +81,9 @@ class Live:
         self._store, self._settings = store, settings
         self._wake = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
-        self._untold: deque[int] = deque()  # The numbers of observations.
-        self._given_up: deque[int] = deque()  # The numbers of suggestions.
+        # What the optimizer has yet to hear: observations, and suggestions that were deleted.
+        self._news: deque[Callable[[], None]] = deque()
+        self._news_so_far = 0
         self._has_changed = self._is_closing = self._is_busy = False
         self._is_settled = True
         self._was_opened = False
@@ -107,17 +110,19 @@ class Live:
         Returns:
             The record of the suggestion, when there is one; or a `Refusal`.
         """
-        waiting = _Waiting(Future(), data, then)
-        self._add(self._waiting, waiting)
-        return waiting.answer
+        answer: Future[Record] = Future()
+        with self._wake:
+            self._waiting.append(_Waiting(answer, data, then, self._news_so_far))
+            self._start()
+        return answer
 
     def observed(self, number: int) -> None:
         """Take a new observation into account, whose record is on disk."""
-        self._add(self._untold, number)
+        self._hear(partial(self._tell, number))
 
     def given_up(self, number: int) -> None:
         """Take into account that a suggestion was deleted."""
-        self._add(self._given_up, number)
+        self._hear(partial(self._give_up, number))
 
     def changed(self) -> None:
         """Begin the run anew with the records as they are now: observations were edited, say."""
@@ -125,9 +130,10 @@ class Live:
             self._has_changed = True
             self._start()
 
-    def _add(self, queue: deque[Any], item: Any) -> None:
+    def _hear(self, news: Callable[[], None]) -> None:
         with self._wake:
-            queue.append(item)
+            self._news.append(news)
+            self._news_so_far += 1
             self._start()
 
     def _start(self) -> None:
@@ -156,10 +162,9 @@ class Live:
     # In the thread --------------------------------------------------------------------------------
 
     def _has_work(self) -> bool:
-        return bool(self._waiting or self._untold or self._given_up or self._has_changed)
+        return bool(self._waiting or self._news or self._has_changed)
 
     def _work(self) -> None:
-        share_one()
         try:
             while self._wait_for_work():
                 self._turn()
@@ -203,14 +208,13 @@ class Live:
             if self._run is None or self._has_changed:
                 self._open()
             else:
-                # What comes meanwhile is for the next turn: no request waits until all are quiet.
-                for _ in range(len(self._untold) + len(self._given_up)):
-                    self._catch_up()
-                self._answer_or_ask_ahead()
+                while (news := self._next_news()) is not None:
+                    news()
+                if not self._has_changed:
+                    self._answer_or_ask_ahead()
         except Exception as error:  # noqa: BLE001  (of any optimizer; the next turn begins anew)
             self._fail(error)
 
-    @all_processors()
     def _open(self) -> None:
         """Open the run, or take the experiment's record as it is now."""
         with self._wake:
@@ -223,9 +227,11 @@ class Live:
         else:
             self._release()
             with self._wake:
-                self._untold.clear()  # `settle` takes them all from the records.
-                self._given_up.clear()
+                self._news.clear()  # `settle` takes them all from the records.
+            use_all()  # It may import libraries, which start threads.
             self._run = self._opened(record)
+            if not self._run.optimizer.may_start_threads:
+                share_one()
             self._pool.extend(self._run.settle())
             self._is_exhausted = False
         bandwidth = record.data["parallel_bandwidth"] or 1
@@ -263,20 +269,24 @@ class Live:
             run, self._run = self._run, None
             run.close()
 
-    @all_processors()
-    def _catch_up(self) -> None:
-        """Tell one observation, or give one suggestion up, if there is one."""
-        assert self._run is not None  # noqa: S101  (`_turn` has checked it)
+    def _next_news(self) -> Callable[[], None] | None:
+        """Return what is to be heard before a request is answered, or the run begins anew."""
         with self._wake:
-            observed = self._untold.popleft() if self._untold else None
-            given_up = self._given_up.popleft() if observed is None and self._given_up else None
-        if observed is not None:
-            seconds = self._run.tell(observed)
-            if self._ahead is not None:
-                self._ahead.ran(seconds)
-            self._is_exhausted = False
-        elif given_up is not None:
-            self._run.give_up(given_up)
+            heard = self._news_so_far - len(self._news)
+            if self._has_changed or (self._waiting and self._waiting[0].news <= heard):
+                return None  # Else news that keep coming would keep a request waiting.
+            return self._news.popleft() if self._news else None
+
+    def _tell(self, number: int) -> None:
+        assert self._run is not None  # noqa: S101  (`_turn` has checked it)
+        seconds = self._run.tell(number)
+        if self._ahead is not None:
+            self._ahead.ran(seconds)
+        self._is_exhausted = False
+
+    def _give_up(self, number: int) -> None:
+        assert self._run is not None  # noqa: S101
+        self._run.give_up(number)
 
     def _answer_or_ask_ahead(self) -> None:
         assert self._run is not None  # noqa: S101
@@ -303,8 +313,7 @@ class Live:
             for queued in store.page("queued", self.number, states=(OPEN,), limit=1):
                 data = {**data, "assignments": queued.data["assignments"]}
         if "assignments" in data:
-            with all_processors():
-                treatment = run.ask_for(data["assignments"])
+            treatment = run.ask_for(data["assignments"])
         elif self._pool:
             treatment = self._pool[0]
         else:
@@ -339,8 +348,7 @@ class Live:
     def _ask(self, run: ServedRun) -> Treatment:
         run.expire()
         began = time.perf_counter()
-        with all_processors():
-            treatment = run.ask()
+        treatment = run.ask()
         if self._ahead is not None:
             self._ahead.asked(time.perf_counter() - began)
         return treatment

@@ -1,8 +1,8 @@
 """On which processors a thread runs, where the system lets a thread choose (Linux).
 
 The threads of the service hand Python's lock to each other many times for a request. Between two
-processors that takes so long that the service answers two thirds as many requests again when they
-share one (`benchmarks/service_load.py`). Optimizers, and the threads they start, may use all.
+processors that takes so long that the service answers more requests when they share one
+(`benchmarks/service_load.py`). Optimizers that may start threads use all, and those do, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 _ALL: AbstractSet[int] = os.sched_getaffinity(0) if sys.platform == "linux" else frozenset()
@@ -25,19 +24,6 @@ def share_one() -> None:
 def use_all() -> None:
     """Let this thread, and those it starts, run on all processors that the process had."""
     _set(_ALL)
-
-
-@contextlib.contextmanager
-def all_processors() -> Iterator[None]:
-    """Let a thread that shares its processor use all meanwhile.
-
-    The threads that it starts meanwhile keep all of them.
-    """
-    use_all()
-    try:
-        yield
-    finally:
-        share_one()
 
 
 def _set(processors: AbstractSet[int]) -> None:

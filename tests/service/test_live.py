@@ -78,8 +78,9 @@ def test_a_slow_suggestion_holds_up_nobody_else(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads cannot choose their processors")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one processor")
-def test_an_optimizer_uses_all_processors_and_the_rest_of_its_thread_one(
-    handler: Handler, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("optimizer", ["RandomOptimizer", "OptunaOptimizer"])
+def test_an_optimizer_that_may_start_threads_uses_all_processors(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     everywhere = os.sched_getaffinity(0)
     found: dict[str, set[int]] = {}
@@ -88,29 +89,31 @@ def test_an_optimizer_uses_all_processors_and_the_rest_of_its_thread_one(
         original: Callable[..., Any] = getattr(ServedRun, method)
 
         def noting(run: ServedRun, *arguments: Any) -> Any:
-            found[method] = os.sched_getaffinity(0)
-            thread = threading.Thread(
-                target=lambda: found.update({f"{method}: thread": os.sched_getaffinity(0)})
+            started = threading.Thread(
+                target=lambda: found.update({method: os.sched_getaffinity(0)})
             )
-            thread.start()
-            thread.join()
+            started.start()
+            started.join()
             return original(run, *arguments)
 
         monkeypatch.setattr(ServedRun, method, noting)
 
-    for method in ("settle", "ask", "ask_for", "tell", "give_up", "handed_out"):
+    methods = ["ask", "ask_for", "give_up", "settle", "tell"]
+    for method in ("__init__", *methods):
         noted(method)
-    path = ["experiments", experiment_of(handler)]
+    path = ["experiments", experiment_of(handler, metadata={"optimizer": optimizer})]
     suggestion = handler.handle("POST", [*path, "suggestions"], {}).body["id"]
     other = handler.handle("POST", [*path, "suggestions"], {"assignments": {"x": 0.5}}).body["id"]
     handler.handle("POST", [*path, "observations"], {"suggestion": suggestion, "value": 1.0})
     handler.handle("DELETE", [*path, "suggestions", other], {})
     handler.handle("POST", [*path, "suggestions"], {})
 
-    assert len(found.pop("handed_out")) == 1
-    assert len(found.pop("handed_out: thread")) == 1
-    assert len(found) == 10
-    assert all(processors == everywhere for processors in found.values()), found
+    assert found.pop("__init__") == everywhere  # What imports a library may start threads.
+    assert sorted(found) == methods
+    shared = len(found["ask"]) == 1
+    assert shared == (optimizer == "RandomOptimizer")
+    assert all(processors == found["ask"] for processors in found.values())
+    assert shared or found["ask"] == everywhere
     assert os.sched_getaffinity(0) == everywhere  # The caller's thread is left alone.
 
 
@@ -314,3 +317,51 @@ def test_observations_that_keep_coming_do_not_keep_a_suggestion_waiting(
     assert handler.handle("POST", [*path, "suggestions"], {}).status == 201
 
     assert told < 500
+
+
+@pytest.mark.parametrize("what", ["observed", "deleted", "edited"])
+def test_a_suggestion_knows_what_was_recorded_before_it(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Also what was recorded while the optimizer was busy with something earlier."""
+    path = ["experiments", experiment_of(handler)]
+    first, second = (handler.handle("POST", [*path, "suggestions"], {}).body for _ in range(2))
+    tell, ask = ServedRun.tell, ServedRun.ask
+    is_busy, may_go_on = threading.Event(), threading.Event()
+    known: list[tuple[list[float | None], int]] = []
+
+    def slow(run: ServedRun, number: int) -> float | None:
+        is_busy.set()
+        assert may_go_on.wait(60)
+        return tell(run, number)
+
+    def noting(run: ServedRun) -> Any:
+        optimizer = run.optimizer
+        values = [each.metrics.get("m") for each in optimizer.observations]
+        known.append((values, len(optimizer.pending)))
+        return ask(run)
+
+    monkeypatch.setattr(ServedRun, "tell", slow)
+    monkeypatch.setattr(ServedRun, "ask", noting)
+    data = {"suggestion": first["id"], "value": 1.0}
+    observation = handler.handle("POST", [*path, "observations"], data).body["id"]
+    assert is_busy.wait(60)
+    if what == "observed":
+        data = {"suggestion": second["id"], "value": 2.0}
+        assert handler.handle("POST", [*path, "observations"], data).status == 201
+    elif what == "deleted":
+        assert handler.handle("DELETE", [*path, "suggestions", second["id"]], {}).status == 200
+    else:
+        edited = {"suggestion": first["id"], "value": 3.0}
+        assert handler.handle("PUT", [*path, "observations", observation], edited).status == 200
+    waiting = handler.begin("POST", [*path, "suggestions"], {})
+    assert isinstance(waiting, Future)
+    may_go_on.set()
+
+    assert waiting.result(60).status == 201
+    expected = {
+        "observed": ([1.0, 2.0], 0),
+        "deleted": ([1.0, None], 0),  # It was abandoned.
+        "edited": ([3.0], 1),
+    }
+    assert known == [expected[what]]
