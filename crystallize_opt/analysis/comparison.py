@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from crystallize_opt.history.figure import Picture
 
 _FORMAT = "crystallize-opt comparison 1"
+_MOST_NAMED = 9  # Pairs without a difference that a verdict names; more are counted.
 
 
 @dataclass(frozen=True, repr=False)
@@ -166,7 +167,9 @@ class Comparison:
             tested = "" if self.p_value is None else f", Friedman's test: p = {self.p_value:.2g}"
             blocks = len(self.seeds) * len(self.experiments)
             return f"No difference shown ({blocks} blocks{tested})."
-        if undecided:
+        if len(undecided) > _MOST_NAMED:
+            lines.append(f"No difference shown between the other {len(undecided)} pairs.")
+        elif undecided:
             lines.append(f"No difference shown between {'; '.join(undecided)}.")
         return " ".join(lines)
 

@@ -101,6 +101,20 @@ def test_a_flat_comparison_shows_no_difference_as_often_as_alpha_says() -> None:
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_verdict_on_many_optimizers_counts_the_pairs_without_a_difference(
+    direction: str,
+) -> None:
+    sign = 1 if direction == "minimize" else -1
+    values = [float(n) for n in range(20)]
+    worse = {name: [value + sign * 0.5 for value in values] for name in "bcdef"}
+    comparison = of({"a": values, **worse}, {"f": Goal("m", direction)})
+
+    assert comparison.verdict.startswith("a is better than b, c, d, e and f (corrected p <= ")
+    assert comparison.verdict.endswith("). No difference shown between the other 10 pairs.")
+    assert len(comparison.pairs) == 15
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_the_verdict_names_the_better_one(direction: str) -> None:
     sign = 1 if direction == "minimize" else -1
     values = [float(n) for n in range(8)]
