@@ -77,12 +77,13 @@ def test_a_slow_suggestion_holds_up_nobody_else(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads cannot choose their processors")
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one processor")
 @pytest.mark.parametrize("optimizer", ["RandomOptimizer", "OptunaOptimizer"])
 def test_an_optimizer_that_may_start_threads_uses_all_processors(
     handler: Handler, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     everywhere = os.sched_getaffinity(0)
+    if len(everywhere) == 1:
+        pytest.skip("this process may use one processor only")
     found: dict[str, set[int]] = {}
 
     def noted(method: str) -> None:
