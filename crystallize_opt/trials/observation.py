@@ -113,7 +113,7 @@ class Replicate(_Metrics):
         return f"<{self._shown(str(self.index), self.status, self.error, {})}>"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Observation(_Metrics):
     """The outcome of a treatment: a read-only mapping of metric to its mean over the replicates.
 
@@ -146,24 +146,53 @@ class Observation(_Metrics):
     """
 
     treatment: Treatment
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    status: Status = Status.COMPLETED
-    sem: Mapping[str, float | None] = field(default_factory=dict)
-    replicates: Sequence[Replicate] = ()
-    error: str | None = None
-    traceback: str | None = None
-    started_at: float | None = None
-    duration: float | None = None
-    repeats: str | None = None
-    shared_noise: bool = False
-    beaten_by: str | None = None
-    raced: bool = False
+    metrics: Mapping[str, float]
+    status: Status
+    sem: Mapping[str, float | None]
+    replicates: Sequence[Replicate]
+    error: str | None
+    traceback: str | None
+    started_at: float | None
+    duration: float | None
+    repeats: str | None
+    shared_noise: bool
+    beaten_by: str | None
+    raced: bool
 
-    def __post_init__(self) -> None:
-        if not self.replicates:  # The caller built it by hand.
-            object.__setattr__(self, "metrics", _plain(self.metrics))
-            if self.sem:
-                object.__setattr__(self, "sem", _plain(self.sem))
+    def __init__(
+        self,
+        treatment: Treatment,
+        metrics: Mapping[str, float] | None = None,
+        status: Status = Status.COMPLETED,
+        sem: Mapping[str, float | None] | None = None,
+        replicates: Sequence[Replicate] = (),
+        error: str | None = None,
+        traceback: str | None = None,
+        started_at: float | None = None,
+        duration: float | None = None,
+        repeats: str | None = None,
+        shared_noise: bool = False,
+        beaten_by: str | None = None,
+        raced: bool = False,
+    ) -> None:
+        if not replicates:  # The caller built it by hand.
+            metrics, sem = _plain(metrics or {}), _plain(sem or {})
+        # What `dataclass` writes for a frozen class takes three times as long; it was the largest
+        # item of this package in an ask and tell by hand.
+        own = self.__dict__
+        own["treatment"] = treatment
+        own["metrics"] = {} if metrics is None else metrics
+        own["status"] = status
+        own["sem"] = {} if sem is None else sem
+        own["replicates"] = replicates
+        own["error"] = error
+        own["traceback"] = traceback
+        own["started_at"] = started_at
+        own["duration"] = duration
+        own["repeats"] = repeats
+        own["shared_noise"] = shared_noise
+        own["beaten_by"] = beaten_by
+        own["raced"] = raced
 
     @property
     def params(self) -> Params:
@@ -361,8 +390,9 @@ def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     plain = {}
     for name, value in given.items():
+        metric = name if type(name) is str else metric_name(name)
         number = value if type(value) is float else as_number(value)
-        plain[metric_name(name)] = value if number is None else number
+        plain[metric] = value if number is None else number
     return plain
 
 

@@ -211,15 +211,20 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _ask(self) -> tuple[Trial, dict[str, Any]]:
         try:
+            if self._quietly is None:
+                return self._draw()
             with self._quietly():
-                trial = self.study.ask(self._distributions)
-                point = self._decoded(trial)
-            if self._has_users_values:
-                point = {n: canonical_value(n, self.searched[n], v) for n, v in point.items()}
-            return trial, point
+                return self._draw()
         except BaseException:
             self._close_last_trial()
             raise
+
+    def _draw(self) -> tuple[Trial, dict[str, Any]]:
+        trial = self.study.ask(self._distributions)
+        point = self._decoded(trial)
+        if self._has_users_values:
+            point = {n: canonical_value(n, self.searched[n], v) for n, v in point.items()}
+        return trial, point
 
     def _decoded(self, trial: Trial) -> dict[str, Any]:
         """Return the point that a trial stores.
@@ -308,9 +313,15 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     # Tell --------------------------------------------------------------------------------------
 
     def _learn(self, handle: Trial, observation: Observation) -> None:
-        if not self._inserted or handle.number not in self._inserted:
+        if self._inserted and handle.number in self._inserted:
+            self._learn_inserted(handle, observation)
+        elif observation.status is Status.COMPLETED:  # The usual case, kept short.
+            self._tell_values(handle, observation)
+        else:
             self._finish(handle, observation)
-            return
+
+    def _learn_inserted(self, handle: Trial, observation: Observation) -> None:
+        """Learn the outcome of a point that the sampler did not suggest."""
         self._inserted.discard(handle.number)
         if self._sources is not None and observation.status is Status.COMPLETED:
             if not self._sources:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler
 
 
-def while_asking(sampler: BaseSampler) -> Callable[[], AbstractContextManager[None]]:
-    """Return a context manager for the asks of a sampler that would write to stderr."""
+def while_asking(sampler: BaseSampler) -> Callable[[], AbstractContextManager[None]] | None:
+    """Return a context manager for the asks of a sampler that would write to stderr, or None."""
     if isinstance(sampler, GPSampler):
         # That a search has converged, or that greenlet is missing, which makes asks slower.
         return partial(without_messages_of, "optuna._gp.optim_mixed", "optuna._gp.batched_lbfgsb")
     if isinstance(sampler, CmaEsSampler):
         return _without_numpys_warnings
-    return nullcontext
+    return None
 
 
 @contextmanager
