@@ -64,7 +64,6 @@ class _Waiting(NamedTuple):
     answer: Future[Record]
     data: Mapping[str, Any]
     then: Callable[[Record], Record] | None
-    news: int  # How many news there were before it; the suggestion takes them into account.
 
 
 class Live:
@@ -80,10 +79,10 @@ class Live:
         self.number = number
         self._store, self._settings = store, settings
         self._wake = threading.Condition()
-        self._waiting: deque[_Waiting] = deque()
-        # What the optimizer has yet to hear: observations, and suggestions that were deleted.
-        self._news: deque[Callable[[], None]] = deque()
-        self._news_so_far = 0
+        # In the order in which they came: requests for a suggestion, and what the optimizer has yet
+        # to hear, which is observations and suggestions that were deleted. So a suggestion takes
+        # into account what was there before it was asked for, and waits for nothing else.
+        self._to_do: deque[_Waiting | Callable[[], None]] = deque()
         self._has_changed = self._is_closing = self._is_busy = False
         self._is_settled = True
         self._was_opened = False
@@ -111,18 +110,16 @@ class Live:
             The record of the suggestion, when there is one; or a `Refusal`.
         """
         answer: Future[Record] = Future()
-        with self._wake:
-            self._waiting.append(_Waiting(answer, data, then, self._news_so_far))
-            self._start()
+        self._add(_Waiting(answer, data, then))
         return answer
 
     def observed(self, number: int) -> None:
         """Take a new observation into account, whose record is on disk."""
-        self._hear(partial(self._tell, number))
+        self._add(partial(self._tell, number))
 
     def given_up(self, number: int) -> None:
         """Take into account that a suggestion was deleted."""
-        self._hear(partial(self._give_up, number))
+        self._add(partial(self._give_up, number))
 
     def changed(self) -> None:
         """Begin the run anew with the records as they are now: observations were edited, say."""
@@ -130,10 +127,9 @@ class Live:
             self._has_changed = True
             self._start()
 
-    def _hear(self, news: Callable[[], None]) -> None:
+    def _add(self, work: _Waiting | Callable[[], None]) -> None:
         with self._wake:
-            self._news.append(news)
-            self._news_so_far += 1
+            self._to_do.append(work)
             self._start()
 
     def _start(self) -> None:
@@ -162,7 +158,11 @@ class Live:
     # In the thread --------------------------------------------------------------------------------
 
     def _has_work(self) -> bool:
-        return bool(self._waiting or self._news or self._has_changed)
+        return bool(self._to_do or self._has_changed)
+
+    @property
+    def _requests(self) -> list[_Waiting]:
+        return [each for each in self._to_do if isinstance(each, _Waiting)]
 
     def _work(self) -> None:
         try:
@@ -186,7 +186,7 @@ class Live:
                 self._settle()
                 return False
             # Edits come in rows, and each would begin the run anew.
-            while self._has_changed and not (self._is_closing or self._waiting):
+            while self._has_changed and not (self._is_closing or self._requests):
                 self._has_changed = False
                 self._wake.wait(_QUIET)
                 if not self._has_changed:
@@ -205,13 +205,15 @@ class Live:
         """Do the most urgent thing; whatever goes wrong is an answer, and the run is reopened."""
         self._is_settled = False
         try:
-            if self._run is None or self._has_changed:
-                self._open()
+            with self._wake:
+                if self._run is None or self._has_changed:
+                    work: _Waiting | Callable[[], None] = self._open
+                else:
+                    work = self._to_do.popleft() if self._to_do else self._ask_ahead
+            if isinstance(work, _Waiting):
+                self._answer(work)
             else:
-                while (news := self._next_news()) is not None:
-                    news()
-                if not self._has_changed:
-                    self._answer_or_ask_ahead()
+                work()
         except Exception as error:  # noqa: BLE001  (of any optimizer; the next turn begins anew)
             self._fail(error)
 
@@ -227,7 +229,8 @@ class Live:
         else:
             self._release()
             with self._wake:
-                self._news.clear()  # `settle` takes them all from the records.
+                # `settle` takes everything that the optimizer has yet to hear from the records.
+                self._to_do = deque(self._requests)
             use_all()  # It may import libraries, which start threads.
             self._run = self._opened(record)
             if not self._run.optimizer.may_start_threads:
@@ -269,14 +272,6 @@ class Live:
             run, self._run = self._run, None
             run.close()
 
-    def _next_news(self) -> Callable[[], None] | None:
-        """Return what is to be heard before a request is answered, or the run begins anew."""
-        with self._wake:
-            heard = self._news_so_far - len(self._news)
-            if self._has_changed or (self._waiting and self._waiting[0].news <= heard):
-                return None  # Else news that keep coming would keep a request waiting.
-            return self._news.popleft() if self._news else None
-
     def _tell(self, number: int) -> None:
         assert self._run is not None  # noqa: S101  (`_turn` has checked it)
         seconds = self._run.tell(number)
@@ -288,13 +283,8 @@ class Live:
         assert self._run is not None  # noqa: S101
         self._run.give_up(number)
 
-    def _answer_or_ask_ahead(self) -> None:
-        assert self._run is not None  # noqa: S101
-        with self._wake:
-            waiting = self._waiting.popleft() if self._waiting else None
-        if waiting is None:
-            self._ask_ahead()
-        elif waiting.answer.set_running_or_notify_cancel():
+    def _answer(self, waiting: _Waiting) -> None:
+        if waiting.answer.set_running_or_notify_cancel():
             try:
                 record = self._hand_out(waiting)
             except (Refusal, SpaceExhausted) as error:
@@ -358,7 +348,8 @@ class Live:
         if not isinstance(error, Refusal):
             logger.error("The optimizer of the experiment %d failed.", self.number, exc_info=error)
         with self._wake:
-            waiting, self._waiting = [*self._waiting], deque()
+            waiting = self._requests
+            self._to_do = deque(each for each in self._to_do if not isinstance(each, _Waiting))
         begun = [each.answer for each in waiting if each.answer.set_running_or_notify_cancel()]
         for answer in (*running, *begun):
             answer.set_exception(_as_refusal(error))
