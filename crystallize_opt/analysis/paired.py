@@ -8,6 +8,8 @@ seeds. That of the t-test is that they are normal about zero.
 from __future__ import annotations
 
 import math
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -21,6 +23,7 @@ Test = Literal["auto", "t", "wilcoxon", "permutation", "sequential"]
 
 _RESAMPLES = 9999
 _BETS = (0.25, 0.5, 1.0, 2.0)  # In units of the differences' size so far.
+_CENTRES = 50  # How many of the differences the search for an interval tries as its beginning.
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,21 @@ def paired_test(differences: Sequence[float], test: Test, level: float) -> Teste
         return Tested(p_value, (first, first))
     with needs("Tests of paired differences need", "scipy", "numpy", extra="analysis"):
         import numpy as np
-        from scipy import stats
+        import scipy.stats  # noqa: F401  (`_tested` uses it)
+    # Scaled by a power of 2, which changes no digit, because squares may overflow or vanish.
+    unit = math.ldexp(1.0, math.frexp(max(map(abs, differences)))[1] - 1)
+    # SciPy warns where differences are equal but for rounding.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = _tested(np.asarray(differences) / unit, test, level)
+    low, high = found.interval
+    return Tested(found.p_value, (low * unit, high * unit))
+
+
+def _tested(differences: Any, test: Test, level: float) -> Tested:
+    import numpy as np
+    from scipy import stats
+
     if test == "t":
         result = stats.ttest_1samp(differences, 0.0)
         low, high = result.confidence_interval(1 - level)
@@ -95,7 +112,7 @@ def paired_test(differences: Sequence[float], test: Test, level: float) -> Teste
     else:
         p_value = float(
             stats.permutation_test(
-                (np.asarray(differences), np.zeros(len(differences))),
+                (differences, np.zeros(len(differences))),
                 _difference_of_means,
                 permutation_type="samples",
                 vectorized=True,
@@ -103,15 +120,21 @@ def paired_test(differences: Sequence[float], test: Test, level: float) -> Teste
                 rng=np.random.default_rng(0),  # The same data give the same p-value.
             ).pvalue
         )
-    found = stats.bootstrap(
-        (np.asarray(differences),),
-        np.mean,
-        confidence_level=1 - level,
-        method="BCa",
-        n_resamples=_RESAMPLES,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Tested(p_value, (float(found.low), float(found.high)))
+    low = high = math.nan
+    for method in ("BCa", "percentile"):
+        found = stats.bootstrap(
+            (differences,),
+            np.mean,
+            confidence_level=1 - level,
+            method=method,
+            n_resamples=_RESAMPLES,
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        low, high = float(found.low), float(found.high)
+        # BCa divides by the spread of the differences, which rounding alone may be.
+        if not (math.isnan(low) or math.isnan(high)):
+            break
+    return Tested(p_value, (low, high))
 
 
 def _difference_of_means(x: Any, y: Any, axis: int = -1) -> Any:
@@ -144,7 +167,7 @@ def evidence(differences: Sequence[float]) -> list[float]:
         if largest > 0:
             squares += (size / largest) ** 2
             unit = (difference / largest) / math.sqrt(squares / count)
-            won = [math.log1p(math.tanh(c * unit)) for c in bets]
+            won = [_log_1_plus_tanh(c * unit) for c in bets]
             logs = [log + gain for log, gain in zip(logs, won, strict=True)]
         top = max(logs)
         found.append(math.exp(min(top, 700.0)) * math.fsum(math.exp(log - top) for log in logs))
@@ -156,29 +179,48 @@ def _largest_evidence(differences: Sequence[float]) -> float:
     return max(1.0, *evidence(differences))
 
 
+def _log_1_plus_tanh(z: float) -> float:
+    """Return log(1 + tanh(z)), also where `math.tanh` is -1."""
+    return math.log(2) + min(0.0, 2 * z) - math.log1p(math.exp(-2 * abs(z)))
+
+
 def _confidence_sequence(differences: Sequence[float], level: float) -> tuple[float, float]:
-    """Return the centres that the evidence never rejected: valid whenever one stops."""
+    """Return the mean and the centres that the evidence never rejected, with all between them.
+
+    The centres are valid whenever one stops, so more of them are valid as well. The search for the
+    ends begins at centres that are not rejected. Where many differences are equal, that may be
+    their value alone: the mean then need not be such a centre.
+
+    Without any, the differences are symmetric about nothing, and the interval has no ends.
+    """
     mean = math.fsum(each / len(differences) for each in differences)
     span = max(abs(each - mean) for each in differences) or abs(mean) or 1.0
 
     def rejected(centre: float) -> bool:
         return _largest_evidence([each - centre for each in differences]) >= 1 / level
 
-    def end(sign: int) -> float:
+    ordered = sorted(differences)
+    often = [each for each, times in Counter(ordered).most_common(_CENTRES) if times > 1]
+    spread = ordered[:: math.ceil(len(ordered) / _CENTRES)]
+    kept = [each for each in {0.0, mean, *often, *spread} if not rejected(each)]
+    if not kept:
+        return -math.inf, math.inf
+
+    def end(start: float, sign: int) -> float:
         inside, outside = 0.0, 1.0
-        while not rejected(mean + sign * outside * span):
+        while not rejected(start + sign * outside * span):
             inside, outside = outside, outside * 2
             if outside > 1e6:
                 return sign * math.inf
         for _ in range(50):
             middle = (inside + outside) / 2
-            if rejected(mean + sign * middle * span):
+            if rejected(start + sign * middle * span):
                 outside = middle
             else:
                 inside = middle
-        return mean + sign * outside * span
+        return start + sign * outside * span
 
-    return end(-1), end(1)
+    return min(mean, end(min(kept), -1)), max(mean, end(max(kept), 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crystallize_opt.analysis.paired import Test, chosen_test, evidence, holm, paired_test
@@ -35,7 +35,6 @@ def p_values(test: Test, null: str, pairs: int = 9) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*:scipy.stats.DegenerateDataWarning")
 @pytest.mark.parametrize("null", NULLS)
 def test_the_permutation_test_is_valid_under_symmetric_noise(null: str) -> None:
     found = p_values("permutation", null)
@@ -141,3 +140,64 @@ def test_the_evidence_is_the_mean_of_what_the_bets_have_won(differences: list[fl
         won.append(wealth)
 
     assert evidence(differences)[-1] == pytest.approx(math.fsum(won) / len(won))
+
+
+TESTS: list[Test] = ["t", "permutation", "wilcoxon", "sequential"]
+
+
+@pytest.mark.parametrize("test", TESTS)
+@settings(max_examples=20)
+@given(st.lists(st.integers(-9, 9), min_size=2, max_size=7), st.integers(-1000, 1000))
+def test_the_scale_of_the_differences_changes_nothing(
+    test: Test, differences: list[int], exponent: int
+) -> None:
+    unit = math.ldexp(1.0, exponent)
+    plain = paired_test(list(map(float, differences)), test, 0.05)
+    scaled = paired_test([unit * each for each in differences], test, 0.05)
+    assert scaled.p_value == pytest.approx(plain.p_value)
+    for one, other in zip(scaled.interval, plain.interval, strict=True):
+        assert one / unit == pytest.approx(other, abs=1e-9)
+
+
+@pytest.mark.parametrize("test", TESTS)
+@settings(max_examples=20)
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=20), st.floats(0.01, 1))
+def test_an_interval_where_the_pairs_differ_but_for_rounding_is_their_difference(
+    test: Test, noise: list[float], effect: float
+) -> None:
+    low, high = paired_test([(each + effect) - each for each in noise], test, 0.05).interval
+    assert low <= effect + 1e-12
+    assert high >= effect - 1e-12
+    if test in ("t", "permutation"):
+        assert (low, high) == pytest.approx((effect, effect))
+
+
+@pytest.mark.parametrize("equal", [20, 90, 400])
+def test_one_difference_among_equal_ones_is_no_end_of_the_sequential_test(equal: int) -> None:
+    for last in (-1.0, 1.0):
+        found = paired_test([0.0] * equal + [last], "sequential", 0.05)
+        assert found.p_value == 1.0
+        low, high = sorted((last / (equal + 1), 0.0))
+        assert found.interval == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("differ", [0.02, 0.1, 0.2, 0.5])
+def test_the_sequential_interval_covers_zero_where_most_pairs_are_equal(differ: float) -> None:
+    rng, missed = random.Random(str(differ)), 0
+    for _ in range(40):
+        differences = [rng.choice([-1.0, 1.0]) * (rng.random() < differ) for _ in range(40)]
+        low, high = paired_test(differences, "sequential", 0.05).interval
+        missed += not low - 1e-9 <= 0 <= high + 1e-9
+    assert missed <= most(0.05, 40)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=15))
+def test_the_sequential_interval_lacks_zero_only_where_zero_is_rejected(
+    differences: list[float],
+) -> None:
+    found = paired_test(differences, "sequential", 0.05)
+    low, high = found.interval
+    if found.p_value > 0.05:
+        assert low <= 0 <= high
+    mean = math.fsum(differences) / len(differences)
+    assert low - 1e-9 <= mean <= high + 1e-9
