@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import cycle
 
 from crystallize_opt.analysis.curves import Curve
-from crystallize_opt.history.figure import Picture, count_trials, panels
+from crystallize_opt.history.figure import Picture, count_trials, finished, panels
 from crystallize_opt.runtime.extras import needs
 
 _LINES = ("-", "--", "-.", ":")
@@ -51,7 +51,7 @@ def plot_curves(
                 ax.set_title(experiment)
         row[0].legend()
     figure.suptitle(title, fontsize="medium", wrap=True)
-    return figure
+    return finished(figure)
 
 
 def plot_ranks(
@@ -74,4 +74,4 @@ def plot_ranks(
     scikit_posthocs.critical_difference_diagram(ranks, table, ax=ax, alpha=alpha)
     title = "Mean rank (1 is the best); a bar joins what shows no difference"
     figure.suptitle(title, fontsize="medium")
-    return figure
+    return finished(figure)

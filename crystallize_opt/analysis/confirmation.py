@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from crystallize_opt.pipeline.result import HypothesisResult
 from crystallize_opt.runtime.extras import needs
-from crystallize_opt.runtime.shown import cut, html_table, number, text_table
+from crystallize_opt.runtime.shown import cut, html_table, html_text, number, text_table
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import Treatment
@@ -171,9 +171,7 @@ class Confirmation:
 
     def _repr_html_(self) -> str:
         """Show the sentences and a table in a notebook."""
-        import html  # Seldom needed, and slow to import.
-
-        shown = "".join(f"<p>{html.escape(line)}</p>" for line in self._sentences())
+        shown = "".join(f"<p>{html_text(line)}</p>" for line in self._sentences())
         return shown + html_table(self._how(), *self._table())
 
     def to_frame(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from crystallize_opt.history.trace import PRUNED, TRIAL, VIOLATES, Trace
+from crystallize_opt.history.trace import LARGEST, PRUNED, TRIAL, VIOLATES, Trace
 from crystallize_opt.runtime.shown import cut
 
 _WIDTH, _HEIGHT = 720, 260
@@ -18,7 +18,6 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 12, 36
 _MARKS = {TRIAL: "h0", VIOLATES: "m-3-3l6 6m0-6l-6 6", PRUNED: "m-3-2l6 0l-3 5z"}
 _LINES = 4
 """About how many lines of the grid there are in each direction."""
-_LARGEST = 1e300
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _range(trace: Trace) -> tuple[float, float]:
     values += [] if trace.baseline is None else [trace.baseline]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     # Values may be as large as numbers get, and all the same.
-    low, high = (min(max(each, -_LARGEST), _LARGEST) for each in (low, high))
+    low, high = (min(max(each, -LARGEST), LARGEST) for each in (low, high))
     margin = max(0.05 * high - 0.05 * low, 1e-9 * max(abs(low), abs(high)), 1e-300)
     return low - margin, high + margin
 

@@ -10,6 +10,7 @@ from crystallize_opt.runtime.extras import needs
 with needs("Pictures need", "matplotlib", "numpy", extra="analysis"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
     from matplotlib.ticker import MaxNLocator
 
 
@@ -46,3 +47,14 @@ def count_trials(ax: Axes, label: str) -> None:
     """Let the horizontal axis count trials: whole numbers only."""
     ax.set_xlabel(label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def finished(picture: Picture) -> Picture:
+    """Return a picture that was drawn, in which a name with two `$` is no formula."""
+    for ax in picture.axes:
+        # matplotlib writes the powers of 10 on a logarithmic axis as formulas.
+        log = [axis for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == "log"]
+        formulas = {text for axis in log for text in axis.findobj(Text) if text is not axis.label}
+        for text in {*ax.findobj(Text)} - formulas:
+            text.set_parse_math(False)
+    return picture

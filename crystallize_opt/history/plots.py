@@ -8,8 +8,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import UsageError
-from crystallize_opt.history.figure import Picture, count_trials, panels
-from crystallize_opt.history.trace import PRUNED, TRIAL, VIOLATES, Cut, cut_off, traces
+from crystallize_opt.history.figure import Picture, count_trials, finished, panels
+from crystallize_opt.history.trace import PRUNED, TRIAL, VIOLATES, Cut, cut_off, drawable, traces
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.runtime.shown import cut
 from crystallize_opt.space.numbers import Float, Integer
@@ -27,12 +27,14 @@ Trials = Sequence[Observation]
 _DOT: dict[str, Any] = {"linestyle": "none", "markersize": 4}
 _BEST: dict[str, Any] = {"marker": "*", "markersize": 13, "color": "black", "linestyle": "none"}
 _COLUMNS = 3
+_NAME = 30
+"""How many characters of a name are drawn."""
 _MOST = 200
 """From how many trials importances are computed: fANOVA's time grows with their number."""
 
 
 def _label(objective: Objective) -> str:
-    return f"{objective.metric} ({objective.direction})"
+    return f"{cut(objective.metric, _NAME)} ({objective.direction})"
 
 
 def _limit(ax: Axes, cut: Cut | None, sign: int) -> None:
@@ -77,7 +79,7 @@ def plot_best(trials: Trials, criterion: Criterion, baseline: Observation | None
         ax.set_ylabel(_label(trace.objective))
         ax.legend(fontsize="small")
     count_trials(rows[-1][0], "trial")
-    return picture
+    return finished(picture)
 
 
 def _measured(trials: Trials, metric: str) -> list[Observation]:
@@ -123,27 +125,27 @@ def plot_slices(
         parameter = None if space is None else space[name]
         places, keys, log = _positions(parameter, [each.params[name] for _, each in own])
         shades = [index for index, _ in own]
-        values = [each[objective.metric] for _, each in own]
+        values = [drawable(each[objective.metric]) for _, each in own]
         ax.scatter(
             places, values, c=shades, cmap="Greys", vmin=-len(found) / 3, s=16, ec="0.4", lw=0.3
         )
-        for place, (_, each) in zip(places, own, strict=True):
+        for place, value, (_, each) in zip(places, values, own, strict=True):
             if each is best:
-                ax.plot([place], [each[objective.metric]], label="best", **_BEST)
+                ax.plot([place], [value], label="best", **_BEST)
                 ax.legend(fontsize="small")
         if log:
             ax.set_xscale("log")
         if keys is not None:
             ax.set_xticks(range(len(keys)), [cut(key, 15) for key in keys], rotation=20)
             ax.set_xlim(-0.5, len(keys) - 0.5)
-        ax.set_xlabel(name)
+        ax.set_xlabel(cut(name, _NAME))
     for row in grid:
         row[0].set_ylabel(_label(objective))
-    values = [each[objective.metric] for each in found]
+    values = [drawable(each[objective.metric]) for each in found]
     _limit(axes[0], cut_off(values, objective.sign), objective.sign)
     for ax in axes[len(names) :]:
         ax.remove()
-    return picture
+    return finished(picture)
 
 
 def plot_parallel(trials: Trials, space: SearchSpace | None, objective: Objective) -> Picture:
@@ -179,10 +181,11 @@ def plot_parallel(trials: Trials, space: SearchSpace | None, objective: Objectiv
         heights = [scaled[name].get(id(each), math.nan) for name in names]
         color, alpha = ("C0", 0.8) if id(each) in good else ("0.75", 0.5)
         ax.plot(range(len(names)), heights, lw=1.0, marker=".", color=color, alpha=alpha)
-    ax.set_xticks(range(len(names)), names, rotation=15)
+    labels = [cut(name, _NAME) for name in names]
+    ax.set_xticks(range(len(names)), labels, rotation=15, ha="right", rotation_mode="anchor")
     ax.set_yticks([])
     ax.set_title(f"The best quarter by {_label(objective)} is dark", fontsize="medium")
-    return picture
+    return finished(picture)
 
 
 def importances(
@@ -234,15 +237,20 @@ def importances(
         study = optuna.create_study(direction=objective.direction)
     finally:
         optuna.logging.set_verbosity(verbosity)
+    # The unit of the values changes no share, but their squares must not overflow or vanish.
+    unit = max(abs(each[objective.metric]) for each in found) or 1.0
     for index, each in enumerate(found):
         params = {name: column[index] for name, column in columns.items()}
         study.add_trial(
             optuna.trial.create_trial(
-                params=params, distributions=distributions, value=each[objective.metric]
+                params=params,
+                distributions=distributions,
+                value=each[objective.metric] / unit,
             )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=16, seed=0)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in shares.items()}
 
 
 def plot_importance(
@@ -254,11 +262,14 @@ def plot_importance(
     picture, (row,) = panels(1, len(found), width=4.0 + 3.0 * len(found), height=height)
     for ax, objective, own in zip(row, objectives, found, strict=True):
         names = list(reversed(own))
-        bars = ax.barh(names, [own[name] for name in names], color="0.6", edgecolor="black")
+        bars = ax.barh(
+            range(len(names)), [own[name] for name in names], color="0.6", edgecolor="black"
+        )
+        ax.set_yticks(range(len(names)), [cut(name, _NAME) for name in names])
         ax.bar_label(bars, fmt="%.2f", padding=3, fontsize="small")
         ax.set_xlim(0, 1.1 * max(own.values()))
-        ax.set_xlabel(f"share in the variance of {objective.metric} (fANOVA)")
-    return picture
+        ax.set_xlabel(f"share in the variance of\n{cut(objective.metric, _NAME)} (fANOVA)")
+    return finished(picture)
 
 
 def plot_front(
@@ -277,10 +288,10 @@ def plot_front(
     for ax, (x, y) in zip(row, pairs, strict=True):
         for name, marker, color, own in kinds:
             if own:
-                points = [(each[x.metric], each[y.metric]) for each in own]
+                points = [(drawable(each[x.metric]), drawable(each[y.metric])) for each in own]
                 ax.plot(*zip(*points, strict=True), marker=marker, color=color, label=name, **_DOT)
         if front:
-            points = sorted((each[x.metric], each[y.metric]) for each in front)
+            points = sorted((drawable(e[x.metric]), drawable(e[y.metric])) for e in front)
             # With three objectives, the front is a surface, and a line would mean nothing.
             line: dict[str, Any] = {"drawstyle": "steps-post" if x.sign > 0 else "steps-pre"}
             if len(criterion.objectives) > 2:
@@ -288,13 +299,14 @@ def plot_front(
             columns = zip(*points, strict=True)
             ax.plot(*columns, marker="s", color="C0", label="Pareto front", **line)
         if best is not None:
-            ax.plot([best[x.metric]], [best[y.metric]], label="compromise", **_BEST)
+            place = [drawable(best[x.metric])], [drawable(best[y.metric])]
+            ax.plot(*place, label="compromise", **_BEST)
         if x.threshold is not None and y.threshold is not None:
             ax.plot([x.threshold], [y.threshold], "P", color="C3", label="thresholds", **_DOT)
         ax.set_xlabel(_label(x))
         ax.set_ylabel(_label(y))
     row[0].legend(fontsize="small")
-    return picture
+    return finished(picture)
 
 
 def plot_curves(
@@ -308,7 +320,8 @@ def plot_curves(
     for (ax,), metric in zip(rows, metrics, strict=True):
         labels: set[str] = set()
         for each in (*trials, *([] if baseline is None else [baseline])):
-            points = sorted(each.replicates[0].curves.get(metric, ())) if each.replicates else ()
+            curve = each.replicates[0].curves.get(metric, ()) if each.replicates else ()
+            points = sorted((step, drawable(value)) for step, value in curve)
             if not points:
                 continue
             name, style = "trial", dict[str, Any](color="0.6", lw=0.8)
@@ -322,10 +335,10 @@ def plot_curves(
             labels.add(name)
             # The mark at the end shows where a trial was ended.
             ax.plot(*zip(*points, strict=True), markevery=[-1], **style)
-        ax.set_ylabel(metric)
+        ax.set_ylabel(cut(metric, _NAME))
         ax.legend(fontsize="small")
     rows[-1][0].set_xlabel("step")
-    return picture
+    return finished(picture)
 
 
 def plot_timeline(trials: Trials) -> Picture:
@@ -370,4 +383,4 @@ def plot_timeline(trials: Trials) -> Picture:
     ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     busy = sum(end - start for _, start, end, _ in lanes) / (len(free) * max(free))
     ax.set_title(f"{len(free)} at once, busy {100 * busy:.0f} % of the time", fontsize="medium")
-    return picture
+    return finished(picture)

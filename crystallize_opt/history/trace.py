@@ -11,7 +11,15 @@ from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.objective import Objective
 from crystallize_opt.trials.observation import Observation, Status
 
+LARGEST = 1e300
+"""The largest number in a picture: the range of an axis must not overflow."""
+
 TRIAL, VIOLATES, PRUNED = "trial", "violates a constraint", "pruned"
+
+
+def drawable(value: float) -> float:
+    """Return a number as pictures show it: the largest floats have no place on an axis."""
+    return max(-LARGEST, min(LARGEST, value)) if math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -69,17 +77,19 @@ def _trace(
     so_far, best, metric = BestSoFar(own), [], objective.metric
     for number, each in enumerate(trials, 1):
         so_far.add(each)
-        best.append(math.nan if so_far.best is None else so_far.best[metric])
+        best.append(math.nan if so_far.best is None else drawable(so_far.best[metric]))
         if each.status.has_value and metric in each.metrics:
             kind = PRUNED if each.status is Status.PRUNED else VIOLATES
-            points[TRIAL if own.is_candidate(each) else kind].append((number, each[metric]))
+            kind = TRIAL if own.is_candidate(each) else kind
+            points[kind].append((number, drawable(each[metric])))
+    against = None if baseline is None else baseline.metrics.get(metric)
     return Trace(
         objective,
         len(trials),
         points,
         best,
         [number for number, each in enumerate(trials, 1) if each.status.has_failed],
-        None if baseline is None else baseline.metrics.get(metric),
+        None if against is None else drawable(against),
     )
 
 

@@ -44,6 +44,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
+def html_text(text: str) -> str:
+    """Return a text as it is shown in the HTML of a notebook."""
+    import html  # Seldom needed, and slow to import.
+
+    shown = html.escape(text)
+    # A notebook typesets what is between dollar signs as mathematics, but not in `code`.
+    return f'<code style="white-space: inherit">{shown}</code>' if "$" in shown else shown
+
+
 def html_table(
     caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()
 ) -> str:
@@ -60,17 +69,13 @@ def html_table(
 
     def cell(tag: str, text: str, column: int | None = None) -> str:
         widest = _WIDEST if column is None or column >= len(widths) else widths[column]
-        shown = html.escape(cut(text, widest))
-        whole = html.escape(cut(text, _WIDEST_TITLE))
-        title = "" if whole == shown else f' title="{whole}"'
+        shown, whole = cut(text, widest), cut(text, _WIDEST_TITLE)
+        title = "" if whole == shown else f' title="{html.escape(whole)}"'
         # Notebooks align every cell to the right, as it should be for numbers only.
         style = "" if column is None or is_number[column] else ' style="text-align: left"'
         if style and len(text) <= _NOT_BROKEN:
             style = ' style="text-align: left; white-space: nowrap"'
-        # A notebook typesets what is between dollar signs as mathematics, but not in `code`.
-        if "$" in shown:
-            shown = f'<code style="white-space: inherit">{shown}</code>'
-        return f"<{tag}{style}{title}>{shown}</{tag}>"
+        return f"<{tag}{style}{title}>{html_text(shown)}</{tag}>"
 
     is_number = [all(map(_is_number, column)) for column in zip(*rows, strict=True)]
     is_number = is_number or [False for _ in head]

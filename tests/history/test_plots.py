@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from crystallize_opt import (
     SearchSpace,
     Status,
     Treatment,
+    report,
 )
 from crystallize_opt.errors import UnknownMetricError, UsageError
 from tests.strategies import spaces
@@ -82,6 +86,70 @@ def is_drawn(picture: Any) -> bool:
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_is_drawn(name: str) -> None:
     assert is_drawn(PICTURES[name](HISTORY))
+
+
+HARD: dict[str, tuple[str, float, float]] = {
+    "formulas": ("^a$|^b_$", 0.0, 1.0),
+    "long names": ("histgradientboostingclassifier__" * 3, 0.0, 1.0),
+    "squares that overflow": ("loss", -1e160, 1e160),
+    "the largest floats": ("loss", -sys.float_info.max, sys.float_info.max),
+    "the smallest floats": ("loss", 5e-324, 2e-308),
+}
+
+
+def hard_history(metric: str, low: float, high: float) -> History:
+    space = SearchSpace({metric: ["^a$|^b_$", "${HOME}/$X_1"], "x": Float(1e-3, 1.0, log=True)})
+    trials = []
+    for number in range(12):
+        value = high if number % 4 == 0 else low if number == 6 else number / 12
+        values = {metric: value, "cost": -value}
+        curves = {metric: ((0, value), (1, low))}
+        trials.append(
+            Observation(
+                Treatment(f"$t_{number}$", space.sample(number)),
+                values,
+                replicates=[Replicate(0, 0, values, curves=curves)],
+                started_at=float(number),
+                duration=1.0,
+            )
+        )
+    return History(trials, [Objective(metric, "minimize")], space=space)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("hard", HARD)
+def test_any_names_and_finite_numbers_are_drawn(name: str, hard: str) -> None:
+    picture = PICTURES[name](hard_history(*HARD[hard]))
+    assert is_drawn(picture)
+
+
+@pytest.mark.parametrize("hard", HARD)
+def test_a_front_and_a_report_of_any_names_and_finite_numbers(hard: str, tmp_path: Path) -> None:
+    history = hard_history(*HARD[hard])
+    goals = [*history.objectives, Objective("cost", "minimize")]
+    assert is_drawn(History(history.observations, goals, space=history.space).plot_pareto())
+    report(history, tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_of_a_curve_that_is_no_finite_number_is_a_gap(value: float) -> None:
+    curves = {"loss": ((0, 1.0), (1, value), (2, 0.5))}
+    trial = observed(0, replicates=[Replicate(0, 0, {"loss": 0.5}, curves=curves)])
+    (ax,) = History([trial], [LOSS]).plot_curves().axes
+    assert of(ax.lines[0].get_ydata()) == pytest.approx([1.0, value, 0.5], nan_ok=True)
+
+
+def test_dollar_signs_stand_in_a_picture_and_powers_of_ten_are_formulas() -> None:
+    picture = hard_history(*HARD["formulas"]).plot_parameters()
+    picture.draw_without_rendering()
+    choices, numbers = picture.axes
+    assert choices.get_xlabel() == "^a$|^b_$"
+    for text in (choices.xaxis.label, choices.yaxis.label, *choices.get_xticklabels()):
+        assert not text.get_parse_math()
+    assert all(each.get_parse_math() for each in numbers.get_xticklabels())
+    picture.axes[0].set_title("$x^2$")  # A formula of the caller stays one.
+    assert picture.axes[0].title.get_text() == "$x^2$"
 
 
 def test_the_picture_of_a_run_shows_values_best_failures_and_baseline() -> None:
