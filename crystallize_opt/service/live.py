@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from crystallize_opt.errors import (
     CrystallizeOptError,
+    InvalidParametersError,
     ReplayDiverged,
     RunChanged,
     SpaceExhausted,
@@ -30,7 +31,7 @@ from crystallize_opt.search.ahead import Ahead
 from crystallize_opt.service.processors import share_one, use_all
 from crystallize_opt.service.refusal import Refusal, bad
 from crystallize_opt.service.served_run import ServedRun
-from crystallize_opt.service.store import CLOSED, OPEN, Record, Store
+from crystallize_opt.service.store import CLOSED, Record, Store
 from crystallize_opt.trials.treatment import Treatment
 
 _QUIET = 0.3  # Seconds without an edit, after which an edited experiment's run begins anew.
@@ -298,12 +299,14 @@ class Live:
         """Return a suggestion whose record is on disk."""
         assert self._run is not None  # noqa: S101
         run, store, data = self._run, self._store, waiting.data
-        queued = None
-        if "assignments" not in data:
-            for queued in store.page("queued", self.number, states=(OPEN,), limit=1):
-                data = {**data, "assignments": queued.data["assignments"]}
+        queued = None if "assignments" in data else run.next_queued()
+        if queued is not None:
+            data = {**data, "assignments": queued.data["assignments"]}
         if "assignments" in data:
-            treatment = run.ask_for(data["assignments"])
+            try:
+                treatment = run.ask_for(data["assignments"])
+            except InvalidParametersError as error:  # The bounds were others when it was checked.
+                raise bad(f"The experiment was changed meanwhile: {error}") from error
         elif self._pool:
             treatment = self._pool[0]
         else:

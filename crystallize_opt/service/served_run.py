@@ -225,6 +225,23 @@ class ServedRun:
         self._recorded.enqueue(params)
         return self._ask()
 
+    def next_queued(self) -> Record | None:
+        """Return the first queued suggestion that is a point of the space.
+
+        Parameters may have been added or removed since it was queued: it is completed as an
+        observation is. One outside of the bounds stays in the queue, and holds up no other.
+        """
+        after = 0
+        while page := self._store.page(
+            "queued", self._number, states=(OPEN,), after=after, limit=1
+        ):
+            (record,) = page
+            params = completed(record.data["assignments"], self._data, self.optimizer.space)
+            if self._fits(params):
+                return record._replace(data={**record.data, "assignments": params})
+            after = record.id
+        return None
+
     def handed_out(
         self, treatment: Treatment, data: Mapping[str, Any], ttl: float | None
     ) -> Record:

@@ -229,6 +229,39 @@ def test_own_and_queued_suggestions_come_first(connect: Connect) -> None:
     assert experiment.suggestions().create().assignments["x"] not in found
 
 
+def test_a_queued_suggestion_that_is_out_of_bounds_waits_and_holds_up_no_other(
+    connect: Connect,
+) -> None:
+    connection = connect()
+    experiment = connection.experiments(made(connection).id)
+    for x in (0.9, 0.8, 0.4):
+        experiment.queued_suggestions().create(assignments={"x": x})
+
+    experiment.update(parameters=[{"name": "x", "bounds": {"min": 0, "max": 0.5}}])
+    found = [experiment.suggestions().create().assignments["x"] for _ in range(3)]
+
+    assert found[0] == 0.4
+    assert all(x <= 0.5 for x in found)
+    waiting = [each.assignments["x"] for each in experiment.queued_suggestions().fetch().data]
+    assert waiting == [0.8, 0.9]  # The newest first.
+    experiment.update(parameters=[{"name": "x", "bounds": {"min": 0, "max": 1}}])
+    assert [experiment.suggestions().create().assignments["x"] for _ in range(2)] == [0.9, 0.8]
+    assert experiment.queued_suggestions().fetch().count == 0
+
+
+def test_a_queued_suggestion_is_completed_for_the_parameters_of_today(connect: Connect) -> None:
+    connection = connect()
+    y = {**X, "name": "y"}
+    experiment = connection.experiments(made(connection, parameters=[X, y]).id)
+    experiment.queued_suggestions().create(assignments={"x": 0.25, "y": 0.75})
+    new = {"name": "n", "type": "int", "bounds": {"min": 1, "max": 9}, "default_value": 4}
+
+    experiment.update(parameters=[{"name": "x"}, new])
+
+    assert experiment.suggestions().create().assignments.to_json() == {"x": 0.25, "n": 4}
+    assert experiment.queued_suggestions().fetch().count == 0
+
+
 def test_deleting_and_editing_observations_begins_the_run_anew(
     connect: Connect, tmp_path: Path
 ) -> None:

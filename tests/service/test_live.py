@@ -186,6 +186,27 @@ def test_a_suggestion_that_takes_too_long_is_there_for_the_next_request(
     assert web("POST", path).status_code == 201
 
 
+def test_own_assignments_that_are_out_of_bounds_meanwhile_are_refused_and_no_others(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch, 1)
+    path = ["experiments", experiment_of(handler)]
+    first = handler.begin("POST", [*path, "suggestions"], {})
+    own = handler.begin("POST", [*path, "suggestions"], {"assignments": {"x": 0.9}})
+    last = handler.begin("POST", [*path, "suggestions"], {})
+    assert isinstance(first, Future)
+    assert isinstance(own, Future)
+    assert isinstance(last, Future)
+
+    narrower = {"parameters": [{"name": "x", "bounds": {"min": 0, "max": 0.5}}]}
+    assert handler.handle("PUT", path, narrower).status == 200
+    gate.opened.set()
+
+    assert first.result(60).status == last.result(60).status == 201
+    assert own.result(60).status == 400
+    assert "changed meanwhile" in own.result().body["message"]
+
+
 def test_an_optimizer_that_fails_is_an_answer_and_begins_again(
     handler: Handler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
