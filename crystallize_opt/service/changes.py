@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crystallize_opt.service.definition import Definition, check_threshold, read_budget
-from crystallize_opt.service.given import LONGEST_NAME, Given, metadata_of, shown
+from crystallize_opt.service.definition import (
+    Definition,
+    check_threshold,
+    read_budget,
+    read_metadata,
+)
+from crystallize_opt.service.given import LONGEST_NAME, Given, shown
 from crystallize_opt.service.parameters import is_value, read_parameter
 from crystallize_opt.service.refusal import bad
 
@@ -42,7 +47,7 @@ def read_changes(definition: Definition, data: Any) -> Definition:
         given.refuse_missing("name")
         found["name"] = given.text("name", longest=LONGEST_NAME)
     if "metadata" in given.data:
-        found["metadata"] = metadata_of(given)
+        found["metadata"] = read_metadata(given)
     if "parallel_bandwidth" in given.data:
         found["parallel_bandwidth"] = given.integer("parallel_bandwidth", low=1)
     if "budget" in given.data or "observation_budget" in given.data:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from crystallize_opt.service.given import LONGEST_NAME, Given, metadata_of, shown
+from crystallize_opt.service.given import LONGEST_NAME, Given, is_number, metadata_of, shown
 from crystallize_opt.service.parameters import read_conditionals, read_constraint, read_parameters
 from crystallize_opt.service.refusal import bad
 
@@ -49,7 +50,7 @@ def read_experiment(data: Any, what: str = "the experiment") -> Definition:
         "name": given.text("name", longest=LONGEST_NAME),
         "type": kind,
         "project": given.text("project"),
-        "metadata": metadata_of(given),
+        "metadata": read_metadata(given),
         "parameters": parameters,
         "conditionals": conditionals,
         "linear_constraints": given.each(
@@ -63,6 +64,35 @@ def read_experiment(data: Any, what: str = "the experiment") -> Definition:
     }
     _check_together(found)
     return found
+
+
+def read_metadata(given: Given) -> dict[str, Any] | None:
+    """Return the metadata of an experiment.
+
+    Raises:
+        Refusal: They are none, or `ttl` is no time.
+    """
+    metadata = metadata_of(given)
+    ttl_of(metadata, None)
+    return metadata
+
+
+def ttl_of(metadata: Mapping[str, Any] | None, otherwise: float | None) -> float | None:
+    """Return after how many seconds an open suggestion expires.
+
+    Args:
+        metadata: The metadata of the experiment.
+        otherwise: The time of an experiment whose metadata do not say.
+
+    Raises:
+        Refusal: The metadata say what is no time.
+    """
+    if metadata is None or "ttl" not in metadata:
+        return otherwise
+    ttl: float = metadata["ttl"]
+    if not is_number(ttl) or ttl <= 0:
+        raise bad(f"`ttl` in the metadata is a number of seconds above 0, not {ttl!r}.")
+    return ttl
 
 
 def read_budget(given: Given) -> int | None:

@@ -28,6 +28,7 @@ from crystallize_opt.errors import (
 )
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.search.ahead import Ahead
+from crystallize_opt.service.definition import ttl_of
 from crystallize_opt.service.processors import share_one, use_all
 from crystallize_opt.service.refusal import Refusal, bad
 from crystallize_opt.service.served_run import ServedRun
@@ -239,7 +240,7 @@ class Live:
             self._pool.extend(self._run.settle())
             self._is_exhausted = False
         bandwidth = record.data["parallel_bandwidth"] or 1
-        self._ttl = (record.data["metadata"] or {}).get("ttl", self._settings.ttl)
+        self._ttl = ttl_of(record.data["metadata"], self._settings.ttl)
         is_ahead = self._settings.ask_ahead and bandwidth > 1
         self._ahead = Ahead(_Clients(bandwidth)) if is_ahead else None
 

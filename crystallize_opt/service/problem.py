@@ -9,7 +9,7 @@ from typing import Any
 from crystallize_opt.adapters.registry import available_optimizers
 from crystallize_opt.errors import CrystallizeOptError, MissingExtraError
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
-from crystallize_opt.service.given import is_integer, is_number
+from crystallize_opt.service.given import is_integer
 from crystallize_opt.service.refusal import bad
 from crystallize_opt.space.choices import Categorical, Ordinal
 from crystallize_opt.space.constraint import LinearConstraint
@@ -80,9 +80,6 @@ def _optimizer_of(definition: Mapping[str, Any]) -> tuple[Callable[[], Any], dic
         for key, value in metadata.items()
         if key.startswith(_ARGUMENT)
     }
-    ttl = metadata.get("ttl", 1)
-    if not is_number(ttl) or ttl <= 0:
-        raise bad(f"`ttl` in the metadata is a number of seconds above 0, not {ttl!r}.")
     if "seed" in metadata:
         seed = metadata["seed"]
         if not is_integer(seed) or not 0 <= seed < 2**32:
