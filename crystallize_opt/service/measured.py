@@ -190,7 +190,7 @@ def new_observation(
         suggestion: The suggestion that was evaluated.
         is_first: Whether it is the first observation of that suggestion: the outcome of its trial.
     """
-    of = None if suggestion is None else suggestion.data
+    of, now = None if suggestion is None else suggestion.data, time.time()
     return {
         **said,
         "assignments": dict(assignments),
@@ -198,7 +198,8 @@ def new_observation(
         "trial": of["trial"] if of is not None and is_first else None,
         "revision": of["revision"] if of is not None and is_first else None,
         "began": None if of is None else of["created"],
-        "created": time.time(),
+        "created": now,
+        "ended": now,
     }
 
 
@@ -211,7 +212,8 @@ def changed_observation(
         Refusal: It breaks a rule; the message says which one.
     """
     _check_fields(given)
-    found = {**before.data, "created": time.time()}
+    # An edit changes when it was created, as SigOpt has it, and not how long the trial took.
+    found = {"ended": before.data["created"], **before.data, "created": time.time()}
     if "metadata" in given.data:
         found["metadata"] = metadata_of(given)
     _change_outcome(definition, found, given)
@@ -221,11 +223,12 @@ def changed_observation(
         raise bad("An observation without a suggestion needs `assignments`.")
     if suggestion is not None:
         found |= {"suggestion": suggestion.id, "assignments": suggestion.data["assignments"]}
+        found["began"] = suggestion.data["created"]
     elif "assignments" in given:
         if found["suggestion"] is not None and "suggestion" not in given.data:
             raise bad("The observation has a `suggestion`: set it to null to give `assignments`.")
         found["assignments"] = read_assignments(definition, given.data["assignments"])
-        found["suggestion"] = None
+        found["suggestion"] = found["began"] = None
     return before._replace(data=found)
 
 

@@ -283,7 +283,8 @@ def observation_of(record: Record, treatment: Treatment) -> Observation:
     """Return what the record of an observation says of a treatment."""
     data = record.data
     began = data["began"]
-    duration = None if began is None else max(0.0, data["created"] - began)
+    ended = data.get("ended", data["created"])  # Files of earlier versions have no `ended`.
+    duration = None if began is None else max(0.0, ended - began)
     if data["failed"]:
         return Observation(
             treatment,
