@@ -81,18 +81,20 @@ def importances(service: Service, request: Request) -> wire.Json:
 
 
 def metric_importances(service: Service, request: Request) -> wire.Json:
-    """Return the importances of the parameters for each metric."""
+    """Return the importances of the parameters for each metric; stored ones may have too few."""
     experiment = service.experiment(request.ids[0])
-    return wire.pagination(
-        [
-            {
-                "object": "metric_importances",
-                "metric": metric["name"],
-                "importances": _importances(service, experiment, metric),
-            }
-            for metric in sorted(experiment.data["metrics"], key=lambda each: each["name"] or "")
-        ]
-    )
+    found: list[wire.Json] = []
+    for metric in sorted(experiment.data["metrics"], key=lambda each: each["name"] or ""):
+        try:
+            shares = _importances(service, experiment, metric)
+        except Refusal as refusal:
+            if refusal.status == 422 and metric["strategy"] == "store":
+                continue
+            raise
+        found.append(
+            {"object": "metric_importances", "metric": metric["name"], "importances": shares}
+        )
+    return wire.pagination(found)
 
 
 def _importances(

@@ -146,6 +146,7 @@ def test_suggestions_are_points_of_the_space_and_observations_reach_the_run(
         ({"metadata": {"optimizer": "Nobody"}}, "RandomOptimizer"),
         ({"metadata": {"optimizer.noise": 1}}, "cannot search"),
         ({"metadata": {"a": [1]}}, "metadata"),
+        ({"metadata": {"ttl": "soon"}}, "`ttl` in the metadata"),
         ({"tasks": [{"name": "t", "cost": 1}]}, "fidelity"),
         ({"project": "nowhere"}, "no project"),
         ({"size": 3}, "Unknown: `size`"),
@@ -292,6 +293,66 @@ def test_deleting_and_editing_observations_begins_the_run_anew(
     assert late.assignments == left.assignments
 
 
+@pytest.mark.parametrize("ttl", ["soon", -5, 0])
+def test_a_ttl_that_is_no_time_is_refused_also_by_an_update(connect: Connect, ttl: Any) -> None:
+    connection = connect()
+    experiment = connection.experiments(made(connection, metadata={"ttl": 60}).id)
+
+    message = refused(400, experiment.update, metadata={"ttl": ttl, "note": "n"})
+
+    assert f"`ttl` in the metadata is a number of seconds above 0, not {ttl!r}" in message
+    assert experiment.fetch().metadata.to_json() == {"ttl": 60}
+    experiment.suggestions().create()
+
+
+def test_a_ttl_that_an_earlier_version_took_is_named_and_can_be_changed(connect: Connect) -> None:
+    connection = connect()
+    experiment = connection.experiments(made(connection).id)
+    store = connection.impl.driver.handler.service.store
+    with store.writing():
+        record = store.get("experiment", 1)
+        store.put("experiment", record._replace(data={**record.data, "metadata": {"ttl": "soon"}}))
+
+    assert "`ttl` in the metadata" in refused(400, experiment.suggestions().create)
+    experiment.update(metadata={"ttl": 60})
+    experiment.suggestions().create()
+
+
+@pytest.mark.parametrize("is_of_an_earlier_version", [False, True])
+def test_an_edit_of_an_observation_leaves_how_long_its_trial_took(
+    connect: Connect, tmp_path: Path, is_of_an_earlier_version: bool
+) -> None:
+    path = tmp_path / "service.db"
+    connection = connect(storage=path)
+    experiment = connection.experiments(made(connection).id)
+    suggestions = [experiment.suggestions().create() for _ in range(3)]
+    first, second, third = (
+        experiment.observations().create(suggestion=each.id, value=1.0) for each in suggestions
+    )
+    experiment.suggestions().create()
+    before = sorted(each.duration for each in History.load(path))
+    store = connection.impl.driver.handler.service.store
+    if is_of_an_earlier_version:
+        with store.writing():
+            for record in store.page("observation", 1):
+                data = {key: value for key, value in record.data.items() if key != "ended"}
+                store.put("observation", record._replace(data=data))
+
+    experiment.observations(first.id).update(metadata={"note": "seen by Ann"})
+    experiment.observations(second.id).update(value=2.0)
+    experiment.observations(second.id).update(suggestion=suggestions[1].id, value=3.0)
+    experiment.observations(third.id).update(failed=True, values=None)
+    experiment.suggestions().create()
+
+    assert sorted(each.duration for each in History.load(path, run="1")) == before
+    experiment.observations(third.id).update(
+        suggestion=None, assignments={"x": 0.5}, value=1.0, failed=False
+    )
+    experiment.suggestions().create()
+    durations = {each.params["x"]: each.duration for each in History.load(path, run="1")}
+    assert durations[0.5] is None  # Nobody asked for it.
+
+
 def test_a_new_parameter_has_its_default_in_earlier_observations(connect: Connect) -> None:
     connection = connect()
     experiment = connection.experiments(made(connection).id)
@@ -371,6 +432,27 @@ def test_importances_and_when_to_stop(connect: Connect) -> None:
     assert experiment.stopping_criteria().fetch().reasons == [
         *("possible_stagnation", "observation_budget_reached"),
     ]
+
+
+@pytest.mark.parametrize("reported", [0, 3, 5])
+def test_a_stored_metric_that_was_reported_too_rarely_has_no_importances(
+    connect: Connect, reported: int
+) -> None:
+    connection = connect()
+    metrics = [{"name": "m"}, {"name": "note", "strategy": "store"}]
+    two = [X, {**X, "name": "y"}]
+    experiment = connection.experiments(made(connection, parameters=two, metrics=metrics).id)
+    refused(422, experiment.metric_importances().fetch)
+    for number in range(6):
+        some = metrics[: 2 if number < reported else 1]
+        experiment.observations().create(
+            assignments={"x": number / 5, "y": (number % 3) / 2},
+            values=[{"name": each["name"], "value": float(number)} for each in some],
+        )
+
+    found = experiment.metric_importances().fetch().data
+
+    assert [each.metric for each in found] == (["m", "note"] if reported == 5 else ["m"])
 
 
 def test_random_and_grid_are_ours(connect: Connect) -> None:
