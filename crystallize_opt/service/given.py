@@ -57,7 +57,7 @@ class Given:
         if unknown := [key for key in self.data if key not in known]:
             raise bad(
                 f"Unknown: {', '.join(f'`{shown(key)[1:-1]}`' for key in unknown[:5])} in "
-                f"{self.what}. Known: {', '.join(f'`{key}`' for key in sorted(known))}."
+                f"{self.what}. Known: {', '.join(f'`{key}`' for key in sorted(known)) or 'none'}."
             )
 
     def refuse_missing(self, *keys: str) -> None:

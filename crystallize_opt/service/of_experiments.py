@@ -148,7 +148,9 @@ def _changed(
 
 def delete(service: Service, request: Request) -> wire.Json:
     """Delete an experiment; updating its state to active brings it back."""
-    option = request.given().choice("include_runs", ("true", "false"))
+    given = request.given()
+    given.refuse_unknown({"include_runs"})
+    option = given.choice("include_runs", ("true", "false"))
     with service.store.writing():
         record = service.experiment(request.ids[0])
         service.touch(record._replace(state=DELETED))

@@ -30,6 +30,7 @@ def create(service: Service, request: Request) -> Future[Record]:
 
 def suggest(service: Service, experiment: Record, given: Given) -> Future[Record]:
     """Ask for a suggestion of an experiment."""
+    given.refuse_unknown({"assignments", "metadata", "task"})
     if "task" in given:
         raise bad("`task` is for experiments with tasks, which this service does not support.")
     data: dict[str, Any] = {"metadata": metadata_of(given)}
@@ -106,7 +107,9 @@ def delete(service: Service, request: Request) -> wire.Json:
 
 def delete_all(service: Service, request: Request) -> wire.Json:
     """Delete all suggestions, or the open ones."""
-    state = request.given().choice("state", ("open",))
+    given = request.given()
+    given.refuse_unknown({"state"})  # A misspelt one would delete all.
+    state = given.choice("state", ("open",))
     with service.store.writing():
         experiment = service.experiment(request.ids[0])
         states = (OPEN, CLOSED) if state is None else (state,)

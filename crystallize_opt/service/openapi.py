@@ -141,7 +141,7 @@ _BODIES = {
     "experiments": "NewExperiment",
     "aiexperiments": "NewExperiment",
     "suggestions": "NewSuggestion",
-    "queued_suggestions": "NewSuggestion",
+    "queued_suggestions": "NewQueuedSuggestion",
     "observations": "NewObservation",
     "tokens": "NewToken",
 }
@@ -206,6 +206,7 @@ _SCHEMAS: dict[str, Any] = {
         progress=_object(observation_count=_WHOLE),
     ),
     "NewSuggestion": _object(assignments=_ANY, metadata=_ANY),
+    "NewQueuedSuggestion": _object(["assignments"], assignments=_ANY),
     "Suggestion": _object(
         ["id", "assignments", "state"],
         id=_TEXT,

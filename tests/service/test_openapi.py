@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.service.http import EXPERIMENT, Web, web
+from tests.service.http import EXPERIMENT, Web, error_of, web
 
 __all__ = ["web"]
 
@@ -58,6 +58,64 @@ def test_what_is_answered_is_as_described(web: Web, name: str) -> None:
     schema = {**described["components"]["schemas"][name], "components": described["components"]}
 
     jsonschema.validate(_with_nulls(answers[name]), schema)
+
+
+_POINT = {"assignments": {"x": 0.5}}
+_VALUES = [{"name": "score", "value": 1.0}]
+_VALID: dict[str, Any] = {
+    "POST experiments": EXPERIMENT,
+    "POST clients/{}/experiments": EXPERIMENT,
+    "POST experiments/{}/suggestions": _POINT,
+    "POST experiments/{}/queued_suggestions": _POINT,
+    "POST experiments/{}/observations": {**_POINT, "values": _VALUES},
+    "POST experiments/{}/observations/batch": {"observations": []},
+    "POST clients/{}/projects": {"id": "other", "name": "Other"},
+    "POST clients/{}/projects/{}/aiexperiments": {
+        key: value for key, value in EXPERIMENT.items() if key != "observation_budget"
+    },
+    "POST clients/{}/projects/{}/training_runs/batch": {"runs": []},
+}
+_NEW = {"training_runs": {"name": "run"}, "checkpoints": {"values": _VALUES}}
+
+
+def test_a_field_that_is_not_known_is_refused_by_every_route_that_changes_something(
+    web: Web,
+) -> None:
+    """What deletes one thing and nothing else has no fields."""
+    runs = {**EXPERIMENT, "runs_only": True, "project": "night"}
+    web("POST", "clients/1/projects", {"id": "night", "name": "Night"})
+    for made in (EXPERIMENT, runs):
+        assert web("POST", "experiments", made).status_code == 201
+    assert web("POST", "experiments/1/suggestions", {}).status_code == 201
+    assert web("POST", "experiments/1/observations", {"suggestion": "1", "failed": True})
+    assert web("POST", "experiments/2/training_runs", {"name": "run"}).status_code == 201
+    deletes = {("experiments", "{}"), ("aiexperiments", "{}")}  # Options say what goes with it.
+    routes = [
+        each
+        for each in web.handler.routes
+        if each.method in ("POST", "PUT", "MERGE")
+        or (each.method == "DELETE" and (each.pattern[-1] != "{}" or each.pattern in deletes))
+    ]
+    routes.sort(key=lambda each: each.method == "DELETE")
+
+    for route in routes:
+        pattern = "/".join(route.pattern)
+        of_runs = "training_runs" in pattern or pattern.startswith("aiexperiments")
+        path = pattern.replace("projects/{}", "projects/night")
+        path = path.replace("training_runs/{}", "training_runs/1")
+        path = path.replace("clients/{}", "clients/1").replace("suggestions/{}", "suggestions/1")
+        path = path.replace("observations/{}", "observations/1")
+        path = path.replace("{}", "2" if of_runs else "1")
+        valid = _VALID.get(f"{route.method} {pattern}", _NEW.get(route.pattern[-1], {}))
+        typo = {"assigments": "typo"}
+        if route.method == "DELETE":
+            message = error_of(web("DELETE", f"{path}?assigments=typo"), 400)
+            assert web("DELETE", path).status_code == 200
+        else:
+            message = error_of(web(route.method, path, {**valid, **typo}), 400)
+            assert web(route.method, path, valid).status_code < 300, (route.method, pattern)
+
+        assert message.startswith("Unknown: `assigments` in "), (route.method, pattern)
 
 
 def _with_nulls(answer: Any) -> Any:
