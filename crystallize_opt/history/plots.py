@@ -194,7 +194,8 @@ def importances(
     """Return the share of each parameter in the variance of an objective, the largest first.
 
     Raises:
-        UsageError: Fewer than four trials completed, or no parameter is in every trial.
+        UsageError: Fewer than four trials completed, no parameter is in every trial, or all values
+            of the objective are the same.
         MissingExtraError: Optuna or scikit-learn is not installed.
     """
     with needs("Importances need", "optuna", extra="optuna"):
@@ -231,21 +232,25 @@ def importances(
             "Importances need at least four completed trials, and a parameter that all of them "
             f"have with different values; {len(found)} trials completed."
         )
+    # The range of the values changes no share, but their squares must not overflow or vanish.
+    values = [each[objective.metric] / 2 for each in found]
+    low, high = min(values), max(values)
+    if low == high:
+        raise UsageError(
+            f"Importances need values that differ: {objective.metric!r} is the same in all "
+            f"{len(found)} completed trials."
+        )
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # Else it announces the study.
     try:
         study = optuna.create_study(direction=objective.direction)
     finally:
         optuna.logging.set_verbosity(verbosity)
-    # The unit of the values changes no share, but their squares must not overflow or vanish.
-    unit = max(abs(each[objective.metric]) for each in found) or 1.0
-    for index, each in enumerate(found):
+    for index, value in enumerate(values):
         params = {name: column[index] for name, column in columns.items()}
         study.add_trial(
             optuna.trial.create_trial(
-                params=params,
-                distributions=distributions,
-                value=each[objective.metric] / unit,
+                params=params, distributions=distributions, value=(value - low) / (high - low)
             )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=16, seed=0)

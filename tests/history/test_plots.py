@@ -193,6 +193,24 @@ def test_slices_have_a_panel_for_each_parameter() -> None:
     assert [tick.get_text() for tick in axes[2].get_xticklabels()] == ["'sgd'", "None"]
 
 
+@pytest.mark.parametrize("step", [0.0, 1e-12, 1.0, 1e300])
+def test_the_importance_needs_values_that_differ_however_little(step: float) -> None:
+    space = SearchSpace({"x": Float(0, 1), "y": Float(0, 1)}, [])
+    trials = [
+        Observation(
+            Treatment(f"t_{number}", {"x": number / 20, "y": number * 7 % 20 / 20}),
+            {"loss": 1.0 + step * number},
+        )
+        for number in range(20)
+    ]
+    history = History(trials, [LOSS], space=space)
+    if step:
+        assert history.importance()["x"] > 0.8
+    else:
+        with pytest.raises(UsageError, match="'loss' is the same in all 20 completed trials"):
+            history.importance()
+
+
 def test_the_importance_finds_the_parameter_that_matters() -> None:
     space = SearchSpace({"x": (0.0, 1.0), "y": (0.0, 1.0), "z": ["a", "b"]})
     trials = [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html.parser
+import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,53 @@ def test_only_a_page_of_the_service_can_send_a_form(web: Web) -> None:
     assert web("GET", f"experiments/{number}/suggestions").json()["count"] == 1
     shown = page(web, f"/experiment/{number}/analysis", token=reader)
     assert not [tag for tag, _ in shown.tags if tag == "form"]
+
+
+_MOST = sys.float_info.max
+_HARD = pytest.mark.parametrize(
+    "values",
+    [(1e160, 0.1, 0.2), (_MOST, -_MOST, 0.0), (-_MOST, 0.1), (_MOST,), (5e-324, -5e-324), (1.0,)],
+    ids=str,
+)
+
+
+def experiment_with(web: Web, values: Sequence[float], count: int) -> str:
+    parameters = [{**EXPERIMENT["parameters"][0], "name": name} for name in ("x", "y")]
+    number = experiment_of(web, parameters=parameters)
+    for index in range(count):
+        value = {"value": values[index % len(values)], "value_stddev": _MOST * (index % 2)}
+        data = {"assignments": {"x": index / 12, "y": index * 5 % 12 / 12}, "values": [value]}
+        assert web("POST", f"experiments/{number}/observations", data).status_code == 201
+    return number
+
+
+@_HARD
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_any_finite_values_are_answered_and_drawn(
+    web: Web, values: tuple[float, ...], count: int
+) -> None:
+    number = experiment_with(web, values, count)
+    path = f"experiments/{number}"
+    assert web("POST", f"{path}/suggestions", {}).status_code == 201
+
+    for what in (
+        *("", "/best_assignments", "/stopping_criteria", "/observations?sort=value"),
+        *("/importances", "/metric_importances"),
+    ):
+        answer = web("GET", f"{path}{what}")
+        assert answer.status_code in ((200, 422) if "importances" in what else (200,)), answer.text
+        json.loads(answer.text, parse_constant=pytest.fail)  # JSON has no nan and no infinity.
+    page(web, "/")
+    shown = web.raw("GET", f"/experiment/{number}/analysis", auth=(web.token, ""))
+    assert shown.status_code == 200, shown.text
+    (picture,) = re.findall(r'<svg class="trace".*?</svg>', shown.text, re.DOTALL)
+    assert not re.search(r"\b(nan|inf)", picture)
+
+
+@pytest.mark.slow  # It draws every picture.
+@_HARD
+def test_the_full_report_of_any_finite_values_is_shown(web: Web, values: tuple[float, ...]) -> None:
+    page(web, f"/experiment/{experiment_with(web, values, 12)}/report")
 
 
 @pytest.mark.slow  # It draws every picture.
