@@ -81,19 +81,21 @@ def importances(service: Service, request: Request) -> wire.Json:
 
 
 def metric_importances(service: Service, request: Request) -> wire.Json:
-    """Return the importances of the parameters for each metric; stored ones may have too few."""
+    """Return the importances of the parameters for each metric that has enough values."""
     experiment = service.experiment(request.ids[0])
     found: list[wire.Json] = []
+    refusals: list[Refusal] = []
     for metric in sorted(experiment.data["metrics"], key=lambda each: each["name"] or ""):
         try:
             shares = _importances(service, experiment, metric)
         except Refusal as refusal:
-            if refusal.status == 422 and metric["strategy"] == "store":
-                continue
-            raise
+            refusals.append(refusal)
+            continue
         found.append(
             {"object": "metric_importances", "metric": metric["name"], "importances": shares}
         )
+    if not found:
+        raise refusals[0]
     return wire.pagination(found)
 
 

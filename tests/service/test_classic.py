@@ -330,7 +330,8 @@ def test_an_edit_of_an_observation_leaves_how_long_its_trial_took(
         experiment.observations().create(suggestion=each.id, value=1.0) for each in suggestions
     )
     experiment.suggestions().create()
-    before = sorted(each.duration for each in History.load(path))
+    before = sorted(each.duration or 0.0 for each in History.load(path))
+    assert all(before)
     store = connection.impl.driver.handler.service.store
     if is_of_an_earlier_version:
         with store.writing():
@@ -344,7 +345,7 @@ def test_an_edit_of_an_observation_leaves_how_long_its_trial_took(
     experiment.observations(third.id).update(failed=True, values=None)
     experiment.suggestions().create()
 
-    assert sorted(each.duration for each in History.load(path, run="1")) == before
+    assert sorted(each.duration or 0.0 for each in History.load(path, run="1")) == before
     experiment.observations(third.id).update(
         suggestion=None, assignments={"x": 0.5}, value=1.0, failed=False
     )
@@ -434,9 +435,12 @@ def test_importances_and_when_to_stop(connect: Connect) -> None:
     ]
 
 
-@pytest.mark.parametrize("reported", [0, 3, 5])
-def test_a_stored_metric_that_was_reported_too_rarely_has_no_importances(
-    connect: Connect, reported: int
+@pytest.mark.parametrize(
+    ("noted", "expected"),
+    [([], ["m"]), ([1.0, 2.0, 3.0], ["m"]), ([7.0] * 6, ["m"]), ([1.0, 1.0, 2.0, 3.0], None)],
+)
+def test_metrics_with_too_few_values_or_only_equal_ones_have_no_importances(
+    connect: Connect, noted: list[float], expected: list[str] | None
 ) -> None:
     connection = connect()
     metrics = [{"name": "m"}, {"name": "note", "strategy": "store"}]
@@ -444,15 +448,15 @@ def test_a_stored_metric_that_was_reported_too_rarely_has_no_importances(
     experiment = connection.experiments(made(connection, parameters=two, metrics=metrics).id)
     refused(422, experiment.metric_importances().fetch)
     for number in range(6):
-        some = metrics[: 2 if number < reported else 1]
+        given = {"m": float(number)} | ({"note": noted[number]} if number < len(noted) else {})
         experiment.observations().create(
             assignments={"x": number / 5, "y": (number % 3) / 2},
-            values=[{"name": each["name"], "value": float(number)} for each in some],
+            values=[{"name": name, "value": value} for name, value in given.items()],
         )
 
     found = experiment.metric_importances().fetch().data
 
-    assert [each.metric for each in found] == (["m", "note"] if reported == 5 else ["m"])
+    assert [each.metric for each in found] == (expected or ["m", "note"])
 
 
 def test_random_and_grid_are_ours(connect: Connect) -> None:
