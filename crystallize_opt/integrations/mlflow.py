@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,16 +50,18 @@ class MLflowCallback:
     """Creates one MLflow run for the search, and in it a nested run for each trial.
 
     The search's run is nested in the run that is active in MLflow, if there is one, and has the
-    metrics of the best trial so far. A stored search that is resumed continues its run, and the
-    runs of its unfinished trials. The callback uses its own client; MLflow's active run and global
-    tracking URI stay unchanged. docs/mlflow.md lists what is recorded.
+    metrics of the best trial so far. A stored search that is resumed continues its run, wherever
+    that is nested, and the runs of its unfinished trials. The callback uses its own client;
+    MLflow's active run and global tracking URI stay unchanged. docs/mlflow.md lists what is
+    recorded.
 
     If MLflow fails, the callback logs one warning and the search continues. What could not be
     recorded is recorded as soon as MLflow works again, at the end of the search at the latest.
 
     Args:
         experiment: The name of the MLflow experiment, created if it does not exist. None for the
-            experiment of the active run; without one for `"crystallize_opt"`.
+            experiment of the active run; without one for `"crystallize_opt"`. With None, a search
+            that is resumed finds its run in any experiment.
         tracking_uri: Where MLflow keeps its records, `"sqlite:///runs.db"` for example; None for
             MLflow's default.
         run_name: The name of the search's run; None for the name of the stored run or of the
@@ -152,14 +154,13 @@ class MLflowCallback:
         if constraints := event.criterion.constraints:
             settings["constraints"] = "; ".join(each.text for each in constraints)
         if not self._parent:
-            outer = self._active_run()
-            self._experiment_id = self._experiment_for(outer)
             found = self._run_before(event)
-            if found is None:
-                self._parent = self._create_parent(event, outer)
-            else:
+            if found is not None:
                 self._continue(found, settings)
                 return
+            outer = self._active_run()
+            self._experiment_id = self._experiment_for(outer)
+            self._parent = self._create_parent(event, outer)
         self._log(self._parent, params=settings)
 
     def _log_baseline(self, baseline: Observation) -> None:
@@ -176,7 +177,7 @@ class MLflowCallback:
 
     def _continue(self, found: Any, settings: Mapping[str, object]) -> None:
         """Continue the run of a search that is resumed."""
-        run_id = found.info.run_id
+        run_id, self._experiment_id = found.info.run_id, found.info.experiment_id
         self._client.update_run(run_id, status="RUNNING")
         # A param cannot be changed in MLflow, but a tag can.
         now, _ = as_params(settings)
@@ -216,25 +217,24 @@ class MLflowCallback:
         return str(found.experiment_id)
 
     def _run_before(self, event: RunStarted) -> Any:
-        """Return the run of the stored search that is resumed, or None."""
+        """Return the run of the stored search that is resumed, or None.
+
+        Without a given experiment, the run may be in any: that of the run that was active then.
+        """
         if event.stored_run is None:
             return None
-        found = self._search(f"tags.`{_RUN}` = '{event.stored_run}'")
-        return next(found, None)
+        if self._experiment is None:
+            experiments = [each.experiment_id for each in _all(self._client.search_experiments)]
+        else:
+            experiments = [self._experiment_for(None)]
+        condition = f"tags.`{_RUN}` = '{event.stored_run}'"
+        return next(_all(self._client.search_runs, experiments, condition), None)
 
     def _nested_runs(self, parent: str, condition: str = "") -> list[Any]:
         """Return the runs of a search's trials."""
-        runs = self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'{condition}")
+        condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'{condition}"
+        runs = _all(self._client.search_runs, [self._experiment_id], condition)
         return [run for run in runs if _TRIAL in run.data.tags]
-
-    def _search(self, condition: str) -> Iterator[Any]:
-        token = None
-        while True:
-            page = self._client.search_runs([self._experiment_id], condition, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
 
     def _log_best(self, best: Observation, step: int) -> None:
         """Record the best trial so far: metrics, which can have many steps, and tags."""
@@ -323,6 +323,17 @@ class MLflowCallback:
             ended = "FINISHED" if status.has_value else "FAILED"
         self._client.set_terminated(run, ended, ended_at)
         del self._runs[id(treatment)]
+
+
+def _all(search: Callable[..., Any], *arguments: object) -> Iterator[Any]:
+    """Yield what a search of MLflow's client finds, from all pages."""
+    token = None
+    while True:
+        page = search(*arguments, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _metrics_of(observation: Observation) -> dict[str, float]:

@@ -22,6 +22,7 @@ with needs("OptimizerSearchCV needs", "sklearn", "joblib", "numpy", extra="sklea
     from sklearn.utils import check_random_state
 
 _ALL_FAILED = "fits failed."
+_MEAN = "mean_test_"
 
 Evaluate = Callable[[Iterable[Mapping[str, Any]]], Mapping[str, Any]]
 """Cross-validates candidates, and returns the results of all candidates so far."""
@@ -37,7 +38,9 @@ class OptimizerSearchCV(BaseSearchCV):  # type: ignore[misc]
     that succeeds, it is in `history_`, but not in `cv_results_`.)
 
     The optimizer maximizes the mean test score; of several scores, that of `refit`, or the first.
-    It is not told the scatter of the folds, because all candidates have the same folds.
+    (If a function as `scoring` returns several and `refit` names none, the first is "score" in
+    `history_`.) The optimizer is not told the scatter of the folds, because all candidates have the
+    same folds.
 
     Args:
         estimator: The estimator.
@@ -50,7 +53,8 @@ class OptimizerSearchCV(BaseSearchCV):  # type: ignore[misc]
         scoring: As for `RandomizedSearchCV`.
         n_jobs: As for `RandomizedSearchCV`. With more jobs than folds, the optimizer is asked for
             several candidates at once, so that all jobs are busy.
-        refit: As for `RandomizedSearchCV`; with several scores, the name of one, or False.
+        refit: As for `RandomizedSearchCV`; with several scores, the name of one, a function, or
+            False.
         cv: As for `RandomizedSearchCV`.
         verbose: As for `RandomizedSearchCV`.
         pre_dispatch: As for `RandomizedSearchCV`.
@@ -145,7 +149,7 @@ class OptimizerSearchCV(BaseSearchCV):  # type: ignore[misc]
                     text = str(caught).strip().splitlines()[-1]
                     optimizer.tell(Observation(each, status=Status.FAILED, error=text))
                 continue
-            failed, known = [], results[f"mean_test_{metric}"][-len(batch) :]
+            failed, known = [], results[self._maximized(results)][-len(batch) :]
             for treatment, score in zip(treatments, known, strict=False):
                 optimizer.tell(Observation(treatment, {metric: float(score)}))
         if error is not None and len(failed) == done:
@@ -153,8 +157,21 @@ class OptimizerSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.optimizer_, self.history_ = optimizer, optimizer.history
 
     def _metric(self) -> str:
-        """Return the name of the score to maximize: of several, that of `refit`, or the first."""
-        if isinstance(self.refit, str):
-            return self.refit
+        """Return what the optimizer calls the score, before a function as `scoring` has any."""
         several = isinstance(self.scoring, Collection) and not isinstance(self.scoring, str)
+        if isinstance(self.refit, str) and (several or callable(self.scoring)):
+            return self.refit
         return str(next(iter(self.scoring))) if several else "score"
+
+    def _maximized(self, results: Mapping[str, Any]) -> str:
+        """Return the key of the mean score to maximize: of several, that of `refit`, or the first.
+
+        Raises:
+            ValueError: There are several scores, and `refit` neither names one nor is a function or
+                False.
+        """
+        names = [key.removeprefix(_MEAN) for key in results if key.startswith(_MEAN)]
+        if names != ["score"]:
+            # scikit-learn itself checks the scores of a function after the last candidate only.
+            self._check_refit_for_multimetric(names)
+        return _MEAN + (self.refit if self.refit in names else names[0])

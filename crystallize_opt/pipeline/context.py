@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("crystallize_opt")
 
-_IMMUTABLE = frozenset({bool, int, float, complex, str, bytes, type(None)})
+IMMUTABLE = frozenset({bool, int, float, complex, str, bytes, type(None), object})
+"""The types whose values are handed to steps without a copy."""
 
 
 class Metrics:
@@ -247,17 +248,16 @@ class FrozenContext:
     def __getitem__(self, key: str) -> Any:
         self.asked_for.add(key)
         value = self._data[key]
-        return value if type(value) in _IMMUTABLE else self._copied(key, value)
+        return value if type(value) in IMMUTABLE else self._copied(key, value)
 
     def _copied(self, key: str, value: Any) -> Any:
-        treated = key in list(self._data)[self._treated]
-        return _with_own_containers(value) if treated else copy.deepcopy(value)
+        return copier(is_choice=key in list(self._data)[self._treated])(value)
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default` if it is not set."""
         self.asked_for.add(key)
         value = self._data.get(key, default)
-        if type(value) in _IMMUTABLE:
+        if type(value) in IMMUTABLE:
             return value
         return self._copied(key, value) if key in self._data else default
 
@@ -287,6 +287,16 @@ class FrozenContext:
 
     def __repr__(self) -> str:
         return f"FrozenContext({self._data!r})"
+
+
+def copier(*, is_choice: bool) -> Callable[[Any], Any]:
+    """Return the function that copies a value for the step that reads it.
+
+    Args:
+        is_choice: Whether the value may be a choice of the search space: a treatment gives it, or
+            it belongs to a parameter with a range.
+    """
+    return _with_own_containers if is_choice else copy.deepcopy
 
 
 def _with_own_containers(value: Any) -> Any:

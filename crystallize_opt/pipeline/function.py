@@ -43,7 +43,7 @@ class PlainFunction(FunctionStep):
         self._metric = self.name if metric is None else metric_name(metric)
 
     def __call__(self, data: Any, ctx: FrozenContext) -> Any:
-        filled = self._parameters.fill({}, ctx, self.prefix)
+        filled = self._filled(ctx)
         if self._wants_context:
             filled[_CONTEXT] = ctx
         returned = self._parameters.function(**filled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from abc import ABC, abstractmethod
@@ -9,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from crystallize_opt.errors import MissingParameterError
+from crystallize_opt.errors import MissingParameterError, SpaceError
 from crystallize_opt.pipeline.annotations import Found, annotated_parameter, name_of
-from crystallize_opt.pipeline.context import FrozenContext
+from crystallize_opt.pipeline.context import IMMUTABLE, FrozenContext, copier
 from crystallize_opt.runtime.shown import cut
 
 _UNSET: Any = object()
+
+Copies = Mapping[str, Callable[[], Any]]
+"""For each parameter with a value that a step could change: makes a copy of the value."""
 
 
 class DataSource(ABC):
@@ -99,7 +103,8 @@ class NamedParameters:
     """The parameters of a function that are filled by name.
 
     Each takes the value given when the step was built, else the context's, else the function's
-    default.
+    default. Values are copied as those of a `FrozenContext`, so that no replicate changes a value
+    for another one.
     """
 
     function: Callable[..., Any]
@@ -156,17 +161,37 @@ class NamedParameters:
                 f"Its named parameters: {', '.join(map(repr, self.names)) or 'none'}."
             )
 
+    def copies(self, given: Mapping[str, Any]) -> Copies:
+        """Return how to copy the values, given or default, that a step could change.
+
+        A value that cannot be copied, such as a lock, a module or an open file, is shared.
+        """
+        copies = {}
+        for name, value in {**self.defaults, **given}.items():
+            if type(value) not in IMMUTABLE:
+                copied = copier(is_choice=self._has_range(name))
+                with contextlib.suppress(Exception):  # What `deepcopy` raises is up to the value.
+                    if copied(value) is not value:
+                        copies[name] = functools.partial(copied, value)
+        return copies
+
+    def _has_range(self, name: str) -> bool:
+        try:
+            return annotated_parameter(self.function, name) is not None
+        except SpaceError:  # `search_space` raises it: the step may run without a search.
+            return False
+
     def fill(
-        self, given: Mapping[str, Any], ctx: FrozenContext, prefix: str = ""
+        self, given: Mapping[str, Any], copies: Copies, ctx: FrozenContext, prefix: str = ""
     ) -> dict[str, Any]:
         filled = {}
         for name in self.names:
             if name in given:
-                filled[name] = given[name]
+                filled[name] = copies[name]() if name in copies else given[name]
             elif (value := ctx.get(prefix + name, _UNSET)) is not _UNSET:
                 filled[name] = value
             elif name in self.defaults:
-                filled[name] = self.defaults[name]
+                filled[name] = copies[name]() if name in copies else self.defaults[name]
             else:
                 when_built = f"when building the step ({self.name}({name}=...)), "
                 raise MissingParameterError(
@@ -190,15 +215,19 @@ class FunctionStep(PipelineStep):
         parameters.check_given(given)
         self._parameters = parameters
         self._given = dict(given)
+        self._copies = parameters.copies(given)
         self._factory = factory
         self.prefix = prefix
 
     def __call__(self, data: Any, ctx: FrozenContext) -> Any:
         parameters = self._parameters
-        filled = parameters.fill(self._given, ctx, self.prefix) if parameters.names else {}
+        filled = self._filled(ctx) if parameters.names else {}
         if parameters.takes_context:
             return parameters.function(data, ctx, **filled)
         return parameters.function(data, **filled)
+
+    def _filled(self, ctx: FrozenContext) -> dict[str, Any]:
+        return self._parameters.fill(self._given, self._copies, ctx, self.prefix)
 
     @property
     def name(self) -> str:
@@ -251,11 +280,12 @@ class _FunctionSource(DataSource):
         parameters.check_given(given)
         self._parameters = parameters
         self._given = dict(given)
+        self._copies = parameters.copies(given)
         self._factory = factory
 
     def fetch(self, ctx: FrozenContext) -> Any:
         parameters = self._parameters
-        filled = parameters.fill(self._given, ctx) if parameters.names else {}
+        filled = parameters.fill(self._given, self._copies, ctx) if parameters.names else {}
         if parameters.takes_context:
             return parameters.function(ctx, **filled)
         return parameters.function(**filled)
@@ -333,7 +363,9 @@ def pipeline_step(
     """Turn a function `step(data, ctx, *, named parameters)` into a factory of pipeline steps.
 
     A named parameter takes the value given to the factory, else the context's (so a treatment can
-    set it), else the function's default. Annotate the parameter with a range to search it.
+    set it), else the function's default. Annotate the parameter with a range to search it. Mutable
+    values are copied for each call, as `FrozenContext` says; of those that are given or a default,
+    an object that cannot be copied (a lock, an open file) is shared.
 
     Args:
         function: The function; left out in `@pipeline_step()`, which is the same, and in

@@ -379,6 +379,55 @@ def test_the_search_is_nested_in_the_active_run_which_stays_active(started: Any)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
 
 
+def stored_search(storage: Path, uri: str, num_trials: int, experiment: str | None = None) -> None:
+    optimizer = GridOptimizer({"x": Categorical([2.0, 1.0])}, LOSS)
+    recorder = callback(experiment, uri)
+    experiment_of(record).optimize(optimizer, num_trials, storage=storage, callbacks=[recorder])
+
+
+@pytest.mark.parametrize("now", ["no run is active", "another run is active"])
+def test_a_resumed_search_continues_its_run_although_the_outer_run_is_not_active_again(
+    started: Any, tmp_path: Path, now: str
+) -> None:
+    def everywhere() -> dict[str, Any]:
+        found = client.search_runs([each.experiment_id for each in client.search_experiments()])
+        return {run.info.run_id: run for run in found}
+
+    client, uri = started.MlflowClient(), started.get_tracking_uri()
+    mine = client.create_experiment(f"mine, {now}")
+    before = everywhere().keys()
+    with started.start_run(experiment_id=mine) as outer:
+        stored_search(tmp_path / "runs.db", uri, 1)
+    if now == "another run is active":
+        started.start_run(experiment_id=client.create_experiment("of another run"))
+    stored_search(tmp_path / "runs.db", uri, 2)
+
+    known = {*before, outer.info.run_id, getattr(started.active_run(), "info", outer.info).run_id}
+    new = [run for run_id, run in everywhere().items() if run_id not in known]
+    runs = {run.info.run_name: run for run in new}
+    assert sorted(run.info.run_name for run in new) == ["GridOptimizer", "trial_0", "trial_1"]
+    assert {run.info.experiment_id for run in new} == {mine}
+    assert {run.info.status for run in new} == {"FINISHED"}
+    assert runs["GridOptimizer"].data.tags["mlflow.parentRunId"] == outer.info.run_id
+
+
+def test_a_run_that_was_deleted_or_is_in_another_experiment_is_not_continued(
+    started: Any, tmp_path: Path
+) -> None:
+    client, uri = started.MlflowClient(), started.get_tracking_uri()
+    for experiment in ("one", "two"):
+        stored_search(tmp_path / "runs.db", uri, 1, experiment)
+    ((one,), _), ((two,), _) = runs_of("one", uri), runs_of("two", uri)
+    client.delete_run(one.info.run_id)
+    client.delete_experiment(two.info.experiment_id)
+
+    with started.start_run(experiment_id=client.create_experiment("three")) as outer:
+        stored_search(tmp_path / "runs.db", uri, 1)
+
+    names = [run.info.run_name for run in client.search_runs([outer.info.experiment_id])]
+    assert sorted(names) == sorted(["GridOptimizer", "trial_0", outer.info.run_name])
+
+
 def test_a_search_in_an_event_loop_is_nested_too(started: Any) -> None:
     import asyncio
 

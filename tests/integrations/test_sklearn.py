@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import RandomizedSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -138,6 +138,65 @@ def test_several_scores(scoring: Any, refit: Any, metric: str) -> None:
     assert [each[metric] for each in found.history_] == pytest.approx(
         found.cv_results_[f"mean_test_{metric}"].tolist()
     )
+
+
+def two(estimator: Any, X: Any, y: Any) -> dict[str, float]:  # noqa: N803
+    return {"flat": 0.5, "score": estimator.score(X, y)}
+
+
+def one(estimator: Any, X: Any, y: Any) -> float:  # noqa: N803
+    return float(estimator.score(X, y))
+
+
+TWO = ["accuracy", "roc_auc"]
+
+
+@pytest.mark.parametrize(
+    ("scoring", "refit", "metric", "column"),
+    [
+        (None, "accuracy", "score", "score"),
+        ("accuracy", "accuracy", "score", "score"),
+        (one, False, "score", "score"),
+        (one, "accuracy", "accuracy", "score"),
+        (two, False, "score", "flat"),
+        (two, lambda _: 1, "score", "flat"),
+        (two, "score", "score", "score"),
+        (two, "flat", "flat", "flat"),
+        (TWO, lambda _: 1, "accuracy", "accuracy"),
+        ({"score": "accuracy", "auc": "roc_auc"}, "auc", "auc", "auc"),
+        ({"score": "accuracy"}, False, "score", "score"),
+    ],
+)
+def test_the_score_that_is_maximized_whatever_scikit_learn_takes(
+    scoring: Any, refit: Any, metric: str, column: str
+) -> None:
+    ours = search(scoring=scoring, refit=refit).fit(X, Y)
+
+    grid = {"C": [each["C"] for each in ours.cv_results_["params"]]}
+    theirs = GridSearchCV(ours.estimator, grid, scoring=scoring, refit=refit, cv=3).fit(X, Y)
+    means = f"mean_test_{column}"
+    assert ours.optimizer_.objective == Objective(metric, "maximize")
+    told = [each[metric] for each in ours.history_]
+    assert told == ours.cv_results_[means].tolist() == theirs.cv_results_[means].tolist()
+    for attribute in ("best_index_", "best_score_", "best_params_", "multimetric_"):
+        assert getattr(ours, attribute, None) == getattr(theirs, attribute, None)
+
+
+@pytest.mark.parametrize("refit", [True, "accuracy"])
+def test_several_scores_and_a_refit_that_names_none_get_scikit_learns_error_at_once(
+    refit: Any,
+) -> None:
+    calls: list[Any] = []
+
+    def counted(*given: Any) -> dict[str, float]:
+        calls.append(given)
+        return two(*given)
+
+    for scoring, fits in ((counted, 3), (["roc_auc", "f1"], 0)):
+        calls.clear()
+        with pytest.raises(ValueError, match="refit must be set to a scorer key"):
+            search(scoring=scoring, refit=refit).fit(X, Y)
+        assert len(calls) == fits  # of one candidate, or none
 
 
 class Picky(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -1,21 +1,30 @@
 """Steps, data sources and pipelines."""
 
 import asyncio
+import copy
+import enum
+import math
 import pickle
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from crystallize_opt import (
     Categorical,
     DataSource,
+    Experiment,
     Float,
     FrozenContext,
     Integer,
     Objective,
     Pipeline,
     PipelineStep,
+    Treatment,
     data_source,
     pipeline_step,
 )
@@ -256,6 +265,148 @@ def test_two_ranges_for_one_parameter_are_an_error() -> None:
 
     with pytest.raises(SpaceError, match=r"'x' in step .*greedy' holds 2 ranges"):
         Pipeline([greedy()]).search_space()
+
+
+# Values that a step could change --------------------------------------------------------------
+
+NESTED = st.recursive(
+    st.integers(),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner)
+        | st.dictionaries(st.text(), inner)
+        | st.builds(SimpleNamespace, x=inner)
+        | st.sets(st.integers())
+        | st.builds(bytearray, st.just(b"ab"))
+    ),
+    max_leaves=6,
+)
+
+
+def spoil(value: Any) -> None:
+    """Empty every container in a value."""
+    if isinstance(value, SimpleNamespace):
+        value = vars(value)
+    if isinstance(value, (list, tuple, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            spoil(each)
+    if hasattr(value, "clear"):
+        value.clear()
+
+
+def readers(value: Any) -> list[Callable[[], Any]]:
+    """Return functions that read a value: given to a step or a source, and as a default."""
+
+    def step(data: Any, ctx: Any, *, x: Any = value) -> Any:
+        return x
+
+    def source(*, x: Any = value) -> Any:
+        return x
+
+    def function(*, x: Any = value) -> Any:
+        return {"x": x}
+
+    ctx = FrozenContext()
+    (plain,) = Experiment.of(function).pipeline.steps
+    steps = pipeline_step(step)(), pipeline_step(step)(x=value)
+    sources = data_source(source)(), data_source(source)(x=value)
+    return [
+        *(lambda step=each: step(0, ctx) for each in steps),
+        lambda: steps[1].prefixed("second_")(0, ctx),
+        *(lambda source=each: source.fetch(ctx) for each in sources),
+        lambda: plain(0, ctx)[0]["x"],
+    ]
+
+
+@drawn(NESTED)
+def test_what_a_step_does_to_a_value_changes_nothing_for_the_next_call(value: Any) -> None:
+    before = copy.deepcopy(value)
+    for read in readers(value):
+        spoil(read())
+        assert read() == value == before
+
+
+def test_a_step_that_changes_its_values_gives_the_same_for_each_treatment_and_replicate() -> None:
+    @data_source
+    def counted(*, seen: list[int] = []) -> int:  # noqa: B006
+        seen.append(1)
+        return len(seen)
+
+    @pipeline_step
+    def fit(data: int, ctx: Any, *, x: float = 0.0, model: Any, log: list[float] = []) -> Any:  # noqa: B006
+        model.steps += 1
+        log.append(x)
+        return data, {"seen": data, "steps": model.steps, "logged": len(log)}
+
+    model = SimpleNamespace(steps=0)
+    experiment = Experiment(counted(), Pipeline([fit(model=model)]), seed=0)
+    treatments = [Treatment(f"x={x}", {"x": x}) for x in (1.0, 2.0)]
+    result = experiment.run(treatments=treatments, replicates=3)
+
+    for each in (result.metrics.baseline, *result.metrics.treatments.values()):
+        assert set(each.metrics["seen"]) == set(each.metrics["steps"]) == {1}
+        assert set(each.metrics["logged"]) == {1}
+    assert model.steps == 0
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1.5, "text", None, (1, "a"), object(), Colour.RED, len, math.sqrt, Colour, lambda: 1],
+)
+def test_a_value_that_no_step_can_change_is_handed_over_itself(value: Any) -> None:
+    for read in readers(value):
+        assert read() is value
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), math, (each for each in "ab")])
+def test_a_value_that_cannot_be_copied_is_shared(value: Any) -> None:
+    for read in readers(value):
+        assert read() is value
+
+
+def test_a_choice_that_is_an_object_is_the_same_object_by_default_given_or_by_a_treatment() -> None:
+    svm, forest = SimpleNamespace(C=1), SimpleNamespace(trees=2)
+
+    @pipeline_step
+    def fit(data: Any, ctx: Any, *, model: Categorical([svm, forest]) = svm) -> Any:  # type: ignore[valid-type]
+        return model
+
+    ctx = FrozenContext()
+    ctx.treat(Treatment("forest", {"model": forest}))
+    assert fit()(0, FrozenContext()) is svm
+    assert fit(model=forest)(0, FrozenContext()) is forest
+    assert fit()(0, ctx) is forest
+
+
+def test_the_lists_of_a_choice_are_copied_but_not_the_objects_in_them() -> None:
+    layer = SimpleNamespace(width=3)
+    layers = [layer]
+
+    @pipeline_step
+    def fit(data: Any, ctx: Any, *, net: Categorical([layers, []]) = layers) -> Any:  # type: ignore[valid-type]
+        return net
+
+    for step in (fit(), fit(net=layers)):
+        net = step(0, FrozenContext())
+        assert net == layers
+        assert net is not layers
+        assert net[0] is layer
+
+
+def test_a_range_that_cannot_be_evaluated_is_named_by_the_search_space_only() -> None:
+    def fit(data: Any, ctx: Any, *, x: Any = [1]) -> Any:  # noqa: B006
+        return x
+
+    fit.__annotations__["x"] = "Categorical(unknown)"
+    step = pipeline_step(fit)()
+
+    assert step(0, FrozenContext()) == [1]
+    with pytest.raises(SpaceError, match="cannot be evaluated"):
+        Pipeline([step]).search_space()
 
 
 # Pickling -------------------------------------------------------------------------------------
