@@ -87,6 +87,6 @@ def goals_of(criterion: Criterion) -> list[Objective]:
     for each in criterion.constraints:
         metrics.setdefault(each.metric, Objective(each.metric, "minimize", reduce=each.reduce))
     return [
-        dataclasses.replace(each, reduce=criterion.reductions[each.metric])
+        dataclasses.replace(each, reduce=criterion.reductions[each.metric], threshold=None)
         for each in metrics.values()
     ]

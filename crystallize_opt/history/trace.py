@@ -72,7 +72,7 @@ def _trace(
     objective: Objective,
     baseline: Observation | None,
 ) -> Trace:
-    own = Criterion((objective,), criterion.constraints, criterion.fidelity)
+    own = criterion.changed(objectives=(objective,))
     points: dict[str, list[tuple[int, float]]] = {TRIAL: [], VIOLATES: [], PRUNED: []}
     so_far, best, metric = BestSoFar(own), [], objective.metric
     for number, each in enumerate(trials, 1):

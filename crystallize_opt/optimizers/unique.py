@@ -129,6 +129,11 @@ class Proposals:
             if repeats == "never" or unseen.is_finite:
                 self._unseen = unseen
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether the backend searches positions, several of which may stand for one point."""
+        return self._positions is not None
+
     def end(self, backend: Backend) -> None:
         """End an ask: discard the suggestions of a joint batch for which there is no place.
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
+from typing import Any
 
 from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.runtime.shown import number
@@ -118,6 +119,16 @@ class Criterion:
         if not self.is_relative:
             return self
         return Criterion(self.objectives, tuple(self.limits.values()), self.fidelity)
+
+    def changed(self, **changes: Any) -> Criterion:
+        """Return this criterion with other fields; it knows the same baseline.
+
+        Args:
+            **changes: The fields, as for `dataclasses.replace`, but for the constraints.
+        """
+        other = replace(self, **changes)
+        object.__setattr__(other, "_limits", self._limits)
+        return other
 
     def set_baseline(self, baseline: Observation) -> None:
         """From now on, judge constraints that are relative to the baseline by this one.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from crystallize_opt.trials.best import ENOUGH, Criterion, has_completed
 from crystallize_opt.trials.front import Costs, dominates
@@ -69,7 +68,7 @@ class BestSoFar:
     def _add_to_level(self, observation: Observation) -> bool:
         level = self.criterion.level(observation)
         if level not in self._levels:
-            self._levels[level] = _Level(level, replace(self.criterion, fidelity=None))
+            self._levels[level] = _Level(level, self.criterion.changed(fidelity=None))
         changed = self._levels[level]
         is_new = changed.add(observation)
         counts = self._counts

@@ -16,7 +16,6 @@ intersection-union test: R. L. Berger, Technometrics 24 (1982), pp. 295-300).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,9 +89,7 @@ class Race:
         fidelity = self._criterion.fidelity
         level = None if fidelity is None else treatment.params[fidelity]
         if level not in self._best:
-            self._best[level] = BestSoFar(
-                dataclasses.replace(self._criterion.absolute, fidelity=None)
-            )
+            self._best[level] = BestSoFar(self._criterion.changed(fidelity=None))
         return self._best[level]
 
     def _costs_of(self, replicates: Sequence[Replicate]) -> Mapping[int, list[float]]:

@@ -383,3 +383,23 @@ def test_a_sequential_plan_is_complete_only_when_it_is_decided() -> None:
             run = Replicate(0, treatment.seed, {"loss": 1.0})  # type: ignore[attr-defined]
             plan.tell(Observation.of_replicates(treatment, [run]))
         assert plan.is_complete is complete
+
+
+def test_thresholds_of_the_search_are_no_matter_of_a_confirmation() -> None:
+    goals = [
+        Objective("loss", "minimize", threshold=9.0),
+        Objective("total", "minimize", threshold=9.0),
+    ]
+    limits = [Constraint("seconds", "<=", 5.0)]
+
+    def both(x: float) -> dict[str, float]:
+        return {"loss": x, "total": x + 1, "seconds": 2.0}
+
+    found = Experiment.of(both, seed=0).confirm(
+        Treatment("t", {"x": 0.5}),
+        4,
+        baseline=Treatment("b", {"x": 1.0}),
+        objective=goals,
+        constraints=limits,
+    )
+    assert [each.effect for each in found.effects] == [-0.5, -0.5]

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from optuna.pruners import HyperbandPruner
 
 from crystallize_opt import (
     Constraint,
     Float,
     History,
+    Integer,
     Objective,
     Observation,
     SearchSpace,
@@ -145,3 +147,22 @@ def test_the_error_without_a_feasible_trial_says_by_how_much_of_what() -> None:
 
     with pytest.raises(NoCompletedTrialError, match=r"violates seconds <= baseline - 10 % by 0\.5"):
         optimizer.get_best_treatment()
+
+
+@pytest.mark.parametrize("fidelity", [False, True])
+def test_pictures_and_fidelities_know_the_baseline(fidelity: bool) -> None:
+    space = {"x": Float(0.0, 1.0, default=0.5), "epochs": Integer(1, 9, fidelity=fidelity)}
+    pruner = HyperbandPruner(min_resource=1, max_resource=9) if fidelity else None
+    optimizer = OptunaOptimizer(space, LOSS, constraints=[FASTER], seed=0, pruner=pruner)
+    optimizer.set_baseline({"loss": 1.0, "seconds": 10.0})
+    run(optimizer)
+    history = optimizer.history
+
+    slow = [each["seconds"] > 9.0 for each in optimizer.observations]
+    assert any(slow)
+    assert not all(slow)
+    best = history.best
+    assert best is not None
+    assert best["seconds"] <= 9.0
+    lines = {line.get_label(): line for line in history.plot().axes[0].lines}
+    assert len(lines["violates a constraint"].get_xdata()) == sum(slow)  # type: ignore[arg-type]

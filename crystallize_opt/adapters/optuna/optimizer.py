@@ -145,6 +145,7 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
         base = samplers.base_of(sampler)
         if isinstance(base, GridSampler | BruteForceSampler):
             self.asks_in_a_row = None  # Skip any number of points, to the end of the grid.
+        self._completes_points = not isinstance(base, GridSampler)
         super().__init__(
             space,
             objective,
@@ -263,6 +264,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
             self.study.tell(last[0].number, state=TrialState.FAIL)
 
     def _complete(self, params: Mapping[str, Any]) -> tuple[Trial, dict[str, Any]]:
+        if not self._completes_points:
+            return super()._complete(params)
         given = self._optuna_space.encode(params)
         with self._optuna_space.taking(given):
             self.study.enqueue_trial(given)
@@ -301,8 +304,14 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
     # Replay ------------------------------------------------------------------------------------
 
     def saved_state(self) -> str | None:
-        """Return the state of TPE; None for other samplers, or if the study has other trials."""
+        """Return the state of TPE, or None if the trials alone do not tell what the study has.
+
+        None for other samplers, if the study has other trials, and if it stores more of a point
+        than the point: values of inactive parameters, or a position in a narrow region.
+        """
         if self._has_others or self._proposals.has_drawn:
+            return None
+        if self._fills_inactive or self._proposals.has_positions:
             return None
         return replay.state_of(self.study.sampler)
 
@@ -357,7 +366,8 @@ class OptunaOptimizer(SpaceOptimizer[Trial]):
 
     def _finish_pruned(self, trial: Trial, observation: Observation) -> None:
         metric = self.objectives[0].metric
-        if self.pairs_replicates and not heard_curve(observation, metric):
+        has_values = all(each in observation.metrics for each in self._metrics)
+        if self.pairs_replicates and has_values and not heard_curve(observation, metric):
             # Follow Optuna's tutorial on WilcoxonPruner: PRUNED would store a single replicate.
             trial.set_user_attr("status", observation.status.value)
             self._tell_values(trial, observation)

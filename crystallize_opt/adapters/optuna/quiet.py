@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler
 
 
 def while_asking(sampler: BaseSampler) -> Callable[[], AbstractContextManager[None]] | None:
@@ -15,6 +15,9 @@ def while_asking(sampler: BaseSampler) -> Callable[[], AbstractContextManager[No
     if isinstance(sampler, GPSampler):
         # That a search has converged, or that greenlet is missing, which makes asks slower.
         return partial(without_messages_of, "optuna._gp.optim_mixed", "optuna._gp.batched_lbfgsb")
+    if isinstance(sampler, QMCSampler):
+        # That it draws parameters with a condition alone, for each trial of a batch.
+        return partial(without_messages_of, "optuna.samplers._qmc")
     if isinstance(sampler, CmaEsSampler):
         return _without_numpys_warnings
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from typing import Any
 
 import pytest
 from optuna.samplers import BaseSampler, BruteForceSampler, GPSampler, GridSampler
@@ -91,3 +92,14 @@ def test_grid_ends_with_space_exhausted() -> None:
     assert len(points) == 6
     with pytest.raises(SpaceExhausted, match="every point of its grid"):
         optimizer.ask()
+
+
+@pytest.mark.parametrize("given", [{"a": 1}, {"x": 0.3}, {"a": 0, "x": 0.9}])
+def test_a_part_of_a_point_can_be_enqueued_to_a_grid(given: dict[str, Any]) -> None:
+    grid = GridSampler({"a": [0, 1], "x": [0.25, 0.5, 0.75]}, seed=0)
+    optimizer = OptunaOptimizer({"a": (0, 1), "x": (0.0, 1.0)}, LOSS, sampler=grid)
+    optimizer.enqueue(given)
+    first, *others = optimizer.ask(7)
+
+    assert given.items() <= first.params.items()
+    assert {each["x"] for each in others} == {0.25, 0.5, 0.75}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import optuna
 import pytest
 
 from crystallize_opt import (
     Experiment,
+    Float,
     FrozenContext,
     Pipeline,
+    Pruned,
     Status,
     data_source,
     pipeline_step,
@@ -86,3 +90,22 @@ def test_a_pruner_that_never_prunes_is_none() -> None:
 
     assert optimizer.capabilities.pruning is False
     experiment.optimize(optimizer, 2)
+
+
+@pytest.mark.parametrize("replicates", [1, 3])
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_trial_that_prunes_itself_without_a_value_is_told(paired: bool, replicates: int) -> None:
+    pruner = optuna.pruners.WilcoxonPruner() if paired else optuna.pruners.MedianPruner()
+
+    def loss(x: Float(0.0, 1.0)) -> float:  # type: ignore[valid-type]
+        if x > 0.5:
+            raise Pruned("the loss diverges")
+        return float(x)
+
+    experiment = Experiment.of(loss, seed=0)
+    optimizer = OptunaOptimizer(experiment.search_space(), LOSS, seed=0, pruner=pruner)
+    experiment.optimize(optimizer, 12, replicates)
+    pruned = [each.status is Status.PRUNED for each in optimizer.observations]
+    assert pruned == [each["x"] > 0.5 for each in map(attrgetter("params"), optimizer.observations)]
+    assert any(pruned)
+    assert all(trial.state.is_finished() for trial in optimizer.study.trials)
