@@ -168,6 +168,81 @@ def test_equal_values_have_one_identity(one: Any, other: Any) -> None:
     assert identity(one) == identity(other)
 
 
+def closing_over(value: Any) -> Any:
+    return lambda: value
+
+
+# Values with code, made anew at each call: equal ones are not the same object.
+MADE: list[Callable[[], Any]] = [
+    *(lambda: Color.RED, lambda: Color.GREEN, lambda: Slotted(1), lambda: Slotted(2)),
+    *(lambda: plain_values.calls_helper, lambda: plain_values.helper, lambda: Slotted),
+    *(lambda: plain_values.even, lambda: plain_values.odd, lambda: Point(Color.RED)),
+]
+
+
+@given(st.data())
+def test_the_order_in_which_code_is_met_does_not_count(data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(range(len(MADE))), max_size=6, unique=True))
+    shuffled = data.draw(st.permutations(chosen))
+
+    def values(numbers: list[int]) -> Any:
+        made = {f"{number}": MADE[number]() for number in numbers}
+        pairs = [(each, name) for name, each in made.items()]
+        return [made, dict(pairs), [made[name] for name in sorted(made)]]
+
+    assert identity(values(chosen)) == identity(values(shuffled))
+
+
+class ById:
+    """In a set, its place is its address."""
+
+    def __init__(self, code: Any) -> None:
+        self.code = code
+
+
+def test_the_order_of_a_set_of_objects_with_code_does_not_count() -> None:
+    kept: list[Any] = []
+    found = set()
+    for number in range(20):
+        kept += [object()] * number
+        members = {ById(Color.RED), ById(plain_values.calls_helper), ById(plain_values.helper)}
+        kept.append(members)
+        found.add(identity([members, np.array([Color.RED, None]), Slotted(1)]))
+    assert len(found) == 1
+
+
+def test_one_value_twice_is_two_equal_values() -> None:
+    for make in (lambda: closing_over(1), lambda: Slotted(1), lambda: Layer(1, one)):
+        value = make()
+        assert identity([value, value]) == identity([value, make()])
+    first = closing_over(closing_over(1))
+    assert identity([first, first]) != identity([first, closing_over(closing_over(2))])
+    assert identity([first, closing_over(1)]) != identity([first, closing_over(2)])
+
+
+def test_an_array_of_objects_is_their_code_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.array([plain_values.calls_helper, plain_values.even], dtype=object)
+    values = [array, {"also": plain_values.helper, "array": array}]
+    before = [identity(value) for value in values]
+    assert identity([array, array.copy()]) == identity([array, array])
+    monkeypatch.setattr(plain_values, "SCALE", 3.0)
+    assert all(identity(value) != earlier for value, earlier in zip(values, before, strict=True))
+
+
+ITSELF: list[Any] = []
+
+
+def in_an_array() -> Any:
+    return ITSELF
+
+
+def test_code_that_uses_an_array_with_itself_has_an_identity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(globals(), "ITSELF", np.array([in_an_array, None]))
+    assert identity(in_an_array) != identity(ITSELF)
+
+
 class Wide:
     """So large that the next one takes the place in memory of one that is gone."""
 
