@@ -34,6 +34,7 @@ from crystallize_opt.source_code import (
     functions_of,
     globals_of,
     is_users,
+    loaded_module_digest,
     source_digest,
 )
 
@@ -293,7 +294,8 @@ class _Describer:
         if isinstance(value, property):
             return {"(property)": [self.of(f) for f in (value.fget, value.fset, value.fdel)]}
         if isinstance(value, types.ModuleType):
-            return {"(module)": value.__name__}
+            source = loaded_module_digest(value)
+            return {"(module)": value.__name__, **({SOURCE: source} if source else {})}
         is_builtin = isinstance(value, types.BuiltinFunctionType)
         owner = getattr(value, "__self__", None)
         if isinstance(value, _METHODS) or (

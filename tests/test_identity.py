@@ -9,10 +9,13 @@ import collections
 import datetime as dt
 import enum
 import functools
+import importlib
 import json
+import os
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -320,6 +323,106 @@ def test_the_bases_and_attributes_of_a_class_are_parts_of_it() -> None:
     assert plain == identity(made(1, 2)(Path("a")))
     others = [made(1, 2)(Path("b")), made(3, 2)(Path("a")), made(1, 3)(Path("a"))]
     assert len({plain, *map(identity, others)}) == 4
+
+
+# Modules of the user, written anew with another value ---------------------------------------------
+
+
+def identity_in(folder: Path, files: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the identity of `VALUE` in `ours/job.py`, imported from a folder.
+
+    A package without an `__init__` has another name, because `inspect` fails in a process in which
+    one package is of both kinds.
+    """
+    package = "ours" if "__init__.py" in files else "loose"
+    for name, text in files.items():
+        file = folder / package / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.replace("ours", package), encoding="utf-8")
+        os.utime(file, (1e9, 1e9))  # Written before this process began: not edited since.
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(folder)
+        try:
+            return identity(importlib.import_module(f"{package}.job").VALUE)
+        finally:
+            for name in [each for each in sys.modules if each.partition(".")[0] == package]:
+                del sys.modules[name]
+
+
+def identities(
+    files: Mapping[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, str, str]:
+    """Return identities with 1.0, with 1.0 in other files, and with 2.0 in place of `NUMBER`."""
+    numbers = ("1.0", "1.0", "2.0")
+    first, again, other = (
+        identity_in(
+            folder / f"{place}",
+            {name: text.replace("NUMBER", number) for name, text in files.items()},
+            monkeypatch,
+        )
+        for place, number in enumerate(numbers)
+    )
+    return first, again, other
+
+
+def inside(line: str, call: str = "helper.rate()") -> str:
+    return f"def VALUE():\n    {line}\n    return {call}\n"
+
+
+RATE = "def rate():\n    return NUMBER\n"
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        inside("import ours.helper as helper"),
+        inside("from ours.helper import rate", "rate()"),
+        inside("from ours import helper"),
+        inside("from . import helper"),
+        inside("from .helper import rate", "rate()"),
+        "import ours.helper\n" + inside("pass", "ours.helper.rate()"),
+        "from ours import helper\n" + inside("h = helper", "h.rate()"),
+        "from ours import helper\n" + inside("pass", "[each.rate() for each in [helper]]"),
+        "from ours import helper\nLIBRARIES = {1: helper}\n"
+        + inside("pass", "LIBRARIES[1].rate()"),
+        "from ours import helper\ndef VALUE(library=helper):\n    return library.rate()\n",
+        "from ours import helper\nclass Step:\n    pass\nVALUE = Step()\nVALUE.library = helper\n",
+        "def make():\n    from ours import helper\n    return lambda: helper\n\nVALUE = make()",
+    ],
+)
+@pytest.mark.parametrize("top", [{}, {"__init__.py": ""}], ids=["namespace", "package"])
+def test_a_module_of_the_user_is_compared_however_it_is_reached(
+    job: str, top: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {**top, "helper.py": RATE, "job.py": job}
+    first, again, other = identities(files, tmp_path, monkeypatch)
+    assert first == again != other
+
+
+def test_an_import_of_the_package_above_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "__init__.py": "",
+        "helper.py": RATE,
+        "sub/__init__.py": "",
+        "sub/steps.py": "def step():\n    from ..helper import rate\n    return rate()\n",
+        "job.py": "from ours.sub.steps import step\nVALUE = step\n",
+    }
+    first, again, other = identities(files, tmp_path, monkeypatch)
+    assert first == again != other
+
+
+def test_what_a_function_does_not_use_of_a_module_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "__init__.py": "",
+        "helper.py": "OTHER = NUMBER\ndef rate():\n    return 1\n",
+        "job.py": "from ours import helper\n" + inside("pass"),
+    }
+    first, again, other = identities(files, tmp_path, monkeypatch)
+    assert first == again == other
 
 
 # No identity --------------------------------------------------------------------------------------
