@@ -33,6 +33,8 @@ from crystallize_opt.source_code import (
     digest,
     functions_of,
     globals_of,
+    globals_of_body,
+    is_in_body,
     is_users,
     loaded_module_digest,
     source_digest,
@@ -330,11 +332,14 @@ class _Describer:
             found |= self._reached("(methods)", {each.__name__: each for each in functions})
         else:
             found[SOURCE] = source
-            uses: dict[str, Any] = {}
+            uses: dict[str, Any] = globals_of_body(cls)
             for function in functions:
-                uses |= globals_of(function) | closure_of(function)
+                if is_in_body(function, cls):
+                    uses |= globals_of(function) | closure_of(function)
             uses.pop("__class__", None)  # The cell of `super()`.
             found |= self._reached("(uses)", uses)
+            added = [self.of(each) for each in functions if not is_in_body(each, cls)]
+            found |= {"(added functions)": added} if added else {}
         if issubclass(cls, enum.Enum):
             values = {name: member.value for name, member in cls.__members__.items()}
         else:

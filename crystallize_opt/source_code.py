@@ -7,7 +7,6 @@ library and of installed distributions is known by name and version.
 from __future__ import annotations
 
 import ast
-import dataclasses
 import dis
 import functools
 import gc
@@ -261,20 +260,71 @@ _PARTS_OF_METHODS = ("__func__", "fget", "fset", "fdel", "func")
 
 
 def functions_of(cls: type) -> list[FunctionType]:
-    """Return the functions in the namespace of a class, also those within properties.
+    """Return the functions in the namespace of a class, also those within descriptors.
 
-    Not those that dataclasses and named tuples generate: they follow from the fields.
+    Not those that dataclasses, attrs and named tuples generate: they follow from the fields.
     """
     found: list[FunctionType] = []
     for value in vars(cls).values():
-        parts = (value, *(getattr(value, name, None) for name in _PARTS_OF_METHODS))
+        parts = [value, *(getattr(value, name, None) for name in _PARTS_OF_METHODS)]
+        if not isinstance(value, FunctionType) and hasattr(type(value), "__get__"):
+            parts += getattr(value, "__dict__", {}).values()  # Of a descriptor of the user's.
         found += [each for each in parts if isinstance(each, FunctionType)]
     for function in found:  # The list grows meanwhile, until no function wraps another.
         inner = getattr(function, "__wrapped__", None)
         found += [inner] if isinstance(inner, FunctionType) else []
-    if dataclasses.is_dataclass(cls) or hasattr(cls, "_field_defaults"):
-        found = [f for f in found if f.__code__.co_filename != "<string>"]
+    if any(hasattr(cls, name) for name in _HAS_FIELDS):
+        found = [f for f in found if not f.__code__.co_filename.startswith(_GENERATED)]
     return found
+
+
+_HAS_FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "_field_defaults")
+_GENERATED = ("<string>", "<attrs generated")
+
+
+def is_in_body(function: FunctionType, cls: type) -> bool:
+    """Whether a function is written in the body of a class, not put there by a decorator or so."""
+    is_of_module = function.__globals__.get("__name__") == cls.__module__
+    return is_of_module and function.__code__.co_qualname.startswith(f"{cls.__qualname__}.")
+
+
+def globals_of_body(cls: type) -> dict[str, Any]:
+    """Return the global names that a class uses outside of its functions, and their values.
+
+    Those are in its decorators, bases and default values, and in the decorators and default values
+    of its functions. Empty if the source is unknown.
+    """
+    node = _class_node(cls)
+    space = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    found = dict(_named(node, space)) if node is not None else {}
+    return {path: value for path, value in found.items() if not _is_of_library(value)}
+
+
+def _named(node: ast.AST, space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the names in a syntax tree outside of functions, as `_paths` does."""
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        value = _value_of(node, space)
+        if value is not _UNKNOWN:
+            yield ast.unparse(node), value
+            return
+    inner: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        defaults = [*node.args.defaults, *node.args.kw_defaults]
+        inner = [*node.decorator_list, *(each for each in defaults if each is not None)]
+    for each in inner:
+        yield from _named(each, space)
+
+
+_UNKNOWN = object()
+
+
+def _value_of(node: ast.expr, space: Mapping[str, Any]) -> Any:
+    """Return the value of a global name, or of one in a user's module."""
+    if isinstance(node, ast.Name):
+        return space.get(node.id, _UNKNOWN) if isinstance(node.ctx, ast.Load) else _UNKNOWN
+    if isinstance(node, ast.Attribute) and is_users_module(owner := _value_of(node.value, space)):
+        return getattr(owner, node.attr, None)
+    return _UNKNOWN
 
 
 def closure_of(function: FunctionType) -> dict[str, Any]:
@@ -302,7 +352,11 @@ def globals_of(function: FunctionType) -> dict[str, Any]:
         instructions = [each for each in dis.get_instructions(code) if each.opname not in _PASSED]
         found.update(_paths(instructions, space))
         found.update(_imports(instructions, space))
-    return found
+    return {path: value for path, value in found.items() if not _is_of_library(value)}
+
+
+def _is_of_library(value: Any) -> bool:
+    return isinstance(value, ModuleType) and not is_users_module(value)
 
 
 def is_users_module(value: Any) -> bool:
@@ -326,9 +380,8 @@ def _paths(code: Sequence[dis.Instruction], space: Mapping[str, Any]) -> Iterato
             module = None
             continue
         module = value if is_users_module(value) else None
-        if isinstance(value, ModuleType) and (module is None or following.opname in _OF_ATTRIBUTES):
-            continue
-        yield path, value
+        if module is None or following.opname not in _OF_ATTRIBUTES:
+            yield path, value
 
 
 _OF_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")

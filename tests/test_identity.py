@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, Literal, NewType, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from crystallize_opt.identity import describe, identity, without_identity
+from crystallize_opt.source_code import functions_of, is_users
 from tests import plain_values
 from tests.plain_values import Color, Layer, Plain, Point, Slots, Slotted, one, two
 
@@ -276,6 +277,20 @@ def test_the_identity_of_a_long_list_is_short() -> None:
     assert len(identity([0.5] * 100_000)) < 200
 
 
+T = TypeVar("T")
+Name = NewType("Name", str)
+Numbers = list[int] | Mapping[str, Callable[[int], float]]
+
+
+class Annotated(Generic[T]):
+    first: T
+    name: Name
+    numbers: Numbers | None
+    kind: Literal["a"] = "a"
+    socket: socket.socket
+    later: Annotated[Any]
+
+
 # Code ---------------------------------------------------------------------------------------------
 
 
@@ -423,6 +438,102 @@ def test_what_a_function_does_not_use_of_a_module_is_not_compared(
     }
     first, again, other = identities(files, tmp_path, monkeypatch)
     assert first == again == other
+
+
+DECORATOR = """
+import functools
+
+def helper(function):
+    @functools.wraps(function)
+    def call(*args):
+        return function(*args) * NUMBER
+    return call
+"""
+DESCRIPTOR = """
+class helper:
+    def __init__(self, function):
+        self.function = function
+    def __get__(self, owner, kind=None):
+        return self.function(owner) * NUMBER
+"""
+DECORATED = "class VALUE:\n    @helper\n    def rate(self):\n        return 1\n"
+
+
+@pytest.mark.parametrize(
+    ("helper", "body"),
+    [
+        (DECORATOR, DECORATED),
+        (DESCRIPTOR, DECORATED),
+        (DESCRIPTOR, "class VALUE:\n    rate = helper(abs)\n"),
+        (
+            "def helper(cls):\n    cls.rate_ = NUMBER\n    return cls\n",
+            "@helper\nclass VALUE: ...\n",
+        ),
+        ("class helper(type):\n    rate = NUMBER\n", "class VALUE(metaclass=helper): ...\n"),
+        ("helper = NUMBER\n", "class VALUE:\n    def rate(self, r=helper): ...\n"),
+        ("helper = NUMBER\n", "class VALUE:\n    def rate(self, *, r=helper): ...\n"),
+        ("helper = NUMBER\n", "class VALUE:\n    _rate_ = helper\n"),
+        (
+            "helper = NUMBER\n",
+            (
+                "import functools\nclass VALUE:\n    def of(self, r): ...\n"
+                "    rate = functools.partialmethod(of, helper)\n"
+            ),
+        ),
+        (
+            "helper = NUMBER\n",
+            (
+                "import dataclasses\n@dataclasses.dataclass(slots=True)\n"
+                "class VALUE:\n    rate: float = helper\n"
+            ),
+        ),
+        (
+            "def helper():\n    return NUMBER\n",
+            (
+                "import dataclasses\n@dataclasses.dataclass\n"
+                "class VALUE:\n    rate: float = dataclasses.field(default_factory=helper)\n"
+            ),
+        ),
+        (
+            "def helper():\n    return NUMBER\n",
+            (
+                "import dataclasses\n@dataclasses.dataclass\n"
+                "class VALUE:\n    r: float = dataclasses.field(default_factory=lambda: helper())\n"
+            ),
+        ),
+        ("def helper(self):\n    return NUMBER\n", "class VALUE: ...\nVALUE.rate = helper\n"),
+        ("helper = NUMBER\n", "class VALUE: ...\nVALUE.rate = lambda self: helper\n"),
+        (
+            "helper = NUMBER\n",
+            (
+                "class W:\n    def __init__(self, of): self.of = of\n"
+                "    def __get__(self, owner, kind=None): return self.of(owner)\n"
+                "class VALUE:\n    @W\n    def rate(self): return helper\n"
+            ),
+        ),
+    ],
+)
+def test_what_the_body_of_a_class_uses_is_a_part_of_it(
+    helper: str, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = body.replace("helper", "helper.helper")
+    for place, job in enumerate(
+        (f"from .helper import helper\n{body}", f"from . import helper\n{whole}")
+    ):
+        files = {"__init__.py": "", "helper.py": helper, "job.py": job}
+        first, again, other = identities(files, tmp_path / f"{place}", monkeypatch)
+        assert first == again != other
+
+
+def test_a_class_with_any_annotations_has_an_identity() -> None:
+    assert list(without_identity(describe(Annotated))) == []
+
+
+def test_what_attrs_generates_is_not_compared() -> None:
+    attrs = pytest.importorskip("attrs")
+    made = attrs.make_class("Made", {"x": attrs.field(default=1)})
+    files = {each.__code__.co_filename for each in functions_of(made)}
+    assert [each for each in files if is_users(each)] == []
 
 
 # No identity --------------------------------------------------------------------------------------
