@@ -505,7 +505,11 @@ def _torch_bytes(tensor: Any) -> Any:
 
 
 def _column(column: Any, of: Callable[[Any], Any]) -> dict[str, Any]:
-    return {"(dtype)": str(column.dtype), **_array(column.to_numpy(), of)}
+    dtype = column.dtype
+    found = {"(dtype)": str(dtype), **_array(column.to_numpy(), of)}
+    if is_of(type(dtype), "pandas", "CategoricalDtype"):
+        found |= {"(categories)": of(dtype.categories), "(ordered)": of(dtype.ordered)}
+    return found
 
 
 def _labels(table: Any, of: Callable[[Any], Any]) -> dict[str, Any]:

@@ -37,6 +37,11 @@ from tests.plain_values import Color, Layer, Plain, Point, Slots, Slotted, one, 
 
 # Any changed leaf changes the identity ------------------------------------------------------------
 
+
+def category(categories: list[str], *, ordered: bool = False) -> Any:
+    return pd.Series(pd.Categorical(["a", "b"], categories, ordered=ordered))
+
+
 LEAVES: list[tuple[Any, Any]] = [
     (1, 2),
     (1, 1.0),
@@ -65,6 +70,11 @@ LEAVES: list[tuple[Any, Any]] = [
     (pd.DataFrame({"a": [1]}, index=[0]), pd.DataFrame({"a": [1]}, index=[1])),
     (pd.Series([1], name="a"), pd.Series([1], name="b")),
     (pd.Series(["a", "b"], dtype="category"), pd.Series(["a", "c"], dtype="category")),
+    (category(["a", "b"]), category(["b", "a"])),
+    (category(["a", "b"]), category(["a", "b", "c"])),
+    (category(["a", "b"]), category(["a", "b"], ordered=True)),
+    (pd.DataFrame({"a": category(["a", "b"])}), pd.DataFrame({"a": category(["b", "a"])})),
+    (pd.Index(category(["a", "b"])), pd.Index(category(["b", "a"]))),
     (functools.partial(pow, 2), functools.partial(pow, 3)),
     (functools.partial(one), functools.partial(two)),
     (one, two),
