@@ -33,7 +33,10 @@ from crystallize_opt.source_code import (
     digest,
     functions_of,
     globals_of,
+    globals_of_body,
+    is_in_body,
     is_users,
+    loaded_module_digest,
     source_digest,
 )
 
@@ -66,7 +69,7 @@ def describe(value: Any, known: Mapping[int, str] | None = None) -> Any:
         {'(function)': 'builtins.len'}
     """
     try:
-        return _Describer(known or {}).of(value)
+        return _Describer(known or {}).describe(value)
     except RecursionError:
         raise UsageError(
             "A value that contains itself, or is nested more than 100 levels deep or so, has no "
@@ -107,6 +110,103 @@ def _text(description: Any) -> str:
     return json.dumps(description, separators=(",", ":"), sort_keys=True)
 
 
+# Parts that are written last ----------------------------------------------------------------------
+
+# A description must not depend on which way leads to some code first: that differs with the order
+# of a set. So code is a `_Code` wherever a value reaches it, and its place is chosen when all is
+# known. What depends on that, the order of a set or a digest, waits, too.
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Code:
+    """A function or class, described in full at one place and by name and digest elsewhere."""
+
+    value: type | types.FunctionType
+    name: str
+    content: dict[str, Any] = dataclasses.field(default_factory=dict)
+    digest: str = ""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Unordered:
+    """The members of a set, or the pairs of a dict, that reach code."""
+
+    items: list[Any]
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Digested:
+    """Content that reaches code, and of which only a digest is written."""
+
+    content: Any
+
+
+def _is_written(part: Any) -> bool:
+    """Whether a part of a description is plain data and reaches no code."""
+    kind = type(part)
+    if kind is dict:
+        return all(map(_is_written, part.values()))
+    if kind is list:
+        return all(map(_is_written, part))
+    return kind not in (_Code, _Unordered, _Digested)
+
+
+def _unordered(items: list[Any]) -> Any:
+    return sorted(items, key=_text) if _is_written(items) else _Unordered(items)
+
+
+def _digested(content: Any) -> Any:
+    return digest(_text(content).encode()) if _is_written(content) else _Digested(content)
+
+
+def _tell_apart(codes: list[_Code]) -> None:
+    """Give digests to code, equal ones only to code that is equal with all that it reaches.
+
+    A digest is of the code and the digests of the code that it names, as of the round before: at
+    first the names alone. A further round is needed only if it tells more apart, so one round is
+    enough if no two functions of one name differ.
+    """
+    distinct = len({code.name for code in codes})
+    while True:
+        digests = [digest(_text(_write(code.content, None)).encode()) for code in codes]
+        for code, found in zip(codes, digests, strict=True):
+            code.digest = found
+        if len(set(digests)) == distinct:
+            return
+        distinct = len(set(digests))
+
+
+def _write(part: Any, above: set[str] | None, *, in_digest: bool = False) -> Any:
+    """Return a part of a description as plain data.
+
+    Args:
+        part: The part.
+        above: The digests of the code that is described in full further above; None writes all
+            code by name and digest.
+        in_digest: Whether the part is within content of which only a digest is written.
+    """
+    kind = type(part)
+    if kind is dict:
+        return {key: _write(part[key], above, in_digest=in_digest) for key in sorted(part)}
+    if kind is list:
+        return [_write(item, above, in_digest=in_digest) for item in part]
+    if kind is _Unordered:
+        items = sorted(part.items, key=lambda item: _text(_write(item, None)))
+        return _write(items, above, in_digest=in_digest)
+    if kind is _Digested:
+        # A digest shows nothing of its content, so it needs all code in full. Not again within a
+        # digest, because that code may lead back to this content.
+        inner = above if in_digest or above is None else set()
+        return digest(_text(_write(part.content, inner, in_digest=True)).encode())
+    if kind is not _Code:
+        return part
+    if len(part.content) > 1 and (above is None or part.digest in above):
+        return {"(above)": part.name, "(digest)": part.digest}
+    if above is not None:
+        above.add(part.digest)
+    return _write(part.content, above, in_digest=in_digest)
+
+
 class _Describer:
     """Describes one value; code and objects that it meets again are described once."""
 
@@ -115,6 +215,15 @@ class _Describer:
         self._done: dict[int, Any] = {}
         self._open: dict[int, int] = {}
         self._kept: list[Any] = []  # Keeps temporary objects alive, whose `id` must not be reused.
+        self._codes: list[_Code] = []
+
+    def describe(self, value: Any) -> Any:
+        found = self.of(value)
+        for code in self._codes:  # The list grows meanwhile, by what the code reaches.
+            of = code.value
+            code.content = self._class(of) if isinstance(of, type) else self._function(of)
+        _tell_apart([code for code in self._codes if len(code.content) > 1])
+        return _write(found, set()) if self._codes else found
 
     def of(self, value: Any) -> Any:
         kind = type(value)
@@ -127,7 +236,7 @@ class _Describer:
         if kind is dict:
             return self._mapping(value)
         if kind is set or kind is frozenset:
-            return {f"({kind.__name__})": sorted(map(self.of, value), key=_text)}
+            return {f"({kind.__name__})": _unordered([self.of(item) for item in value])}
         if kind is complex:
             return {"(complex)": [self.of(value.real), self.of(value.imag)]}
         written = encode(value, other=lambda _: _OTHER)
@@ -140,7 +249,7 @@ class _Describer:
 
     def _sequence(self, value: list[Any] | tuple[Any, ...], kind: type) -> Any:
         items = [self.of(item) for item in value]
-        if len(items) > _LONG and not any(isinstance(item, (list, dict)) for item in items):
+        if len(items) > _LONG and not any(type(item) in _NOT_SINGLE for item in items):
             items = [f"{len(items)} items", digest(_text(items).encode())]
             return {f"({kind.__name__} digest)": items}
         return items if kind is list else {"(tuple)": items}
@@ -149,10 +258,10 @@ class _Describer:
         if all(type(key) is str and not key.startswith("(") for key in value):
             return {key: self.of(item) for key, item in value.items()}
         pairs = [[self.of(key), self.of(item)] for key, item in value.items()]
-        return {"(dict)": sorted(pairs, key=_text)}
+        return {"(dict)": _unordered(pairs)}
 
     def _once(self, value: Any) -> Any:
-        """Describe an object or code; again only by its place, if it contains itself."""
+        """Describe an object; again only by its place, if it contains itself."""
         key = id(value)
         if key in self._known:
             return {"(known)": self._known[key]}
@@ -160,9 +269,13 @@ class _Describer:
             return {"(contains itself)": len(self._open) - self._open[key]}
         if key not in self._done:
             self._kept.append(value)
+            if isinstance(value, (type, types.FunctionType)):
+                self._done[key] = _Code(value, described(value))
+                self._codes.append(self._done[key])
+                return self._done[key]
             self._open[key] = len(self._open)
             try:
-                found = self._code(value)
+                found = self._of_code(value)
                 if found is None:
                     found = self._of_standard(value) or _content(value, self.of)
                 if found is None:
@@ -170,20 +283,12 @@ class _Describer:
             finally:
                 del self._open[key]
             self._done[key] = found
-            name = found.get("(function)", found.get("(code)"))
-            if name is not None and len(found) > 1:
-                # Code that is used in many places is described at the first one.
-                self._done[key] = {"(above)": name, "(digest)": digest(_text(found).encode())}
-            return found
         return self._done[key]
 
     # Code -------------------------------------------------------------------------------------
 
-    def _code(self, value: Any) -> dict[str, Any] | None:
-        if isinstance(value, type):
-            return self._class(value)
-        if isinstance(value, types.FunctionType):
-            return self._function(value)
+    def _of_code(self, value: Any) -> dict[str, Any] | None:
+        """Describe an object that stands for code, such as a method."""
         if isinstance(value, types.MethodType):
             return {"(method)": self.of(value.__func__), "(of)": self.of(value.__self__)}
         if isinstance(value, (classmethod, staticmethod)):
@@ -191,7 +296,8 @@ class _Describer:
         if isinstance(value, property):
             return {"(property)": [self.of(f) for f in (value.fget, value.fset, value.fdel)]}
         if isinstance(value, types.ModuleType):
-            return {"(module)": value.__name__}
+            source = loaded_module_digest(value)
+            return {"(module)": value.__name__, **({SOURCE: source} if source else {})}
         is_builtin = isinstance(value, types.BuiltinFunctionType)
         owner = getattr(value, "__self__", None)
         if isinstance(value, _METHODS) or (
@@ -226,11 +332,14 @@ class _Describer:
             found |= self._reached("(methods)", {each.__name__: each for each in functions})
         else:
             found[SOURCE] = source
-            uses: dict[str, Any] = {}
+            uses: dict[str, Any] = globals_of_body(cls)
             for function in functions:
-                uses |= globals_of(function) | closure_of(function)
+                if is_in_body(function, cls):
+                    uses |= globals_of(function) | closure_of(function)
             uses.pop("__class__", None)  # The cell of `super()`.
             found |= self._reached("(uses)", uses)
+            added = [self.of(each) for each in functions if not is_in_body(each, cls)]
+            found |= {"(added functions)": added} if added else {}
         if issubclass(cls, enum.Enum):
             values = {name: member.value for name, member in cls.__members__.items()}
         else:
@@ -304,6 +413,7 @@ class _Describer:
 
 
 _OTHER = {"": ""}
+_NOT_SINGLE = (list, dict, _Code)
 _OF_CLASS = (copyreg.__newobj__, copyreg.__newobj_ex__)  # type: ignore[attr-defined]
 _METHODS = (
     types.MethodDescriptorType,
@@ -381,11 +491,11 @@ def _content(value: Any, of: Callable[[Any], Any]) -> dict[str, Any] | None:
 
 def _array(array: Any, of: Callable[[Any], Any]) -> dict[str, Any]:
     if array.dtype.hasobject or array.dtype.kind == "T":  # Their memory holds addresses.
-        content = _text(of(array.tolist())).encode()
+        content = _digested(of(array.tolist()))
     else:
-        content = array.tobytes()
+        content = digest(array.tobytes())
     dtype = str(array.dtype if array.dtype.names else array.dtype.str)
-    return {"(dtype)": dtype, "(shape)": list(array.shape), "(digest)": digest(content)}
+    return {"(dtype)": dtype, "(shape)": list(array.shape), "(digest)": content}
 
 
 def _torch_bytes(tensor: Any) -> Any:
@@ -395,7 +505,11 @@ def _torch_bytes(tensor: Any) -> Any:
 
 
 def _column(column: Any, of: Callable[[Any], Any]) -> dict[str, Any]:
-    return {"(dtype)": str(column.dtype), **_array(column.to_numpy(), of)}
+    dtype = column.dtype
+    found = {"(dtype)": str(dtype), **_array(column.to_numpy(), of)}
+    if is_of(type(dtype), "pandas", "CategoricalDtype"):
+        found |= {"(categories)": of(dtype.categories), "(ordered)": of(dtype.ordered)}
+    return found
 
 
 def _labels(table: Any, of: Callable[[Any], Any]) -> dict[str, Any]:

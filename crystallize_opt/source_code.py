@@ -7,19 +7,19 @@ library and of installed distributions is known by name and version.
 from __future__ import annotations
 
 import ast
-import dataclasses
 import dis
 import functools
 import gc
 import hashlib
 import importlib.util
 import inspect
+import itertools
 import linecache
 import sys
 import sysconfig
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path, PurePath
 from types import CodeType, FunctionType, ModuleType
@@ -102,7 +102,15 @@ def module_digest(name: str) -> str | None:
             spec = None if path is None else PathFinder.find_spec(inner, path)
     except (ImportError, ValueError):
         return None
-    file = None if spec is None or not spec.has_location else spec.origin
+    return _file_digest(None if spec is None or not spec.has_location else spec.origin)
+
+
+def loaded_module_digest(module: ModuleType) -> str | None:
+    """Return a digest of the file of a module that is imported; None if it is no user's."""
+    return _file_digest(getattr(module, "__file__", None))
+
+
+def _file_digest(file: str | None) -> str | None:
     if file is None or not file.endswith(".py") or not is_users(file):
         return None
     linecache.checkcache(file)
@@ -252,20 +260,71 @@ _PARTS_OF_METHODS = ("__func__", "fget", "fset", "fdel", "func")
 
 
 def functions_of(cls: type) -> list[FunctionType]:
-    """Return the functions in the namespace of a class, also those within properties.
+    """Return the functions in the namespace of a class, also those within descriptors.
 
-    Not those that dataclasses and named tuples generate: they follow from the fields.
+    Not those that dataclasses, attrs and named tuples generate: they follow from the fields.
     """
     found: list[FunctionType] = []
     for value in vars(cls).values():
-        parts = (value, *(getattr(value, name, None) for name in _PARTS_OF_METHODS))
+        parts = [value, *(getattr(value, name, None) for name in _PARTS_OF_METHODS)]
+        if not isinstance(value, FunctionType) and hasattr(type(value), "__get__"):
+            parts += getattr(value, "__dict__", {}).values()  # Of a descriptor of the user's.
         found += [each for each in parts if isinstance(each, FunctionType)]
     for function in found:  # The list grows meanwhile, until no function wraps another.
         inner = getattr(function, "__wrapped__", None)
         found += [inner] if isinstance(inner, FunctionType) else []
-    if dataclasses.is_dataclass(cls) or hasattr(cls, "_field_defaults"):
-        found = [f for f in found if f.__code__.co_filename != "<string>"]
+    if any(hasattr(cls, name) for name in _HAS_FIELDS):
+        found = [f for f in found if not f.__code__.co_filename.startswith(_GENERATED)]
     return found
+
+
+_HAS_FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "_field_defaults")
+_GENERATED = ("<string>", "<attrs generated")
+
+
+def is_in_body(function: FunctionType, cls: type) -> bool:
+    """Whether a function is written in the body of a class, not put there by a decorator or so."""
+    is_of_module = function.__globals__.get("__name__") == cls.__module__
+    return is_of_module and function.__code__.co_qualname.startswith(f"{cls.__qualname__}.")
+
+
+def globals_of_body(cls: type) -> dict[str, Any]:
+    """Return the global names that a class uses outside of its functions, and their values.
+
+    Those are in its decorators, bases and default values, and in the decorators and default values
+    of its functions. Empty if the source is unknown.
+    """
+    node = _class_node(cls)
+    space = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    found = dict(_named(node, space)) if node is not None else {}
+    return {path: value for path, value in found.items() if not _is_of_library(value)}
+
+
+def _named(node: ast.AST, space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the names in a syntax tree outside of functions, as `_paths` does."""
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        value = _value_of(node, space)
+        if value is not _UNKNOWN:
+            yield ast.unparse(node), value
+            return
+    inner: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        defaults = [*node.args.defaults, *node.args.kw_defaults]
+        inner = [*node.decorator_list, *(each for each in defaults if each is not None)]
+    for each in inner:
+        yield from _named(each, space)
+
+
+_UNKNOWN = object()
+
+
+def _value_of(node: ast.expr, space: Mapping[str, Any]) -> Any:
+    """Return the value of a global name, or of one in a user's module."""
+    if isinstance(node, ast.Name):
+        return space.get(node.id, _UNKNOWN) if isinstance(node.ctx, ast.Load) else _UNKNOWN
+    if isinstance(node, ast.Attribute) and is_users_module(owner := _value_of(node.value, space)):
+        return getattr(owner, node.attr, None)
+    return _UNKNOWN
 
 
 def closure_of(function: FunctionType) -> dict[str, Any]:
@@ -283,39 +342,73 @@ def closure_of(function: FunctionType) -> dict[str, Any]:
 def globals_of(function: FunctionType) -> dict[str, Any]:
     """Return the global names that a function uses, and their values.
 
-    Of a module of the user, the attributes that the function uses. A module that the function
-    imports when it runs is not imported here: its value is a digest of its file.
+    Of a module of the user, the attributes that the function uses; the module itself only if the
+    function does something else with it. A module that the function imports when it runs is not
+    imported here: its value is a digest of its file.
     """
-    paths = [_paths(code, function.__globals__) for code in _codes(function.__code__)]
-    return {k: v for each in paths for k, v in each if not isinstance(v, ModuleType)}
+    space = function.__globals__
+    found: dict[str, Any] = {}
+    for code in _codes(function.__code__):
+        instructions = [each for each in dis.get_instructions(code) if each.opname not in _PASSED]
+        found.update(_paths(instructions, space))
+        found.update(_imports(instructions, space))
+    return {path: value for path, value in found.items() if not _is_of_library(value)}
 
 
-def _paths(code: CodeType, space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _is_of_library(value: Any) -> bool:
+    return isinstance(value, ModuleType) and not is_users_module(value)
+
+
+def is_users_module(value: Any) -> bool:
+    """Whether a value is a module of the user."""
+    if not isinstance(value, ModuleType):
+        return False
+    folders = getattr(value, "__path__", ())  # All that a package without an `__init__` has.
+    return is_users(getattr(value, "__file__", None) or next(iter(folders), None))
+
+
+def _paths(code: Sequence[dis.Instruction], space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the global names in some code, and the names in the user's modules, as `a.b`."""
-    module: tuple[str, ModuleType] | None = None
-    for each in dis.get_instructions(code):
-        if each.opname in _BEFORE_ATTRIBUTE:
-            continue
+    path, module = "", None  # Of the user, and loaded by the instruction before.
+    for each, following in itertools.pairwise(code):  # The last one leaves the code.
         name = str(each.argval)
-        if each.opname == "IMPORT_NAME":
-            for imported in _imported(name, space):
-                if (made := module_digest(imported)) is not None:
-                    yield f"import {imported}", made
-        if each.opname in ("LOAD_ATTR", "LOAD_METHOD") and module is not None:
-            path, value = f"{module[0]}.{name}", getattr(module[1], name, None)
+        if each.opname in _OF_ATTRIBUTES and module is not None:
+            path, value = f"{path}.{name}", getattr(module, name, None)
         elif each.opname in ("LOAD_GLOBAL", "LOAD_NAME") and name in space:
             path, value = name, space[name]
         else:
             module = None
             continue
-        yield path, value
-        module = None
-        if isinstance(value, ModuleType) and is_users(getattr(value, "__file__", None)):
-            module = (path, value)
+        module = value if is_users_module(value) else None
+        if module is None or following.opname not in _OF_ATTRIBUTES:
+            yield path, value
 
 
+_OF_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 # Instructions that may stand between a module and the attribute that is taken from it.
-_BEFORE_ATTRIBUTE = frozenset({"CACHE", "EXTENDED_ARG", "PUSH_NULL", "NOP"})
+_PASSED = frozenset({"CACHE", "EXTENDED_ARG", "PUSH_NULL", "NOP"})
+
+
+def _imports(
+    code: Sequence[dis.Instruction], space: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield the user's modules that some code may import, as `import a.b`, and their digests.
+
+    Those are also the names that are taken from a package, as far as they are modules.
+    """
+    for number, each in enumerate(code):
+        if each.opname != "IMPORT_NAME":
+            continue
+        # The instructions before it load the dots of a relative import, and the names or None.
+        level, taken = code[number - 2].argval, code[number - 1].argval or ()
+        try:
+            written = "." * level + str(each.argval)
+            name = importlib.util.resolve_name(written, space.get("__package__"))
+        except ImportError:  # A relative import outside of a package.
+            continue
+        for imported in (name, *(f"{name}.{inner}" for inner in taken)):
+            if (made := module_digest(imported)) is not None:
+                yield f"import {imported}", made
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -323,10 +416,3 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _codes(constant)
-
-
-def _imported(name: str, space: Mapping[str, Any]) -> Iterator[str]:
-    package = space.get("__package__") or ""
-    yield name
-    if package:  # `from . import name` compiles to the name without its dots.
-        yield f"{package}.{name}".rstrip(".")

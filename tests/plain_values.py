@@ -178,4 +178,5 @@ def objects() -> list[Any]:
         *(np.float64(1.0), np.float32(0.1), np.float64(0.1), np.int64(1), np.bool_(True)),
         *(np.datetime64("2020-01-01"), np.datetime64("2020-01-01", "ns"), np.longdouble(0.1)),
         *({np.float64(1.0), "a"}, (Color.RED,), [Plain(a=1)], {"a": one}, {one, two, *WORDS}),
+        *({*Color}, {Slotted(1), Slotted(2)}, {calls_helper, helper}),
     ]

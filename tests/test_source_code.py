@@ -57,6 +57,7 @@ def test_the_global_names_of_a_function() -> None:
     assert set(globals_of(as_function(imports_when_it_runs))) == {
         "import tests.toy",
         "import tests",
+        "import tests.strategies",
     }
 
 
