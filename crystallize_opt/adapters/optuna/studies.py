@@ -39,6 +39,10 @@ KEY = "crystallize_opt"
 """The attribute of the description of an exported study, and of the record of its trials."""
 
 
+POSITION = "crystallize_opt:position"
+"""The attribute with the position of a finished trial among those of an exported study."""
+
+
 def history_from_optuna(
     study: optuna.Study | str, study_name: str | None = None, *, metrics: Sequence[str] = ()
 ) -> History:
@@ -65,6 +69,7 @@ def history_from_optuna(
     if isinstance(study, str):
         study = _load(study, study_name)
     trials = study.get_trials(deepcopy=False)
+    trials.sort(key=lambda trial: trial.system_attrs.get(POSITION, trial.number))
     notes = Notes()
     described = None if metrics else study.user_attrs.get(KEY)
     if described:

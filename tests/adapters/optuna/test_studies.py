@@ -173,6 +173,45 @@ def test_exporting_again_updates_the_study(stored: bool, tmp_path: Path) -> None
         study_of(History(told, [LOSS], space=space), storage=storage, study_name="live")
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_an_updated_study_has_the_order_and_the_best_of_the_history(data: st.DataObject) -> None:
+    """In whatever order running trials finish, also if some of them are equally good."""
+    space = SearchSpace({"x": (0.0, 1.0)})
+    treatments = [Treatment(f"t_{number}", {"x": number / 8}) for number in range(6)]
+    order = data.draw(st.permutations(treatments[1:]))
+    losses = data.draw(st.lists(st.sampled_from([1.0, 2.0]), min_size=5, max_size=5))
+    told = [Observation(t, {"loss": loss}) for t, loss in zip(order, losses, strict=True)]
+    storage = optuna.storages.RDBStorage("sqlite://")
+    for count in [*sorted(data.draw(st.sets(st.integers(0, 4), max_size=3))), 5]:
+        running = [t for t in treatments if t not in order[:count]]
+        part = History(told[:count], [LOSS], space=space, pending=running, name="run")
+        study = study_of(part, storage=storage)
+        back = history_from_optuna(study)
+
+        assert as_data(back)[1] == as_data(part)[1]
+        if part.best is not None:
+            assert back.best == part.best
+            assert study.best_trial.user_attrs["trial"] == part.best.treatment.name
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_known_outcome_that_is_reported_again_is_none_of_the_best(several: bool) -> None:
+    objectives = [LOSS, Objective("acc", "maximize")][: 1 + several]
+    points = [Treatment(f"t_{number}", {"x": x}) for number, x in enumerate([1, 2, 1])]
+    first = Observation(points[0], {"loss": 0.0, "acc": 0.0})
+    second = Observation(points[1], {"loss": 1.0, "acc": 1.0})
+    told = [first, second, first.repeated_by(points[2])]
+    history = History(told, objectives, space=SearchSpace({"x": [1, 2]}), name="run")
+
+    study = study_of(history)
+
+    front = [each.treatment.name for each in history.pareto_front]
+    assert [trial.user_attrs["trial"] for trial in study.best_trials] == front
+    assert study.trials[2].user_attrs["repeats"] == "t_0"
+    assert as_data(history_from_optuna(study)) == as_data(history)
+
+
 def test_a_study_of_somebody_else_is_not_written_to() -> None:
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(storage=storage, study_name="mine")
