@@ -335,7 +335,9 @@ class History(Pictures, Sequence[Observation]):
         common random numbers), `status`, `error`, `started_at` and `duration`. Further columns are
         there only if needed: `repeats`, if a search reported known outcomes again; `beaten_by`, if
         trials got no further replicates because another one was better; `replicates`, if completed
-        trials differ in their number; `failed_replicates`, if trials completed in spite of some.
+        trials differ in their number; `raced`, if trials are those of a race; `failed_replicates`,
+        if trials completed in spite of some. `attach` refuses a table of a race whose trials differ
+        in their number of replicates, because the best of them is one with the most.
         """
         from crystallize_opt.history.tables import frame_of
 
