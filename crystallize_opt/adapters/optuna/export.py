@@ -141,7 +141,16 @@ class _Export:
                 "Bounds relative to the baseline are values here, because a study has no baseline: "
                 f"{', '.join(each.text for each in self._history.constraints)}."
             )
-        study.set_user_attr(KEY, {**goals, "notes": notes})
+        if left_out := self._history.left_out:
+            notes.append(
+                f"{len(left_out)} trials that do not fit (history.left_out) are not in the study, "
+                f"{left_out[0].treatment.name!r} for example."
+            )
+        described = {**goals, "notes": notes}
+        if (baseline := self._history.baseline) is not None:
+            written = TrialFormat(None).write_treatment(baseline.treatment)
+            described["baseline"] = to_text(written | write_observation(baseline))
+        study.set_user_attr(KEY, described)
         notes = [*notes, *(each.note for each in self._shown.values() if each.note)]
         if notes:
             study.set_user_attr("notes", notes)
