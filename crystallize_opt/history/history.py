@@ -341,7 +341,7 @@ class History(Pictures, Sequence[Observation]):
         """
         from crystallize_opt.history.tables import frame_of
 
-        return frame_of(self, self.space)
+        return frame_of(self, self.space, self.criterion.metrics)
 
     def curves(self) -> pd.DataFrame:
         """Return the learning curves that steps recorded by `ctx.report` (extra `analysis`).
@@ -382,7 +382,7 @@ class History(Pictures, Sequence[Observation]):
         """
         from crystallize_opt.history.tables import write_trials
 
-        write_trials(self, self.space, path)
+        write_trials(self, self.space, self.criterion.metrics, path)
 
     def _repr_html_(self) -> str:
         """Show the best and the last trials in a notebook."""

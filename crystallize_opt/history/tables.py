@@ -30,12 +30,18 @@ from crystallize_opt.trials.values import as_number
 if TYPE_CHECKING:
     import pandas as pd
 
-    from crystallize_opt.history.history import History
 
+def frame_of(
+    history: Sequence[Observation], space: SearchSpace | None, required: Collection[str]
+) -> pd.DataFrame:
+    """Return a table with one row per trial: see `History.to_frame`.
 
-def frame_of(history: History, space: SearchSpace | None) -> pd.DataFrame:
-    """Return a table with one row per trial: see `History.to_frame`."""
-    names, metrics, sems = _columns_of(history, space)
+    Args:
+        history: The trials.
+        space: The search space, if it is known.
+        required: The metrics of objectives and constraints.
+    """
+    names, metrics, sems = _columns_of(history, space, required)
     columns: dict[str, Any] = {"trial": [o.treatment.name for o in history]}
     library = import_pandas()
     for name in names:
@@ -57,13 +63,13 @@ def frame_of(history: History, space: SearchSpace | None) -> pd.DataFrame:
 
 
 def _columns_of(
-    history: History, space: SearchSpace | None
+    history: Sequence[Observation], space: SearchSpace | None, required: Collection[str]
 ) -> tuple[list[str], list[str], list[str]]:
     """Return the parameters, the metrics, and the metrics with standard errors, in order."""
     names = list(space or dict.fromkeys(n for o in history for n in o.treatment.params))
     # Readers need the columns of the objectives and constraints, also if no trial has a value yet.
     recorded = (metric for o in history for metric in o)
-    metrics = list(dict.fromkeys([*history.criterion.metrics, *recorded]))
+    metrics = list(dict.fromkeys([*required, *recorded]))
     return names, metrics, [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
 
 
@@ -94,9 +100,14 @@ _SHARED_NOISE = "shared_noise"
 """The column that says whether a trial's standard errors are of noise that other trials share."""
 
 
-def write_trials(history: History, space: SearchSpace | None, path: str | os.PathLike[str]) -> None:
+def write_trials(
+    history: Sequence[Observation],
+    space: SearchSpace | None,
+    required: Collection[str],
+    path: str | os.PathLike[str],
+) -> None:
     """Write a CSV file with the columns of `frame_of`: see `History.to_csv`."""
-    names, metrics, sems = _columns_of(history, space)
+    names, metrics, sems = _columns_of(history, space, required)
     texts = {name: _choice_texts(name, parameter) for name, parameter in (space or {}).items()}
 
     def param(name: str, params: Mapping[str, Any]) -> str:
