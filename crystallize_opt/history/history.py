@@ -335,11 +335,13 @@ class History(Pictures, Sequence[Observation]):
         common random numbers), `status`, `error`, `started_at` and `duration`. Further columns are
         there only if needed: `repeats`, if a search reported known outcomes again; `beaten_by`, if
         trials got no further replicates because another one was better; `replicates`, if completed
-        trials differ in their number; `failed_replicates`, if trials completed in spite of some.
+        trials differ in their number; `raced`, if trials are those of a race; `failed_replicates`,
+        if trials completed in spite of some. `attach` refuses a table of a race whose trials differ
+        in their number of replicates, because the best of them is one with the most.
         """
         from crystallize_opt.history.tables import frame_of
 
-        return frame_of(self, self.space)
+        return frame_of(self, self.space, self.criterion.metrics)
 
     def curves(self) -> pd.DataFrame:
         """Return the learning curves that steps recorded by `ctx.report` (extra `analysis`).
@@ -380,7 +382,7 @@ class History(Pictures, Sequence[Observation]):
         """
         from crystallize_opt.history.tables import write_trials
 
-        write_trials(self, self.space, path)
+        write_trials(self, self.space, self.criterion.metrics, path)
 
     def _repr_html_(self) -> str:
         """Show the best and the last trials in a notebook."""

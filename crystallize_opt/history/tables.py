@@ -31,9 +31,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.DataFrame:
-    """Return a table with one row per trial: see `History.to_frame`."""
-    names, metrics, sems = _columns_of(history, space)
+def frame_of(
+    history: Sequence[Observation], space: SearchSpace | None, required: Collection[str]
+) -> pd.DataFrame:
+    """Return a table with one row per trial: see `History.to_frame`.
+
+    Args:
+        history: The trials.
+        space: The search space, if it is known.
+        required: The metrics of objectives and constraints.
+    """
+    names, metrics, sems = _columns_of(history, space, required)
     columns: dict[str, Any] = {"trial": [o.treatment.name for o in history]}
     library = import_pandas()
     for name in names:
@@ -55,11 +63,13 @@ def frame_of(history: Sequence[Observation], space: SearchSpace | None) -> pd.Da
 
 
 def _columns_of(
-    history: Sequence[Observation], space: SearchSpace | None
+    history: Sequence[Observation], space: SearchSpace | None, required: Collection[str]
 ) -> tuple[list[str], list[str], list[str]]:
     """Return the parameters, the metrics, and the metrics with standard errors, in order."""
     names = list(space or dict.fromkeys(n for o in history for n in o.treatment.params))
-    metrics = list(dict.fromkeys(metric for o in history for metric in o))
+    # Readers need the columns of the objectives and constraints, also if no trial has a value yet.
+    recorded = (metric for o in history for metric in o)
+    metrics = list(dict.fromkeys([*required, *recorded]))
     return names, metrics, [m for m in metrics if any(o.sem.get(m) is not None for o in history)]
 
 
@@ -72,6 +82,8 @@ def _further_columns(history: Sequence[Observation]) -> dict[str, list[Any]]:
     completed = [o for o in history if o.status is Status.COMPLETED and o.replicates]
     if len({len(o.replicates) for o in completed}) > 1:
         columns["replicates"] = [len(o.replicates) for o in history]
+    if any(o.raced for o in history):
+        columns["raced"] = [o.raced for o in history]
     if any(o.failed_replicates for o in completed):
         columns["failed_replicates"] = [len(o.failed_replicates) for o in history]
     return columns
@@ -89,10 +101,13 @@ _SHARED_NOISE = "shared_noise"
 
 
 def write_trials(
-    history: Sequence[Observation], space: SearchSpace | None, path: str | os.PathLike[str]
+    history: Sequence[Observation],
+    space: SearchSpace | None,
+    required: Collection[str],
+    path: str | os.PathLike[str],
 ) -> None:
     """Write a CSV file with the columns of `frame_of`: see `History.to_csv`."""
-    names, metrics, sems = _columns_of(history, space)
+    names, metrics, sems = _columns_of(history, space, required)
     texts = {name: _choice_texts(name, parameter) for name, parameter in (space or {}).items()}
 
     def param(name: str, params: Mapping[str, Any]) -> str:
@@ -157,8 +172,8 @@ def observations_in(
 
     Raises:
         UsageError: A parameter or a required metric has no column; two columns have one name; a row
-            of a CSV file has another number of fields than its header; or a cell may be two
-            choices.
+            of a CSV file has another number of fields than its header; a cell may be two choices;
+            or trials of a race have different numbers of replicates.
     """
     texts: Mapping[str, ChoiceTexts | None] = {}
     objects: set[Any] = set()
@@ -181,13 +196,25 @@ def observations_in(
         if isinstance(column, str) and column.startswith("metrics."):
             metrics[column.removeprefix("metrics.")] = column
     observations = []
+    raced: dict[str, str] = {}  # The number of replicates, and the first trial that has so many.
     for number, row in enumerate(rows):
         given = {name: _Cell(row[c], c in objects, texts.get(name)) for name, c in params.items()}
         point = _point(space, given)
         cells = {name: None if _is_empty(value) else value for name, value in row.items()}
         name = cells.get("trial")
         treatment = Treatment(f"row_{number}" if name is None else _text(name), point)
-        observations.append(_observation(treatment, cells, metrics, required))
+        observation = _observation(treatment, cells, metrics, required)
+        observations.append(observation)
+        if observation.raced and observation.status is Status.COMPLETED:
+            raced.setdefault(str(cells.get("replicates")), treatment.name)
+    if len(raced) > 1:
+        raise UsageError(
+            "The best trial of a race is one with the most replicates, and a table has no "
+            "replicates. In this one they differ: "
+            f"{', '.join(f'{name!r} has {count}' for count, name in raced.items())}. Attach the "
+            "History itself; or delete the rows of trials with fewer, or, to compare all means, "
+            "the column 'raced'."
+        )
     if learns_errors and _SHARED_NOISE not in columns and any(o.shared_noise for o in observations):
         warnings.warn(
             "The table has standard errors, but does not say whether the trials had seeds of their "
@@ -356,18 +383,20 @@ def _observation(
         duration=_number(cells.get("duration")),
         repeats=None if repeats is None else _text(repeats),
         beaten_by=None if beaten_by is None else _text(beaten_by),
-        shared_noise=has_errors and _is_shared(cells.get(_SHARED_NOISE)),
+        # Where nobody knows, noise is shared: a model that takes shared noise for a trial's own
+        # searches worse.
+        shared_noise=has_errors and _truth(cells, _SHARED_NOISE, default=True),
+        raced=_truth(cells, "raced", default=False),
     )
 
 
-def _is_shared(cell: Any) -> bool:
+def _truth(cells: Mapping[Hashable, Any], column: str, *, default: bool) -> bool:
+    cell = cells.get(column)
     if cell is None:
-        return (
-            True  # Nobody knows; a model that takes shared noise for a trial's own searches worse.
-        )
+        return default
     shown = str(cell).lower()
     if shown not in ("true", "false"):
-        raise UsageError(f"The column {_SHARED_NOISE!r} holds True and False, not {cell!r}.")
+        raise UsageError(f"The column {column!r} holds True and False, not {cell!r}.")
     return shown == "true"
 
 

@@ -54,7 +54,9 @@ class Replayed(Protocol):
 
     def enqueue(self, *points: Mapping[str, Any]) -> None: ...
 
-    def report(self, treatment: Treatment, step: int, value: float) -> bool: ...
+    def report(
+        self, treatment: Treatment, step: int, value: float | Mapping[str, float]
+    ) -> bool: ...
 
     def report_replicate(
         self, treatment: Treatment, replicate: int, metrics: Mapping[str, float]
@@ -142,7 +144,9 @@ def _call_again(
     else:
         treatment = _pending(optimizer, event.name)
         if isinstance(event, ReportedPoint):
-            prune = optimizer.report(treatment, event.step, event.value)
+            metric, value = event.metric, event.value
+            point = value if metric is None else {metric: value}
+            prune = optimizer.report(treatment, event.step, point)
         else:
             prune = optimizer.report_replicate(treatment, event.replicate, event.metrics)
         if prune != event.prune:

@@ -45,13 +45,16 @@ class Heard:
 
     def add(
         self, step: int, value: float | Mapping[str, float], metric: str | None
-    ) -> tuple[int, Mapping[str, float]]:
-        """Keep a point that was reported by hand; return its step, and its values by metric.
+    ) -> tuple[int, Mapping[str, float], list[str]]:
+        """Keep a point that was reported by hand.
 
         Args:
             step: The step.
             value: A mapping of metrics to values, or the value of `metric`.
             metric: The objective's metric; None if there are several objectives.
+
+        Returns:
+            The step, the values by metric, and the metrics that had no value at this step before.
 
         Raises:
             UsageError: The step is not a whole number, or a value is not a number.
@@ -68,9 +71,10 @@ class Heard:
             given = {metric: value}
         step = checked_step(metric or ", ".join(given), step)
         points = {name: checked_value(name, each) for name, each in given.items()}
-        for name, number in points.items():
-            self.curves.setdefault(name, {}).setdefault(step, number)
-        return step, points
+        new = [name for name in points if step not in self.curves.get(name, ())]
+        for name in new:
+            self.curves.setdefault(name, {})[step] = points[name]
+        return step, points, new
 
     def point(self, step: int, value: float, report: Report) -> bool:
         """Report a point of the trial's curve, unless the backend has heard of the step."""

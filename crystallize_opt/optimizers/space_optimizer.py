@@ -286,14 +286,14 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
         handle = self.ledger.find(treatment).handle
         metric = self.objectives[0].metric if len(self.objectives) == 1 else None
         heard = self.ledger.heard(treatment)
-        step, points = heard.add(step, value, metric)
+        step, points, new = heard.add(step, value, metric)
         hears = self.capabilities.pruning and treatment.name not in self.ledger.abandoned
-        if metric is None or metric not in points or not hears:
-            return False
-        known = len(heard.answers)
-        prune = heard.point(step, points[metric], partial(self._report, handle))
-        if len(heard.answers) > known:
-            self.calls.append(ReportedPoint(treatment.name, step, points[metric], prune))
+        prune = False
+        if metric is not None and metric in points and hears:
+            prune = heard.point(step, points[metric], partial(self._report, handle))
+        for name in new:  # Also what no backend hears: a resumed run must have the whole curves.
+            point = ReportedPoint(treatment.name, step, points[name], prune=False, metric=name)
+            self.calls.append(point._replace(prune=prune, metric=None) if name == metric else point)
         return prune
 
     def report_replicate(

@@ -103,7 +103,7 @@ class RunLog:
         self._set_aside: list[str | int] = []
         # Abandoned trials, of which an outcome may come after all.
         self._abandoned: dict[str | int, tuple[int, Treatment]] = {}
-        # Of pending trials.
+        # Of pending and abandoned trials.
         self._held: defaultdict[int | None, HeldCurves] = defaultdict(HeldCurves)
         self._may_ask = True
         self._state: str | None = None
@@ -369,8 +369,8 @@ class RunLog:
 
     def _rows_of(self, events: Sequence[Event]) -> list[Row]:
         rows: list[Row] = []
-        for name, some in groupby(events, _name_of_point):
-            if name is not None:
+        for curve, some in groupby(events, _curve_of_point):
+            if curve is not None:
                 points = [each for each in some if isinstance(each, ReportedPoint)]
                 rows.append(self._row_of_points(points))
                 continue
@@ -445,7 +445,9 @@ class RunLog:
                 self._abandoned[key] = number, treatment
         else:
             number, _ = self._abandoned.pop(key)
-        held = self._held.pop(number, None)
+        held = self._held.get(number)
+        if key not in self._abandoned:
+            self._held.pop(number, None)
         return ("observation", number, to_text(write_observation(observation, held)))
 
     def _row_of_attached(self, observation: Observation) -> Row:
@@ -454,11 +456,15 @@ class RunLog:
         return ("attach", self._next - 1, to_text(data))
 
     def _row_of_points(self, points: Sequence[ReportedPoint]) -> Row:
-        """Return the row of consecutive points of one trial."""
-        name = points[0].name
-        number, curve = self._numbers[name][0][0], [(each.step, each.value) for each in points]
-        self._held[number].points += curve
+        """Return the row of consecutive points of one curve of a trial."""
+        name, metric = points[0].name, points[0].metric
+        pending = self._numbers.get(name)
+        number, _ = pending[0] if pending else self._abandoned[name]
+        curve = [(each.step, each.value) for each in points]
+        self._held[number].points[metric] += curve
         data: dict[str, Any] = {"name": name, "points": write_curve(curve)}
+        if metric is not None:
+            data["metric"] = metric
         if prune := [position for position, each in enumerate(points) if each.prune]:
             data["prune"] = prune
         return ("curve", number, to_text(data))
@@ -473,6 +479,6 @@ class RunLog:
         return ("report", number, to_text(data))
 
 
-def _name_of_point(event: Event) -> str | None:
-    """Return the name of the trial of which a point is reported; None for any other event."""
-    return event.name if isinstance(event, ReportedPoint) else None
+def _curve_of_point(event: Event) -> tuple[str, str | None] | None:
+    """Return the trial and the metric of which a point is reported; None for any other event."""
+    return (event.name, event.metric) if isinstance(event, ReportedPoint) else None

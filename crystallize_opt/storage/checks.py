@@ -45,7 +45,7 @@ _FIELDS = {
     "enqueue": {"params"},
     "report": {"name", "prune", "replicate"},
     "replicate": {"name", "replicate"},
-    "curve": {"name", "points", "prune"},
+    "curve": {"name", "metric", "points", "prune"},
     "told": {"name"},
     "observation": _OF_OBSERVATION,
     "baseline": _OF_OBSERVATION | {"params", "function", "point"},
@@ -127,7 +127,7 @@ def checked_events(
 class _Held:
     """Which curves of a trial were written before its outcome: see `HeldCurves`."""
 
-    has_points: bool = False
+    points: set[str | None] = field(default_factory=set)  # The metrics; None: the objective's.
     replicates: set[int] = field(default_factory=set)
 
 
@@ -139,7 +139,8 @@ class _Check:
         self._names: dict[int | None, str] = {}
         self._pending: set[int | None] = set()
         self._abandoned: set[int | None] = set()
-        self._held: defaultdict[int | None, _Held] = defaultdict(_Held)  # Of pending trials.
+        # Of pending and abandoned trials.
+        self._held: defaultdict[int | None, _Held] = defaultdict(_Held)
         self._objectives: tuple[str, ...] | None = None  # None before the run begins.
         self._last = ""
         self.trial_format = TrialFormat(None)
@@ -169,13 +170,18 @@ class _Check:
         if trial not in self._pending or data["name"] != self._names[trial]:
             self._check_late(kind, trial, data)
         if kind == "observation":
-            self._check_observation(data, self._held.pop(trial, None))
+            self._check_observation(data, self._held.get(trial))
             self._pending.discard(trial)
             if data["status"] == "abandoned":
                 self._abandoned.add(trial)
+            else:
+                self._abandoned.discard(trial)
+                self._held.pop(trial, None)
         elif kind == "curve":
             _check_points(data["points"], data.get("prune", []))
-            self._held[trial].has_points = True
+            metric = data.get("metric")
+            _expect(metric is None or type(metric) is str, "metric", metric)
+            self._held[trial].points.add(metric)
         else:
             held = self._held[trial]
             _check_replicate(data["replicate"], held)
@@ -183,11 +189,10 @@ class _Check:
             _expect(kind == "replicate" or type(data["prune"]) is bool, "report", data)
 
     def _check_late(self, kind: str, trial: int | None, data: dict[str, Any]) -> None:
-        """Check an event of a trial that is not pending: the late outcome of an abandoned one."""
-        late = kind == "observation" and data["status"] != "abandoned"
+        """Check an event of a trial that is not pending: a late one of an abandoned trial."""
+        late = kind == "curve" or (kind == "observation" and data["status"] != "abandoned")
         if not late or trial not in self._abandoned or data["name"] != self._names[trial]:
             raise _Damage(f"trial {trial!r}, {data['name']!r}, is not pending")
-        self._abandoned.remove(trial)
 
     def _begin(self, trial: int | None, data: dict[str, Any]) -> None:
         description = data["description"]
@@ -291,9 +296,9 @@ def _check_curves(index: int, curves: Any, held: _Held) -> None:
     if curves == HeldCurves.OF_REPLICATE:
         _expect(index in held.replicates, "curves of replicate", index)
         return
-    for curve in curves.values():
+    for metric, curve in curves.items():
         if curve == HeldCurves.OF_POINTS:
-            _expect(held.has_points, "curve of points", curve)
+            _expect(not held.points.isdisjoint((metric, None)), "curve of points", curve)
         else:
             _check_curve(curve)
 

@@ -63,7 +63,8 @@ class StoredRun:
         replicates: The replicates of each pending trial after which it went on, or was pruned, by
             the trial's number.
         pruned: The names of trials that the backend pruned at their last report.
-        held: The curves of each pending trial that the run holds, by the trial's number.
+        held: The curves of each pending or abandoned trial that the run holds, by the trial's
+            number.
     """
 
     def __init__(self, name: str, rows: Sequence[Row], space: SearchSpace | None = None) -> None:
@@ -82,10 +83,7 @@ class StoredRun:
     def _add(self, event: Checked) -> None:
         kind, trial, data, trial_format = event
         if kind == "observation":
-            held = self.held.pop(trial, None)
-            observation = read_observation(data, self._treatments[trial], held)
-            self.replicates.pop(trial, None)
-            self.segments[-1].events.append(Told(observation))
+            self._add_outcome(trial, data)
         elif kind == "begin":
             described, versions, before = (
                 data[key] for key in ("description", "versions", "asked_before")
@@ -99,7 +97,7 @@ class StoredRun:
             prune, points = set(data.get("prune", ())), read_curve(data["points"])
             self.held[trial].add(kind, data)
             self.segments[-1].events += [
-                ReportedPoint(data["name"], step, value, number in prune)
+                ReportedPoint(data["name"], step, value, number in prune, data.get("metric"))
                 for number, (step, value) in enumerate(points)
             ]
         elif kind == "enqueue":
@@ -116,6 +114,13 @@ class StoredRun:
             segment.events.append(BaselineSet(segment.baseline, point))
         elif kind != "resume":
             self._add_trial(event)
+
+    def _add_outcome(self, trial: int | None, data: dict[str, Any]) -> None:
+        observation = read_observation(data, self._treatments[trial], self.held.get(trial))
+        if observation.status is not Status.ABANDONED:  # An abandoned trial may have a late one.
+            self.held.pop(trial, None)
+        self.replicates.pop(trial, None)
+        self.segments[-1].events.append(Told(observation))
 
     def _tell_now(self, treatment: Treatment) -> None:
         """Move the tell of a trial here: its outcome was written before other calls."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -281,27 +282,28 @@ def read_replicate(
 class HeldCurves:
     """The curves of a trial that a run holds before the trial has finished: they are written once.
 
-    The points that an optimizer heard are rows of their own, and so are the replicates after which
-    a trial goes on. What follows, the replicate or the outcome, refers to them.
+    The points that were reported to an optimizer are rows of their own, and so are the replicates
+    after which a trial goes on. What follows, the replicate or the outcome, refers to them.
 
     Attributes:
-        points: The points that the optimizer heard.
+        points: The points that were reported to the optimizer, by metric; None stands for that of
+            the only objective.
         replicates: The curves of the replicates that the run holds, by index.
     """
 
     OF_POINTS = "points"
-    """Stands for a curve whose points the optimizer heard."""
+    """Stands for a curve whose points were reported to the optimizer."""
     OF_REPLICATE = "replicate"
     """Stands for all curves of a replicate that the run holds."""
 
     def __init__(self) -> None:
-        self.points: list[tuple[int, float]] = []
+        self.points: defaultdict[str | None, list[tuple[int, float]]] = defaultdict(list)
         self.replicates: dict[int, Curves] = {}
 
     def add(self, kind: str, data: Mapping[str, Any]) -> None:
         """Read a row of points ("curve"), or one of a replicate."""
         if kind == "curve":
-            self.points += read_curve(data["points"])
+            self.points[data.get("metric")] += read_curve(data["points"])
         else:
             replicate = data["replicate"]
             index = replicate["index"]
@@ -312,9 +314,11 @@ class HeldCurves:
         # By their texts: nan is equal to nan.
         if index in self.replicates and repr(self.replicates[index]) == repr(curves):
             return self.OF_REPLICATE
-        heard = repr(tuple(self.points)) if self.points and index == HEARD_REPLICATE else None
+        is_heard = bool(self.points) and index == HEARD_REPLICATE
         return {
-            name: self.OF_POINTS if heard == repr(curve) else write_curve(curve)
+            name: self.OF_POINTS
+            if is_heard and repr(self._points_of(name)) == repr(curve)
+            else write_curve(curve)
             for name, curve in curves.items()
         }
 
@@ -323,9 +327,12 @@ class HeldCurves:
         if data == self.OF_REPLICATE:
             return self.replicates[index]
         return {
-            name: tuple(self.points) if each == self.OF_POINTS else read_curve(each)
+            name: self._points_of(name) if each == self.OF_POINTS else read_curve(each)
             for name, each in data.items()
         }
+
+    def _points_of(self, metric: str) -> Curve:
+        return tuple(self.points.get(metric) or self.points.get(None) or ())
 
 
 def write_curve(curve: Iterable[tuple[int, float]]) -> list[list[Any]]:

@@ -40,12 +40,20 @@ class Reported(NamedTuple):
 
 
 class ReportedPoint(NamedTuple):
-    """One point of a trial's curve of which the backend heard, and whether it would prune there."""
+    """One point of a trial's curves that was reported, and whether the backend would prune there.
+
+    A backend hears of the only objective, if it ends trials early. The other points are kept for
+    the trial's curves.
+
+    Attributes:
+        metric: The metric; None if it is that of the only objective.
+    """
 
     name: str
     step: int
     value: float
     prune: bool
+    metric: str | None = None
 
 
 class Told(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from crystallize_opt import (
     Categorical,
+    Constraint,
     Float,
     History,
     Integer,
@@ -214,6 +216,50 @@ def test_nan_is_never_a_completed_value(tmp_path: Path) -> None:
     # In a DataFrame nan is an empty cell.
     with pytest.raises(UnknownMetricError, match="'row_0': It has no metric 'loss'"):
         params_of(frame.assign(loss=[math.nan, 1.0]), space)
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.PRUNED])
+def test_a_table_without_a_completed_trial_is_read(status: Status, tmp_path: Path) -> None:
+    space, limit = SearchSpace({"x": (0.0, 1.0)}), Constraint("lag", "<=", 1.0)
+    told = [Observation(Treatment("t", {"x": 0.5}), {"acc": 1.0}, status)]
+    for trials in (told, []):
+        history = History(trials, [LOSS], [limit], space=space)
+        history.to_csv(tmp_path / "trials.csv")
+        for table in (tmp_path / "trials.csv", history.to_frame()):
+            optimizer = RandomOptimizer(space, LOSS, constraints=[limit], seed=0)
+            optimizer.attach(table)
+            assert [(dict(o), o.status) for o in optimizer.observations] == [
+                (dict(o), o.status) for o in trials
+            ]
+
+
+def raced(name: str, losses: list[float]) -> Observation:
+    replicates = [Replicate(i, i, {"loss": loss}) for i, loss in enumerate(losses)]
+    trial = Observation.of_replicates(Treatment(name, {"x": losses[0]}), replicates)
+    return dataclasses.replace(trial, raced=True)
+
+
+def test_a_table_of_a_race_never_changes_the_best_trial(tmp_path: Path) -> None:
+    space = SearchSpace({"x": (0.0, 1.0)})
+    history = History([raced("lucky", [0.0]), raced("good", [1.0, 1.0])], [LOSS], space=space)
+    equal = History([raced("good", [1.0, 1.0]), raced("bad", [1.0, 0.5])], [LOSS], space=space)
+    for trials in (history, equal):
+        trials.to_csv(tmp_path / "trials.csv")
+        for table in (tmp_path / "trials.csv", trials.to_frame()):
+            optimizer = RandomOptimizer(space, LOSS, seed=0)
+            if trials is history:
+                with pytest.raises(UsageError, match="'lucky' has 1, 'good' has 2"):
+                    optimizer.attach(table)
+                continue
+            optimizer.attach(table)
+            assert [each.raced for each in optimizer.observations] == [True, True]
+            assert optimizer.get_best_treatment().name == "bad"
+    optimizer = RandomOptimizer(space, LOSS, seed=0)  # Both ways of the error's advice.
+    optimizer.attach(history)
+    assert optimizer.get_best_treatment().name == "good"
+    optimizer = RandomOptimizer(space, LOSS, seed=0)
+    optimizer.attach(history.to_frame().drop(columns="raced"))
+    assert optimizer.get_best_treatment().name == "lucky"
 
 
 def test_curves_have_a_row_for_each_point() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from crystallize_opt import (
     BaseOptimizer,
     Experiment,
     History,
+    Objective,
     Observation,
     Status,
     Storage,
@@ -275,6 +277,67 @@ def test_curves_that_are_reported_by_hand_are_stored_and_resumed(tmp_path: Path)
     assert dict(told[second.name]) == {"loss": 0.75}
     assert told[first.name].replicates[0].curves == {"loss": ((0, 0.25), (1, 0.3), (2, 0.4))}
     Driver(make(), path).close()  # Once more, with the same decisions.
+
+
+def reported_by_hand(make: Callable[[], Any], path: Path, *, reopen: bool) -> list[str]:
+    """Report points of trials, and open the run anew between any two calls."""
+    driver = Driver(make(), path)
+
+    def report(number: int, step: int, **values: float) -> bool:
+        nonlocal driver
+        if reopen:
+            driver.close()
+            driver = Driver(make(), path)
+        treatment = driver.recorded.optimizer.ledger.named(f"trial_{number}").treatment  # type: ignore[union-attr]
+        value: Any = values if len(values) > 1 else values["loss"]
+        return driver.recorded.report(treatment, step, value)
+
+    def tell(number: int, status: Status = Status.COMPLETED, **metrics: float) -> None:
+        treatment = driver.recorded.optimizer.ledger.named(f"trial_{number}").treatment  # type: ignore[union-attr]
+        run_sync(driver.recorded.tell(Observation(treatment, metrics, status)))
+
+    several = len(driver.recorded.criterion.objectives) > 1
+    driver.ask(3)
+    said = [report(0, 0, loss=0.25, seconds=1.0), report(1, 0, seconds=3.0, loss=0.75)]
+    said += [report(0, 1, loss=math.nan, seconds=2.0)]
+    said += [report(0, 2, **({"loss": 0.5, "seconds": 3.0} if several else {"loss": 0.5}))]
+    run_sync(driver.recorded.abandon("trial_1"))
+    said += [report(1, 5, loss=0.5, seconds=4.0), report(1, 0, loss=9.0, seconds=9.0)]
+    said += [report(2, 0, loss=0.125, seconds=0.5)]
+    tell(0, loss=0.5, seconds=1.0)
+    tell(1, loss=0.25, seconds=1.0)
+    tell(2, Status.PRUNED)
+    shown = [
+        repr([(o, o.replicates, [r.curves for r in o.replicates]) for o in history])
+        for history in (driver.recorded.optimizer.history, History.load(path))
+    ]
+    driver.close()
+    events = driver.recorded.optimizer.calls
+    driver = Driver(make(), path)  # Once more, with the same calls.
+    driver.close()
+    assert repr(driver.recorded.optimizer.calls) == repr(events)
+    return [*map(str, said), *shown]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RandomOptimizer(SPACE, LOSS, seed=0),
+        lambda: RandomOptimizer(SPACE, [LOSS, Objective("seconds", "minimize")], seed=0),
+        tpe,
+        lambda: tpe(pruner=optuna.pruners.ThresholdPruner(upper=0.5)),
+    ],
+    ids=["random", "several objectives", "tpe", "pruner"],
+)
+def test_no_point_of_a_curve_is_lost_between_two_calls(
+    make: Callable[[], Any], tmp_path: Path
+) -> None:
+    whole = reported_by_hand(make, tmp_path / "whole.db", reopen=False)
+    parts = reported_by_hand(make, tmp_path / "parts.db", reopen=True)
+
+    assert parts == whole
+    assert whole[-1] == whole[-2]
+    assert "'seconds': ((0, 3.0), (5, 4.0))" in whole[-1]
 
 
 def test_one_at_a_time_writes_a_run(driver: Driver, tmp_path: Path) -> None:

@@ -82,9 +82,9 @@ def test_an_observation_is_read_as_it_was_written(observation: Observation, data
     for replicate in observation.replicates:
         if data.draw(st.booleans()):
             held.replicates[replicate.index] = data.draw(st.just(replicate.curves) | curves)
-        for curve in replicate.curves.values():
+        for metric, curve in replicate.curves.items():
             if data.draw(st.booleans()):
-                held.points = list(curve)
+                held.points[data.draw(st.sampled_from([None, metric]))] = list(curve)
     text = to_text(write_observation(observation, held))
     read = read_observation(json.loads(text), observation.treatment, held)
 

@@ -7,10 +7,10 @@ import json
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from crystallize_opt.adapters.optuna.studies import KEY, different, import_optuna
+from crystallize_opt.adapters.optuna.studies import KEY, POSITION, different, import_optuna
 from crystallize_opt.errors import UsageError
 from crystallize_opt.history.history import History
 from crystallize_opt.optimizers.reports import heard_curve
@@ -36,18 +36,19 @@ def study_of(
     """Return a history of any backend as an Optuna study, for Optuna's plots and dashboard.
 
     Failed trials have the state FAIL, pending ones RUNNING. Constraints, and all else because of
-    which a trial is not a candidate for the best (the fidelity, fewer replicates), are Optuna's
-    constraints, so that the study's best trials are the history's. Status, error, standard
-    errors and further metrics are user attributes. With a single objective, its learning curve in
-    the first replicate is the trial's intermediate values; without a curve, the replicates' values
-    are. Each trial also has a record, from which `history_from_optuna` restores
-    it exactly. The study's user attribute `notes` says what Optuna shows in another form: choices
-    that it cannot store as text, integers beyond 2**53 as floats.
+    which a trial is not a candidate for the best (the fidelity, fewer replicates, a known outcome
+    that is reported again), are Optuna's constraints, so that the study's best trials are the
+    history's. Status, error, standard errors and further metrics are user attributes. With a single
+    objective, its learning curve in the first replicate is the trial's intermediate values; without
+    a curve, the replicates' values are. Each trial also has a record, from which
+    `history_from_optuna` restores it exactly. The study's user attribute `notes` says what Optuna
+    shows in another form: choices that it cannot store as text, integers beyond 2**53 as floats.
 
     If the storage has the study, the study is updated: new trials are added, running ones finished.
     For a live view, pass the same storage object and call this function again. Where another
-    fidelity counts than before, or trials of a race have more replicates, the study is deleted and
-    written anew, because Optuna cannot change finished trials.
+    fidelity counts than before, trials of a race have more replicates, or Optuna would take
+    another one of equally good trials for the best, the study is deleted and written anew, because
+    Optuna cannot change finished trials.
 
     Args:
         history: `optimizer.history`, `History.load(...)`, or a part of one.
@@ -71,8 +72,14 @@ def study_of(
     if export.must_be_rewritten(known):
         import_optuna().delete_study(study_name=study.study_name, storage=storage)
         study, known = export.study_in(storage, study.study_name), {}
+    finished = sum(each.state.is_finished() for some in known.values() for each in some)
     for trial in export.trials:
         earlier = known[_name_in(trial)].pop(0) if known.get(_name_in(trial)) else None
+        is_new = earlier is None or not earlier.state.is_finished()
+        if trial.state.is_finished() and is_new:
+            # A trial that was running before has a lower number than those that finished earlier.
+            trial.system_attrs[POSITION] = finished
+            finished += 1
         if earlier is None:
             study.add_trial(trial)
             continue
@@ -95,6 +102,7 @@ class _Export:
         self._format = TrialFormat(history.space)
         space = history.space or _guessed_space(history)
         self._shown = {name: _Shown(name, parameter) for name, parameter in space.items()}
+        self._has_repeats = any(each.repeats is not None for each in history)
         self._has_beaten = any(each.beaten_by is not None for each in history)
         candidates = history.criterion.candidates(history)
         self._most_replicates = max([len(o.replicates) for o in candidates if o.raced], default=0)
@@ -133,14 +141,32 @@ class _Export:
                 "Bounds relative to the baseline are values here, because a study has no baseline: "
                 f"{', '.join(each.text for each in self._history.constraints)}."
             )
-        study.set_user_attr(KEY, {**goals, "notes": notes})
+        if left_out := self._history.left_out:
+            notes.append(
+                f"{len(left_out)} trials that do not fit (history.left_out) are not in the study, "
+                f"{left_out[0].treatment.name!r} for example."
+            )
+        described = {**goals, "notes": notes}
+        if (baseline := self._history.baseline) is not None:
+            written = TrialFormat(None).write_treatment(baseline.treatment)
+            described["baseline"] = to_text(written | write_observation(baseline))
+        study.set_user_attr(KEY, described)
         notes = [*notes, *(each.note for each in self._shown.values() if each.note)]
         if notes:
             study.set_user_attr("notes", notes)
         return study
 
     def must_be_rewritten(self, known: Mapping[str, Sequence[FrozenTrial]]) -> bool:
-        """Whether finished trials are others now: by their fidelity, or by growing in a race."""
+        """Whether finished trials are others now, by their fidelity or by growing in a race.
+
+        Or whether Optuna would take another one of equally good trials for the best: the one with
+        the lowest number, although it finished later.
+        """
+        best = [] if len(self._criterion.objectives) > 1 else self._criterion.front(self._history)
+        found = [known.get(each.treatment.name) for each in best]
+        numbers = [each[0].number if each else math.inf for each in found]
+        if numbers and numbers[0] > min(numbers):
+            return True
         pairs = [
             (new, earlier)
             for new in self.trials
@@ -173,21 +199,12 @@ class _Export:
             state = states.PRUNED
             pruned_at = observation.metrics.get(names[0], math.nan)
             values = [pruned_at] if len(names) == 1 and math.isfinite(pruned_at) else None
-        notes: dict[str, Any] = {"status": str(observation.status)}
-        if observation.error is not None:
-            notes["error"] = observation.error
-        for metric, value in observation.items():
-            if metric not in names or not completed:
-                notes[f"metrics.{metric}"] = value
-        for metric, sem in observation.sem.items():
-            if sem is not None:
-                notes[f"sem.{metric}"] = sem
         trial = self._create(
             observation.treatment,
             {"outcome": write_observation(observation)},
             state=state,
             values=values,
-            user_attrs=notes,
+            user_attrs=_attributes_of(observation, names if completed else ()),
             intermediate_values=intermediate,
             constraints=self._constraints(observation) if completed else None,
         )
@@ -204,6 +221,8 @@ class _Export:
         if criterion.fidelity is not None:
             level = criterion.level(observation)
             found[f"{criterion.fidelity} == {self._level!r}"] = abs(self._level - level)
+        if self._has_repeats:
+            found["ran"] = float(observation.repeats is not None)
         if self._has_beaten:
             found["not beaten on common seeds"] = float(observation.beaten_by is not None)
         if self._most_replicates:
@@ -234,6 +253,16 @@ class _Export:
                 f"The trial {treatment.name!r} cannot be written to a study: {error!r}."
             ) from error
         return trial
+
+
+def _attributes_of(observation: Observation, shown: Collection[str]) -> dict[str, Any]:
+    """Return the user attributes of a trial, but for the metrics that its values show."""
+    found: dict[str, Any] = {"status": str(observation.status)}
+    for name in ("error", "repeats"):
+        if (value := getattr(observation, name)) is not None:
+            found[name] = value
+    found |= {f"metrics.{m}": value for m, value in observation.items() if m not in shown}
+    return found | {f"sem.{m}": sem for m, sem in observation.sem.items() if sem is not None}
 
 
 class _Shown:

@@ -27,6 +27,7 @@ from crystallize_opt.trials.curves import last_value
 from crystallize_opt.trials.objective import Constraint, Direction, Objective
 from crystallize_opt.trials.observation import Observation, Replicate, Status
 from crystallize_opt.trials.treatment import Treatment
+from crystallize_opt.trials.values import as_number
 
 if TYPE_CHECKING:
     import optuna
@@ -37,6 +38,10 @@ STUDY_NAME = "crystallize-opt"
 
 KEY = "crystallize_opt"
 """The attribute of the description of an exported study, and of the record of its trials."""
+
+
+POSITION = "crystallize_opt:position"
+"""The attribute with the position of a finished trial among those of an exported study."""
 
 
 def history_from_optuna(
@@ -58,16 +63,21 @@ def history_from_optuna(
             for several objectives `"value_0"`, `"value_1"`, and so on.
 
     Raises:
-        UsageError: The number of metrics differs from the number of the study's objectives.
+        UsageError: The number of metrics differs from the number of the study's objectives, or two
+            metrics have the same name.
         StorageError: There is no such study.
         MissingExtraError: Optuna is not installed.
     """
     if isinstance(study, str):
         study = _load(study, study_name)
     trials = study.get_trials(deepcopy=False)
+    trials.sort(key=lambda trial: trial.system_attrs.get(POSITION, trial.number))
     notes = Notes()
     described = None if metrics else study.user_attrs.get(KEY)
+    baseline = None
     if described:
+        if "baseline" in described:
+            baseline = _baseline(json.loads(described["baseline"]))
         objectives, constraints = objectives_of(described), constraints_of(described)
         space = described["space"] and space_of(described["space"])
         for note in described["notes"]:
@@ -84,7 +94,10 @@ def history_from_optuna(
             )
         if study.user_attrs:
             notes.add(f"The user attributes of the study are left out: {study.user_attrs!r}.")
-    reader = _Reader(space, objectives, constraints, notes, exported=bool(described))
+    is_ours = study.study_name == STUDY_NAME or KEY in study.user_attrs
+    reader = _Reader(
+        space, objectives, constraints, notes, exported=bool(described), is_ours=is_ours
+    )
     observations: list[Observation] = []
     pending: list[Treatment] = []
     for trial in trials:
@@ -102,8 +115,13 @@ def history_from_optuna(
         space=space,
         pending=pending,
         name=study.study_name,
+        baseline=baseline,
         notes=notes.of_points(space, observations),
     )
+
+
+def _baseline(data: dict[str, Any]) -> Observation:
+    return read_observation(data, TrialFormat(None).read_treatment(data))
 
 
 def _load(url: str, study_name: str | None) -> optuna.Study:
@@ -145,6 +163,11 @@ def _objectives(study: optuna.Study, metrics: Sequence[str]) -> list[Objective]:
         raise UsageError(
             f"metrics= names the {len(directions)} objectives of the study, not {names!r}."
         )
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"The objectives of the study have equal names, {names!r}. Give each its own: metrics="
+            f"{[f'value_{i}' for i in range(len(names))]!r}, for example."
+        )
     return [Objective(n, d) for n, d in zip(names, directions, strict=True)]
 
 
@@ -164,8 +187,11 @@ class _Reader:
         notes: Notes,
         *,
         exported: bool,
+        is_ours: bool,
     ) -> None:
         self._space = space
+        # What this package says of a trial; in another study they are attributes like others.
+        self._ours = ("status", "error") if is_ours else ()
         self._exported = exported
         self._format = TrialFormat(space)
         self._objectives = [each.metric for each in objectives]
@@ -192,11 +218,12 @@ class _Reader:
             values = None if (last := last_value(curve)) is None else [last]
         # OptunaOptimizer reports a failed trial in the form the sampler learns from, and stores the
         # true status as a user attribute.
-        noted = trial.user_attrs.get("status")
+        ours = {key: trial.user_attrs[key] for key in self._ours if key in trial.user_attrs}
+        noted = ours.get("status")
         if noted in [str(each) for each in Status] and noted not in ("completed", str(status)):
             status, values = Status(noted), None
         started, ended = trial.datetime_start, trial.datetime_complete
-        error = trial.user_attrs.get("error", trial.system_attrs.get("fail_reason"))
+        error = ours.get("error", trial.system_attrs.get("fail_reason"))
         metrics = dict(zip(self._objectives, values, strict=True)) if values else {}
         metrics = {**self._attributes(trial), **self._violations(trial, status), **metrics}
         text = None if error is None else str(error)
@@ -239,9 +266,14 @@ class _Reader:
         """Return the user attributes that are numbers."""
         numbers = {}
         for key, value in trial.user_attrs.items():
-            if type(value) in (int, float):
-                numbers[key] = float(value)
-            elif key not in ("status", "error"):
+            number = as_number(value) if type(value) in (int, float) else None
+            if key in self._objectives:
+                self._notes.add(
+                    f"The user attribute {key!r} of trials is left out: an objective has that name."
+                )
+            elif number is not None:
+                numbers[key] = number
+            elif key not in self._ours:
                 self._notes.add(f"The user attribute {key!r} of trials is left out: no number.")
         return numbers
 
@@ -278,9 +310,13 @@ def _space(trials: Sequence[FrozenTrial], notes: Notes) -> SearchSpace | None:
 def _parameter(name: str, distributions: Mapping[str, Any], notes: Notes) -> Parameter:
     """Return the parameter that holds all distributions of one name."""
     first, *others = distributions.values()
+    if len({type(each) for each in distributions.values()}) > 1:
+        raise UsageError(f"the distribution of {name!r} differs between trials.")
     if hasattr(first, "choices"):
-        return Categorical(different(first.choices))
-    kinds = {(type(each), each.log, each.step) for each in (first, *others)}
+        if others:
+            notes.add(f"The choices of {name!r} are those of all trials, which differ.")
+        return Categorical(different(c for each in distributions.values() for c in each.choices))
+    kinds = {(each.log, each.step) for each in (first, *others)}
     low = min(each.low for each in (first, *others))
     high = max(each.high for each in (first, *others))
     if others:

@@ -186,6 +186,10 @@ class RemoteOptimizer(SpaceOptimizer[int]):
         for event, is_known in with_state(self.calls, self._saved):
             if isinstance(event, SavedState):
                 yield ["restore", event.data], None
+            elif isinstance(event, ReportedPoint) and (
+                event.metric is not None or not self.capabilities.pruning
+            ):
+                continue  # The optimizer did not hear of this point.
             elif not isinstance(event, Asked):
                 yield self._message(event, numbers), None
             elif is_known:

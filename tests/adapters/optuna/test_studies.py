@@ -173,6 +173,143 @@ def test_exporting_again_updates_the_study(stored: bool, tmp_path: Path) -> None
         study_of(History(told, [LOSS], space=space), storage=storage, study_name="live")
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_an_updated_study_has_the_order_and_the_best_of_the_history(data: st.DataObject) -> None:
+    """In whatever order running trials finish, also if some of them are equally good."""
+    space = SearchSpace({"x": (0.0, 1.0)})
+    treatments = [Treatment(f"t_{number}", {"x": number / 8}) for number in range(6)]
+    order = data.draw(st.permutations(treatments[1:]))
+    losses = data.draw(st.lists(st.sampled_from([1.0, 2.0]), min_size=5, max_size=5))
+    told = [Observation(t, {"loss": loss}) for t, loss in zip(order, losses, strict=True)]
+    storage = optuna.storages.RDBStorage("sqlite://")
+    for count in [*sorted(data.draw(st.sets(st.integers(0, 4), max_size=3))), 5]:
+        running = [t for t in treatments if t not in order[:count]]
+        part = History(told[:count], [LOSS], space=space, pending=running, name="run")
+        study = study_of(part, storage=storage)
+        back = history_from_optuna(study)
+
+        assert as_data(back)[1] == as_data(part)[1]
+        if part.best is not None:
+            assert back.best == part.best
+            assert study.best_trial.user_attrs["trial"] == part.best.treatment.name
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_known_outcome_that_is_reported_again_is_none_of_the_best(several: bool) -> None:
+    objectives = [LOSS, Objective("acc", "maximize")][: 1 + several]
+    points = [Treatment(f"t_{number}", {"x": x}) for number, x in enumerate([1, 2, 1])]
+    first = Observation(points[0], {"loss": 0.0, "acc": 0.0})
+    second = Observation(points[1], {"loss": 1.0, "acc": 1.0})
+    told = [first, second, first.repeated_by(points[2])]
+    history = History(told, objectives, space=SearchSpace({"x": [1, 2]}), name="run")
+
+    study = study_of(history)
+
+    front = [each.treatment.name for each in history.pareto_front]
+    assert [trial.user_attrs["trial"] for trial in study.best_trials] == front
+    assert study.trials[2].user_attrs["repeats"] == "t_0"
+    assert as_data(history_from_optuna(study)) == as_data(history)
+
+
+def test_the_baseline_comes_back_and_what_was_left_out_is_noted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    point = {"x": 0.25, "k": (1, math.nan)}
+    baseline = observation("base", point, random.Random(1))
+    baseline = Observation(baseline.treatment, {"loss": 2.0, "acc": math.inf}, sem={"loss": 0.5})
+    other = Observation(Treatment("other", {"u": 0.5}), {"lag": 1.0})
+    history = History(
+        [Observation(Treatment("t", {"x": 0.5}), {"loss": 1.0})],
+        [LOSS],
+        [Constraint("loss", "<=", 5.0, relative_to_baseline=True)],
+        space=SearchSpace({"x": (0.0, 1.0)}),
+        baseline=baseline,
+        left_out=[other],
+    )
+
+    back = history_from_optuna(study_of(history, storage=url))
+
+    assert back.baseline is not None
+    assert write_observation(back.baseline) == write_observation(baseline)
+    assert exactly([back.baseline.treatment.params]) == exactly([point])
+    assert back.notes[-1].startswith("1 trials that do not fit (history.left_out) are not in the")
+    assert "'other'" in back.notes[-1]
+
+
+def foreign(**attributes: Any) -> optuna.Study:
+    """Return a study of another program with one trial."""
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    for key, each in attributes.items():
+        trial.set_user_attr(key, each)
+    study.tell(trial, 1.0)
+    return study
+
+
+@pytest.mark.parametrize("status", ["failed", "pruned", "done", ["a"], {"a": 1}])
+def test_attributes_of_others_change_no_outcome(status: Any) -> None:
+    history = history_from_optuna(foreign(status=status, error="none", huge=10**400, value=7))
+
+    (told,) = history
+    assert (told.status, told.error, dict(told)) == (Status.COMPLETED, None, {"value": 1.0})
+    assert history.notes == [
+        "The user attribute 'status' of trials is left out: no number.",
+        "The user attribute 'error' of trials is left out: no number.",
+        "The user attribute 'huge' of trials is left out: no number.",
+        "The user attribute 'value' of trials is left out: an objective has that name.",
+    ]
+    (told,) = history_from_optuna(foreign(status=3, error=0.25))
+    assert dict(told) == {"status": 3.0, "error": 0.25, "value": 1.0}
+    assert told.error is None
+
+
+def test_a_pruned_trial_takes_no_attribute_for_its_value() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_user_attr("value", 0.125)
+    study.tell(trial, state=TrialState.PRUNED)
+
+    (told,) = history_from_optuna(study)
+    assert (told.status, dict(told)) == (Status.PRUNED, {})
+
+
+def test_objectives_of_one_name_are_refused() -> None:
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    study.set_metric_names(["a", "a"])
+    trial = study.ask()
+    study.tell(trial, [1.0, 2.0])
+
+    with pytest.raises(UsageError, match="equal names, \\['a', 'a'\\]"):
+        history_from_optuna(study)
+    (told,) = history_from_optuna(study, metrics=["value_0", "value_1"])
+    assert dict(told) == {"value_0": 1.0, "value_1": 2.0}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_distributions_that_differ_give_all_choices_or_no_space(turned: bool) -> None:
+    def read(*given: tuple[Any, Any]) -> History:
+        study = optuna.create_study()
+        for value, distribution in given[::-1] if turned else given:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={"x": value}, distributions={"x": distribution}, value=1.0
+                )
+            )
+        return history_from_optuna(study)
+
+    one, other = (optuna.distributions.CategoricalDistribution(["a", c]) for c in "bc")
+    history = read(("b", one), ("c", other))
+    assert history.space is not None
+    assert set(history.space["x"].choices) == {"a", "b", "c"}  # type: ignore[attr-defined]
+    assert history.notes == ["The choices of 'x' are those of all trials, which differ."]
+    history = read((0.5, optuna.distributions.FloatDistribution(0, 1)), ("c", other))
+    assert history.space is None
+    assert history.notes == [
+        "The history has no space: the distribution of 'x' differs between trials."
+    ]
+
+
 def test_a_study_of_somebody_else_is_not_written_to() -> None:
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(storage=storage, study_name="mine")

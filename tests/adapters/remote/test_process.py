@@ -48,9 +48,9 @@ def points(optimizer: SpaceOptimizer[Any], trials: int) -> list[dict[str, Any]]:
 # It dies, or does not answer ------------------------------------------------------------------
 
 
-def talk(optimizer: SpaceOptimizer[Any], kill: bool) -> list[dict[str, Any]]:
+def talk(optimizer: SpaceOptimizer[Any], kill: bool) -> list[Any]:
     """Use every call; with `kill`, the process is killed before every fourth."""
-    found: list[dict[str, Any]] = []
+    found: list[Any] = []
     calls = itertools.count()
 
     def strike() -> None:
@@ -74,9 +74,9 @@ def talk(optimizer: SpaceOptimizer[Any], kill: bool) -> list[dict[str, Any]]:
             optimizer.tell(Observation(asked[0], {"loss": 3.0}))
         for treatment in optimizer.pending[:-1]:
             strike()
-            optimizer.report(treatment, 0, 2.0)
+            found.append(optimizer.report(treatment, 0, {"accuracy": 9.0, "loss": 2.0}))
             strike()
-            optimizer.report(treatment, 1, treatment.params["x"])
+            found.append(optimizer.report(treatment, 1, treatment.params["x"]))
             strike()
             optimizer.tell(Observation(treatment, {"loss": treatment.params["x"]}))
     return found
