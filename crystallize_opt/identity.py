@@ -19,12 +19,12 @@ import copyreg
 import dataclasses
 import enum
 import functools
-import json
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from crystallize_opt.described_code import Code, as_text, digested, tell_apart, unordered, write
 from crystallize_opt.errors import UsageError
 from crystallize_opt.plain_data import described, encode, is_of
 from crystallize_opt.source_code import (
@@ -91,7 +91,7 @@ def identity(value: Any) -> str:
         >>> identity({"b": (1,), "a": 1.0})
         '{"a":1.0,"b":{"(tuple)":[1]}}'
     """
-    return _text(describe(value))
+    return as_text(describe(value))
 
 
 def without_identity(description: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -106,107 +106,6 @@ def without_identity(description: Any, path: str = "") -> Iterator[tuple[str, st
             yield from without_identity(item, f"{path}[{number}]")
 
 
-def _text(description: Any) -> str:
-    return json.dumps(description, separators=(",", ":"), sort_keys=True)
-
-
-# Parts that are written last ----------------------------------------------------------------------
-
-# A description must not depend on which way leads to some code first: that differs with the order
-# of a set. So code is a `_Code` wherever a value reaches it, and its place is chosen when all is
-# known. What depends on that, the order of a set or a digest, waits, too.
-
-
-@dataclasses.dataclass(eq=False, slots=True)
-class _Code:
-    """A function or class, described in full at one place and by name and digest elsewhere."""
-
-    value: type | types.FunctionType
-    name: str
-    content: dict[str, Any] = dataclasses.field(default_factory=dict)
-    digest: str = ""
-
-
-@dataclasses.dataclass(eq=False, slots=True)
-class _Unordered:
-    """The members of a set, or the pairs of a dict, that reach code."""
-
-    items: list[Any]
-
-
-@dataclasses.dataclass(eq=False, slots=True)
-class _Digested:
-    """Content that reaches code, and of which only a digest is written."""
-
-    content: Any
-
-
-def _is_written(part: Any) -> bool:
-    """Whether a part of a description is plain data and reaches no code."""
-    kind = type(part)
-    if kind is dict:
-        return all(map(_is_written, part.values()))
-    if kind is list:
-        return all(map(_is_written, part))
-    return kind not in (_Code, _Unordered, _Digested)
-
-
-def _unordered(items: list[Any]) -> Any:
-    return sorted(items, key=_text) if _is_written(items) else _Unordered(items)
-
-
-def _digested(content: Any) -> Any:
-    return digest(_text(content).encode()) if _is_written(content) else _Digested(content)
-
-
-def _tell_apart(codes: list[_Code]) -> None:
-    """Give digests to code, equal ones only to code that is equal with all that it reaches.
-
-    A digest is of the code and the digests of the code that it names, as of the round before: at
-    first the names alone. A further round is needed only if it tells more apart, so one round is
-    enough if no two functions of one name differ.
-    """
-    distinct = len({code.name for code in codes})
-    while True:
-        digests = [digest(_text(_write(code.content, None)).encode()) for code in codes]
-        for code, found in zip(codes, digests, strict=True):
-            code.digest = found
-        if len(set(digests)) == distinct:
-            return
-        distinct = len(set(digests))
-
-
-def _write(part: Any, above: set[str] | None, *, in_digest: bool = False) -> Any:
-    """Return a part of a description as plain data.
-
-    Args:
-        part: The part.
-        above: The digests of the code that is described in full further above; None writes all
-            code by name and digest.
-        in_digest: Whether the part is within content of which only a digest is written.
-    """
-    kind = type(part)
-    if kind is dict:
-        return {key: _write(part[key], above, in_digest=in_digest) for key in sorted(part)}
-    if kind is list:
-        return [_write(item, above, in_digest=in_digest) for item in part]
-    if kind is _Unordered:
-        items = sorted(part.items, key=lambda item: _text(_write(item, None)))
-        return _write(items, above, in_digest=in_digest)
-    if kind is _Digested:
-        # A digest shows nothing of its content, so it needs all code in full. Not again within a
-        # digest, because that code may lead back to this content.
-        inner = above if in_digest or above is None else set()
-        return digest(_text(_write(part.content, inner, in_digest=True)).encode())
-    if kind is not _Code:
-        return part
-    if len(part.content) > 1 and (above is None or part.digest in above):
-        return {"(above)": part.name, "(digest)": part.digest}
-    if above is not None:
-        above.add(part.digest)
-    return _write(part.content, above, in_digest=in_digest)
-
-
 class _Describer:
     """Describes one value; code and objects that it meets again are described once."""
 
@@ -215,15 +114,15 @@ class _Describer:
         self._done: dict[int, Any] = {}
         self._open: dict[int, int] = {}
         self._kept: list[Any] = []  # Keeps temporary objects alive, whose `id` must not be reused.
-        self._codes: list[_Code] = []
+        self._codes: list[Code] = []
 
     def describe(self, value: Any) -> Any:
         found = self.of(value)
         for code in self._codes:  # The list grows meanwhile, by what the code reaches.
             of = code.value
             code.content = self._class(of) if isinstance(of, type) else self._function(of)
-        _tell_apart([code for code in self._codes if len(code.content) > 1])
-        return _write(found, set()) if self._codes else found
+        tell_apart([code for code in self._codes if len(code.content) > 1])
+        return write(found, set()) if self._codes else found
 
     def of(self, value: Any) -> Any:
         kind = type(value)
@@ -236,7 +135,7 @@ class _Describer:
         if kind is dict:
             return self._mapping(value)
         if kind is set or kind is frozenset:
-            return {f"({kind.__name__})": _unordered([self.of(item) for item in value])}
+            return {f"({kind.__name__})": unordered([self.of(item) for item in value])}
         if kind is complex:
             return {"(complex)": [self.of(value.real), self.of(value.imag)]}
         written = encode(value, other=lambda _: _OTHER)
@@ -250,7 +149,7 @@ class _Describer:
     def _sequence(self, value: list[Any] | tuple[Any, ...], kind: type) -> Any:
         items = [self.of(item) for item in value]
         if len(items) > _LONG and not any(type(item) in _NOT_SINGLE for item in items):
-            items = [f"{len(items)} items", digest(_text(items).encode())]
+            items = [f"{len(items)} items", digest(as_text(items).encode())]
             return {f"({kind.__name__} digest)": items}
         return items if kind is list else {"(tuple)": items}
 
@@ -258,7 +157,7 @@ class _Describer:
         if all(type(key) is str and not key.startswith("(") for key in value):
             return {key: self.of(item) for key, item in value.items()}
         pairs = [[self.of(key), self.of(item)] for key, item in value.items()]
-        return {"(dict)": _unordered(pairs)}
+        return {"(dict)": unordered(pairs)}
 
     def _once(self, value: Any) -> Any:
         """Describe an object; again only by its place, if it contains itself."""
@@ -270,7 +169,7 @@ class _Describer:
         if key not in self._done:
             self._kept.append(value)
             if isinstance(value, (type, types.FunctionType)):
-                self._done[key] = _Code(value, described(value))
+                self._done[key] = Code(value, described(value))
                 self._codes.append(self._done[key])
                 return self._done[key]
             self._open[key] = len(self._open)
@@ -413,7 +312,7 @@ class _Describer:
 
 
 _OTHER = {"": ""}
-_NOT_SINGLE = (list, dict, _Code)
+_NOT_SINGLE = (list, dict, Code)
 _OF_CLASS = (copyreg.__newobj__, copyreg.__newobj_ex__)  # type: ignore[attr-defined]
 _METHODS = (
     types.MethodDescriptorType,
@@ -491,7 +390,7 @@ def _content(value: Any, of: Callable[[Any], Any]) -> dict[str, Any] | None:
 
 def _array(array: Any, of: Callable[[Any], Any]) -> dict[str, Any]:
     if array.dtype.hasobject or array.dtype.kind == "T":  # Their memory holds addresses.
-        content = _digested(of(array.tolist()))
+        content = digested(of(array.tolist()))
     else:
         content = digest(array.tobytes())
     dtype = str(array.dtype if array.dtype.names else array.dtype.str)
