@@ -17,7 +17,7 @@ from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun, record_of
 from crystallize_opt.pipeline.result import BASELINE, Result, Results
-from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin
+from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin, SeedPlugin
 from crystallize_opt.runtime.interruption import owns, pass_on, requests_to_end
 from crystallize_opt.runtime.owner import Owner, children_forked
 from crystallize_opt.runtime.random_state import CallersRandomState
@@ -66,7 +66,8 @@ class Session:
         self.teardown_errors: list[BaseException] = []
         self.owner = Owner()
         self.keeps_tracebacks = False
-        self._before_replicate = _overriding(experiment, "before_replicate")
+        self._seed = _overriding(experiment, "before_replicate", seeding=True)
+        self._before_replicate = _overriding(experiment, "before_replicate", seeding=False)
         self._before_step = _overriding(experiment, "before_step")
         self._after_step = _overriding(experiment, "after_step")
         self._after_run = _overriding(experiment, "after_run")
@@ -89,7 +90,8 @@ class Session:
         them. A child that the code has forked ends here.
 
         Args:
-            treatment: Applied to the context first; None for the baseline.
+            treatment: Applied to the context after the seed, before everything else; None for the
+                baseline.
             index: The number of the replicate, from 0.
             condition: The treatment's name, or "baseline"; the steps read `ctx["condition"]`.
             data: The pipeline's input, instead of the data source's data.
@@ -109,6 +111,8 @@ class Session:
         requests, children = requests_to_end(), children_forked()
         try:
             with self.owner:
+                for seed_replicate in self._seed:
+                    seed_replicate(ctx)
                 if treatment is not None:
                     ctx.treat(treatment)
                 for before_replicate in self._before_replicate:
@@ -280,10 +284,22 @@ async def _tear_down(steps: Sequence[PipelineStep], session: Session) -> None:
             await _tear_down(steps[:-1], session)
 
 
-def _overriding(experiment: Recipe, hook: str) -> list[Callable[..., None]]:
-    """Return the hook of each plugin that overrides it, without its argument `experiment`."""
+def _overriding(
+    experiment: Recipe, hook: str, *, seeding: bool | None = None
+) -> list[Callable[..., None]]:
+    """Return the hook of each plugin that overrides it, without its argument `experiment`.
+
+    Args:
+        experiment: The experiment.
+        hook: The name of the hook.
+        seeding: True: only of plugins that seed; False: only of the others; None: of all.
+    """
     inherited = getattr(BasePlugin, hook)
-    hooks = [getattr(plugin, hook) for plugin in experiment.plugins]
+    hooks = [
+        getattr(plugin, hook)
+        for plugin in experiment.plugins
+        if seeding is None or isinstance(plugin, SeedPlugin) is seeding
+    ]
     return [
         partial(each, experiment)
         for each in hooks
