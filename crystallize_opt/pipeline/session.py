@@ -18,7 +18,7 @@ from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun, record_of
 from crystallize_opt.pipeline.result import BASELINE, Result, Results
 from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin, SeedPlugin
-from crystallize_opt.runtime.interruption import owns, pass_on, requests_to_end
+from crystallize_opt.runtime.interruption import asks_to_end, pass_on, requests_to_end
 from crystallize_opt.runtime.owner import Owner, children_forked
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve, resolve_apart
@@ -84,10 +84,10 @@ class Session:
     ) -> ReplicateRun:
         """Run data source and pipeline once, with hooks, a seed and private global generators.
 
-        An exception of a step, the data source, a plugin or the treatment is caught and returned,
-        as is `SystemExit`, and the `CancelledError` of a task that the step itself cancelled.
-        `KeyboardInterrupt` and the cancellation of the run are raised, even if a step swallowed
-        them. A child that the code has forked ends here.
+        Whatever a step, the data source, a plugin or the treatment raises is caught and returned,
+        also `SystemExit`, a panic of a library in Rust, and the `CancelledError` of a task that the
+        step itself cancelled. `KeyboardInterrupt` and the cancellation of the run are raised, even
+        if a step swallowed them. A child that the code has forked ends here.
 
         Args:
             treatment: Applied to the context after the seed, before everything else; None for the
@@ -125,7 +125,7 @@ class Session:
                     data, ctx, before_step=self._before_step, after_step=self._after_step
                 )
         except BaseException as exc:
-            if not (isinstance(exc, (Exception, SystemExit)) or owns(exc, requests)):
+            if asks_to_end(exc, requests):
                 raise
             error, fault = exc, _fault_of(exc, index, condition)  # Returned, not swallowed.
         finally:
@@ -224,11 +224,14 @@ def _call_after_run(
     keep: Callable[[BaseException], None],
 ) -> None:
     """Call `after_run` of every plugin, also after one that raises; its error is kept."""
+    requests = requests_to_end()
     for plugin in plugins:
         try:
             with owner:
                 plugin.after_run(experiment, result)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (kept, and raised by the caller)
+        except BaseException as error:
+            if asks_to_end(error, requests):
+                raise
             error.add_note(f"In after_run of {plugin!r}.")
             keep(error)
 
@@ -274,10 +277,13 @@ async def _set_up(session: Session, steps: Sequence[PipelineStep]) -> AsyncItera
 async def _tear_down(steps: Sequence[PipelineStep], session: Session) -> None:
     """Tear all steps down, the last one first; the session keeps their errors."""
     if steps:
+        requests = requests_to_end()
         try:
             with session.owner:
                 await resolve(steps[-1].teardown(session.context))
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (kept, and raised at the end of the run)
+        except BaseException as error:
+            if asks_to_end(error, requests):
+                raise
             error.add_note(f"In the teardown of step {steps[-1].name!r}.")
             session.teardown_failed(error)
         finally:

@@ -300,7 +300,25 @@ async def exit_at_once(data: Any, ctx: FrozenContext, *, x: float) -> Any:
     return data, {"loss": x}
 
 
-@pytest.mark.parametrize("step", [fail_in_a_group, cancel_itself, exit_at_once])
+class PanicException(BaseException):
+    """As `pyo3_runtime.PanicException`, the error of a library in Rust."""
+
+
+async def panic(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    if x == 2.0:
+        raise PanicException("index out of bounds")
+    return data, {"loss": x}
+
+
+async def panic_in_a_group(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    if x == 2.0:
+        raise BaseExceptionGroup("a nursery", [PanicException(), SystemExit(3)])
+    return data, {"loss": x}
+
+
+@pytest.mark.parametrize(
+    "step", [fail_in_a_group, cancel_itself, exit_at_once, panic, panic_in_a_group]
+)
 @pytest.mark.parametrize("door", [None, "threads", Workers(None, 2), "aoptimize"])
 def test_what_a_step_cancels_itself_is_no_interruption(step: Any, door: Any) -> None:
     """Before Python 3.13, a task group that fails leaves a cancellation in the task around it."""
@@ -314,6 +332,71 @@ def test_what_a_step_cancels_itself_is_no_interruption(step: Any, door: Any) -> 
     assert statuses(optimizer) == {
         1.0: Status.COMPLETED, 2.0: Status.FAILED, 3.0: Status.COMPLETED,
     }  # fmt: skip
+
+
+def raise_an_interruption(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    """As a library that gives up what it does in this way."""
+    if x == 2.0:
+        raise KeyboardInterrupt
+    return data, {"loss": x}
+
+
+async def raise_an_interruption_in_a_group(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    if x == 2.0:
+        raise BaseExceptionGroup("a nursery", [KeyboardInterrupt()])
+    return data, {"loss": x}
+
+
+async def raise_an_interruption_later(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    await asyncio.sleep(0)
+    return raise_an_interruption(data, ctx, x=x)
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes", "spawn"], indirect=True)
+def test_an_interruption_that_a_trial_raises_elsewhere_is_its_failure(
+    executor: Any, tmp_path: Path
+) -> None:
+    """No signal reaches the trials there."""
+    optimizer = grid([1.0, 2.0, 0.0])
+    search = Search(
+        experiment_of(raise_an_interruption),
+        optimizer,
+        3,
+        workers=Workers(executor, 1),
+        storage=tmp_path / "runs.db",
+    )
+    assert search.run().params == {"x": 0.0}
+    assert statuses(optimizer) == {
+        1.0: Status.COMPLETED, 2.0: Status.FAILED, 0.0: Status.COMPLETED,
+    }  # fmt: skip
+    assert search.stop_reason == "3 trials have been run"
+
+
+@pytest.mark.parametrize(
+    ("step", "workers"),
+    [
+        (raise_an_interruption, None),
+        (raise_an_interruption_later, None),
+        (raise_an_interruption_later, Workers(None, 2)),
+    ],
+)
+def test_an_interruption_that_a_trial_raises_here_ends_the_search(
+    step: Any, workers: Any, tmp_path: Path
+) -> None:
+    """Python raises it in the same way for Ctrl-C, where the program handles signals itself."""
+    optimizer = grid([1.0, 2.0, 0.0, 3.0, 4.0])
+    storage = tmp_path / "runs.db"
+    search = Search(experiment_of(step), optimizer, 5, workers=workers, storage=storage)
+    assert search.run().params == {"x": 1.0}
+
+    assert statuses(optimizer) == {1.0: Status.COMPLETED, 2.0: Status.ABANDONED}
+    assert search.stop_reason == "interrupted by SIGINT"
+    assert [t.name for t in History.load(storage).pending] == ["trial_1"]
+
+
+def test_an_interruption_in_a_group_ends_the_run() -> None:
+    with pytest.raises(BaseExceptionGroup, match="a nursery"):
+        experiment_of(raise_an_interruption_in_a_group).run(treatments=[Treatment("t", {"x": 2.0})])
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])
