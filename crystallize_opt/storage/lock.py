@@ -14,6 +14,9 @@ from pathlib import Path
 from crystallize_opt.errors import RunLocked, StorageError
 from crystallize_opt.storage import lease
 
+if sys.platform != "win32":
+    import fcntl  # Not later: a search that Python ends at its exit can import nothing.
+
 _LOCK_SECONDS = 0.2  # for a writer of the same run that is about to end
 
 
@@ -231,8 +234,6 @@ _IN_USE = (128, 1)
 
 
 def _set_lock(descriptor: int, kind: str, start: int, length: int) -> None:
-    import fcntl
-
     # `struct flock`: type, whence, start, length, process.
     lock = struct.pack("@hhqqi4x", getattr(fcntl, kind), os.SEEK_SET, start, length, 0)
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
