@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import json
 import math
+import os
+import re
 import sys
 import time
 import warnings
@@ -20,6 +22,7 @@ from crystallize_opt.plain_data import described, encode
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.runtime.shown import cut, duration, number, text_table
 from crystallize_opt.storage.journal import written
+from crystallize_opt.storage.records import write_number, write_numbers
 from crystallize_opt.trials.observation import Observation
 
 _CLEAR = "\033[2J\033[H"  # The screen of a terminal.
@@ -240,10 +243,36 @@ def _values(history: History, best: Observation | None) -> str:
 
 
 def _export(given: Any) -> None:
+    _refuse_own_file(given.file, given.target)
     history = _loaded(given.file, given.run)
     _FORMATS[given.format](history, given.target)
     _print(f"{len(history)} trials of {history.name!r} written to {given.target}")
     _print_notes(history.notes)
+
+
+def _refuse_own_file(file: str, target: str) -> None:
+    """Check that what is written would not replace the runs themselves.
+
+    Args:
+        file: The file of the runs, which SQLite writes together with others beside it.
+        target: The path to write to, or the URL of an Optuna storage.
+
+    Raises:
+        UsageError: It would.
+    """
+    path = target
+    if target.startswith("sqlite") and "://" in target:
+        # A slash follows the name of the host, which is empty; then there may be a URI of SQLite.
+        path = target.split("://", 1)[1].removeprefix("/").split("?")[0]
+        path = re.sub("^file:(//)?", "", path)
+    found = Path(os.path.realpath(path))
+    for end in ("", "-wal", "-shm", "-journal"):
+        own = Path(os.path.realpath(file) + end)
+        if found == own or (found.exists() and own.exists() and found.samefile(own)):
+            raise UsageError(
+                f"{target!r} is the file of the runs itself, which would be overwritten. Give "
+                "another file to write to."
+            )
 
 
 def _to_json(history: History, target: str) -> None:
@@ -251,8 +280,8 @@ def _to_json(history: History, target: str) -> None:
         {
             "trial": each.treatment.name,
             "params": {name: encode(value, other=described) for name, value in each.params.items()},
-            "metrics": dict(each.metrics),
-            "sem": {name: value for name, value in each.sem.items() if value is not None},
+            "metrics": write_numbers(each.metrics),
+            "sem": write_numbers({n: value for n, value in each.sem.items() if value is not None}),
             "status": each.status.value,
             "error": each.error,
             "started_at": each.started_at,
@@ -260,9 +289,12 @@ def _to_json(history: History, target: str) -> None:
             "replicates": [
                 {
                     "seed": own.seed,
-                    "metrics": dict(own.metrics),
+                    "metrics": write_numbers(own.metrics),
                     "status": own.status.value,
-                    "curves": {name: list(curve) for name, curve in own.curves.items()},
+                    "curves": {
+                        name: [(step, write_number(value)) for step, value in curve]
+                        for name, curve in own.curves.items()
+                    },
                 }
                 for own in each.replicates
             ],
@@ -271,7 +303,7 @@ def _to_json(history: History, target: str) -> None:
     ]
     objectives = [{"metric": o.metric, "direction": o.direction} for o in history.objectives]
     data = {"run": history.name, "objectives": objectives, "trials": trials}
-    _write(target, json.dumps(data, indent=1))
+    _write(target, json.dumps(data, indent=1, allow_nan=False))
 
 
 def _to_parquet(history: History, target: str) -> None:
@@ -287,13 +319,25 @@ def _to_parquet(history: History, target: str) -> None:
 
 
 def _to_optuna(history: History, target: str) -> None:
+    from crystallize_opt.adapters.optuna.studies import import_optuna
     from crystallize_opt.interchange import study_of
 
     if "://" not in target:
         raise UsageError(
             f"An Optuna study is written to a storage, given by its URL: sqlite:///{target}"
         )
-    study_of(history, storage=target)
+    try:
+        storage = import_optuna().storages.get_storage(target)
+    except CrystallizeOptError:
+        raise
+    except Exception as error:  # of Optuna, of SQLAlchemy, or of a database's driver
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        raise UsageError(
+            f"{target!r} cannot be opened: {first}. Give the URL of a storage of Optuna, such as "
+            "sqlite:///study.db, in a folder that exists."
+        ) from error
+    with _written_to(target):
+        study_of(history, storage=storage)
 
 
 def _to_csv(history: History, target: str) -> None:
@@ -318,13 +362,15 @@ def _write(target: str, text: str) -> None:
 def _written_to(target: str) -> Any:
     try:
         yield
-    except OSError as error:
-        raise UsageError(f"{target!r} cannot be written: {error.strerror or error}.") from error
+    except (OSError, UnicodeError) as error:  # A metric's name may have half of a character.
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{target!r} cannot be written: {why}.") from error
 
 
 def _report(given: Any) -> None:
     from crystallize_opt.analysis.report import report
 
+    _refuse_own_file(given.file, given.target)
     history = _loaded(given.file, given.run)
     with _written_to(given.target):
         report(history, given.target)

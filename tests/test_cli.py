@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from crystallize_opt import Experiment, Float, History, Objective, Storage
+from crystallize_opt import Experiment, Float, FrozenContext, History, Objective, Storage
 from crystallize_opt.adapters import RandomOptimizer
 from crystallize_opt.cli import main
 
@@ -137,6 +138,57 @@ def test_a_run_is_exported(runs: Path, tmp_path: Path) -> None:
     assert loaded.best_value == history.best["loss"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "--run", "day", "FILE", "csv", "FILE"],
+        ["export", "--run", "day", "FILE", "json", "FILE-wal"],
+        ["export", "--run", "day", "FILE", "csv", "FOLDER/../FOLDERNAME/runs.db"],
+        ["export", "--run", "day", "FOLDER/link.db", "json", "FILE"],
+        ["export", "--run", "day", "FILE", "parquet", "FOLDER/link.db"],
+        ["export", "--run", "day", "FILE", "optuna", "sqlite:///FILE"],
+        ["export", "--run", "day", "FILE", "optuna", "sqlite+pysqlite:///file:FILE?uri=true"],
+        ["report", "--run", "day", "FILE", "FILE"],
+    ],
+)
+def test_nothing_is_written_over_the_runs(
+    words: list[str], runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = runs.with_name("link.db")
+    if not link.exists():
+        link.symlink_to(runs)
+    names = {"FILE": runs, "FOLDERNAME": runs.parent.name, "FOLDER": runs.parent}
+    for name, stands_for in names.items():
+        words = [word.replace(name, str(stands_for)) for word in words]
+    before = runs.read_bytes()
+
+    assert main(words) == 1
+
+    assert "is the file of the runs itself" in capsys.readouterr().err
+    assert runs.read_bytes() == before
+    assert not runs.with_name("runs.db-wal").exists()
+
+
+def test_json_has_numbers_that_it_lacks_as_texts(tmp_path: Path) -> None:
+    def step(x: float, ctx: FrozenContext) -> dict[str, float]:
+        ctx.report("curve", math.inf, 0)
+        return {"loss": x, "slope": math.nan, "most": -math.inf}
+
+    file, target = tmp_path / "runs.db", tmp_path / "runs.json"
+    optimizer = RandomOptimizer({"x": Float(0.0, 1.0)}, LOSS, seed=0)
+    Experiment.of(step, seed=0).optimize(optimizer, 1, storage=file, progress=False)
+    assert main(["export", str(file), "json", str(target)]) == 0
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    data = json.loads(target.read_text(encoding="utf-8"), parse_constant=refuse)
+    (trial,) = data["trials"]
+    expected = {"loss": trial["params"]["x"], "slope": "nan", "most": "-inf"}
+    assert trial["metrics"] == trial["replicates"][0]["metrics"] == expected
+    assert trial["replicates"][0]["curves"] == {"curve": [[0, "inf"]]}
+
+
 def test_a_report_is_written(runs: Path, tmp_path: Path) -> None:
     assert main(["report", str(runs), "--run", "day", str(tmp_path / "day.html")]) == 0
     assert "<title>day</title>" in (tmp_path / "day.html").read_text(encoding="utf-8")
@@ -156,6 +208,11 @@ def test_optimizers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["show", "RUNS", "--run", "noon"], "has no run 'noon'. Its runs: 'night', 'day'"),
         (["export", "RUNS", "--run", "day", "csv", "no/where.csv"], "'no/where.csv' cannot be"),
         (["export", "RUNS", "--run", "day", "optuna", "study.db"], "sqlite:///study.db"),
+        (
+            ["export", "RUNS", "--run", "day", "optuna", "sqlite:///no/where.db"],
+            r"'sqlite:///no/where.db' cannot be opened: \(sqlite3",
+        ),
+        (["export", "RUNS", "--run", "day", "optuna", "fly://x"], r"'fly://x' cannot be.*\bfly\."),
         (["report", "RUNS", "--run", "day", "no/where.html"], "'no/where.html' cannot be"),
         pytest.param(
             ["dashboard", "RUNS", "--host", "256.0.0.1"],

@@ -73,7 +73,7 @@ class Pipeline:
                     for metric, value in metrics.items():
                         ctx.metrics.add(metric, value)
                 data = result
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 error.add_note(f"In step {step.name!r}.")
                 if isinstance(error, StopIteration):  # A coroutine cannot raise it.
                     raise RuntimeError(

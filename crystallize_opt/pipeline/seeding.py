@@ -33,7 +33,8 @@ class BasePlugin:
 
     The order is: `init_hook` when the experiment is built; `before_run` when a `run`, `apply` or
     `optimize` begins; for each replicate of each treatment `before_replicate` and, around each
-    step, `before_step` and `after_step`; `after_run` at the end. One `optimize` is one run.
+    step, `before_step` and `after_step`; `after_run` at the end. One `optimize` is one run. Several
+    plugins are called in their order, but a `SeedPlugin` before all others.
 
     Every hook gets the `Experiment`. The argument is annotated as `Any` here, so that your hook may
     annotate it as `Experiment`.
@@ -52,7 +53,10 @@ class BasePlugin:
         """Called before the steps are set up."""
 
     def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
-        """Called before the data are fetched, with the treatment already in `ctx`."""
+        """Called before the data are fetched, with the seed and the treatment already in `ctx`.
+
+        A `SeedPlugin` is called before the treatment, whose function may draw random numbers.
+        """
 
     def before_step(self, experiment: Any, step: PipelineStep) -> None:
         """Called before each step."""
@@ -76,6 +80,9 @@ class SeedPlugin(BasePlugin):
     global generator, also where a step is the first to import numpy; both are restored afterwards.
     Seed everything else (torch, a `numpy.random.default_rng`) from `ctx["seed_used"]`, or in
     `seed_fn`. The set-up of the steps uses the plugin's `seed`.
+
+    A replicate is seeded before its treatment is applied and before the hooks of other plugins. For
+    seeds of your own, write a subclass whose `before_replicate` adds `seed_used` to the context.
 
     Args:
         seed: The seed of all other seeds, in [0, 2**32). None: a random seed, which is in `.seed`.

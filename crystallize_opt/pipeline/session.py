@@ -17,8 +17,8 @@ from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun, record_of
 from crystallize_opt.pipeline.result import BASELINE, Result, Results
-from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin
-from crystallize_opt.runtime.interruption import owns, pass_on, requests_to_end
+from crystallize_opt.pipeline.seeding import SEED_KEY, BasePlugin, SeedPlugin
+from crystallize_opt.runtime.interruption import asks_to_end, pass_on, requests_to_end
 from crystallize_opt.runtime.owner import Owner, children_forked
 from crystallize_opt.runtime.random_state import CallersRandomState
 from crystallize_opt.runtime.sync import resolve, resolve_apart
@@ -66,7 +66,8 @@ class Session:
         self.teardown_errors: list[BaseException] = []
         self.owner = Owner()
         self.keeps_tracebacks = False
-        self._before_replicate = _overriding(experiment, "before_replicate")
+        self._seed = _overriding(experiment, "before_replicate", seeding=True)
+        self._before_replicate = _overriding(experiment, "before_replicate", seeding=False)
         self._before_step = _overriding(experiment, "before_step")
         self._after_step = _overriding(experiment, "after_step")
         self._after_run = _overriding(experiment, "after_run")
@@ -83,13 +84,14 @@ class Session:
     ) -> ReplicateRun:
         """Run data source and pipeline once, with hooks, a seed and private global generators.
 
-        An exception of a step, the data source, a plugin or the treatment is caught and returned,
-        as is `SystemExit`, and the `CancelledError` of a task that the step itself cancelled.
-        `KeyboardInterrupt` and the cancellation of the run are raised, even if a step swallowed
-        them. A child that the code has forked ends here.
+        Whatever a step, the data source, a plugin or the treatment raises is caught and returned,
+        also `SystemExit`, a panic of a library in Rust, and the `CancelledError` of a task that the
+        step itself cancelled. `KeyboardInterrupt` and the cancellation of the run are raised, even
+        if a step swallowed them. A child that the code has forked ends here.
 
         Args:
-            treatment: Applied to the context first; None for the baseline.
+            treatment: Applied to the context after the seed, before everything else; None for the
+                baseline.
             index: The number of the replicate, from 0.
             condition: The treatment's name, or "baseline"; the steps read `ctx["condition"]`.
             data: The pipeline's input, instead of the data source's data.
@@ -109,6 +111,8 @@ class Session:
         requests, children = requests_to_end(), children_forked()
         try:
             with self.owner:
+                for seed_replicate in self._seed:
+                    seed_replicate(ctx)
                 if treatment is not None:
                     ctx.treat(treatment)
                 for before_replicate in self._before_replicate:
@@ -121,7 +125,7 @@ class Session:
                     data, ctx, before_step=self._before_step, after_step=self._after_step
                 )
         except BaseException as exc:
-            if not (isinstance(exc, (Exception, SystemExit)) or owns(exc, requests)):
+            if asks_to_end(exc, requests):
                 raise
             error, fault = exc, _fault_of(exc, index, condition)  # Returned, not swallowed.
         finally:
@@ -220,11 +224,14 @@ def _call_after_run(
     keep: Callable[[BaseException], None],
 ) -> None:
     """Call `after_run` of every plugin, also after one that raises; its error is kept."""
+    requests = requests_to_end()
     for plugin in plugins:
         try:
             with owner:
                 plugin.after_run(experiment, result)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (kept, and raised by the caller)
+        except BaseException as error:
+            if asks_to_end(error, requests):
+                raise
             error.add_note(f"In after_run of {plugin!r}.")
             keep(error)
 
@@ -270,20 +277,35 @@ async def _set_up(session: Session, steps: Sequence[PipelineStep]) -> AsyncItera
 async def _tear_down(steps: Sequence[PipelineStep], session: Session) -> None:
     """Tear all steps down, the last one first; the session keeps their errors."""
     if steps:
+        requests = requests_to_end()
         try:
             with session.owner:
                 await resolve(steps[-1].teardown(session.context))
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (kept, and raised at the end of the run)
+        except BaseException as error:
+            if asks_to_end(error, requests):
+                raise
             error.add_note(f"In the teardown of step {steps[-1].name!r}.")
             session.teardown_failed(error)
         finally:
             await _tear_down(steps[:-1], session)
 
 
-def _overriding(experiment: Recipe, hook: str) -> list[Callable[..., None]]:
-    """Return the hook of each plugin that overrides it, without its argument `experiment`."""
+def _overriding(
+    experiment: Recipe, hook: str, *, seeding: bool | None = None
+) -> list[Callable[..., None]]:
+    """Return the hook of each plugin that overrides it, without its argument `experiment`.
+
+    Args:
+        experiment: The experiment.
+        hook: The name of the hook.
+        seeding: True: only of plugins that seed; False: only of the others; None: of all.
+    """
     inherited = getattr(BasePlugin, hook)
-    hooks = [getattr(plugin, hook) for plugin in experiment.plugins]
+    hooks = [
+        getattr(plugin, hook)
+        for plugin in experiment.plugins
+        if seeding is None or isinstance(plugin, SeedPlugin) is seeding
+    ]
     return [
         partial(each, experiment)
         for each in hooks

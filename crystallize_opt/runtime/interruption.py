@@ -146,18 +146,26 @@ def requests_to_end() -> Requests:
     return strikes, 0 if task is None else task.cancelling()
 
 
-def owns(error: BaseException, before: Requests) -> bool:
-    """Whether an exception is a code's own `CancelledError`, from a task it cancelled itself.
+def asks_to_end(error: BaseException, before: Requests) -> bool:
+    """Whether an exception of a code is to end the code's caller, too.
+
+    Those are `KeyboardInterrupt`, the `GeneratorExit` of a coroutine that is closed, and the
+    `CancelledError` of a task that was asked to end, but not one from a task that the code
+    cancelled itself. A group is such an exception if it has one.
 
     Args:
         error: The exception.
         before: The requests before the code ran.
     """
+    if isinstance(error, BaseExceptionGroup):
+        return any(asks_to_end(each, before) for each in error.exceptions)
+    if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+        return True
     asyncio = sys.modules.get("asyncio")
     return (
         asyncio is not None
         and isinstance(error, asyncio.CancelledError)
-        and requests_to_end() == before
+        and requests_to_end() != before
     )
 
 

@@ -77,7 +77,9 @@ class Stepwise(Generic[T]):
             raise
 
     def leave(self) -> None:
-        """Tell the coroutine that the caller has left, and run the coroutine to its end."""
+        """Tell the coroutine that the caller has left, and run it to its end; once is enough."""
+        if self._left:
+            return
         self._left = True
         with suppress(Ended):
             self.step()

@@ -82,6 +82,8 @@ async def run_baseline(
         ExecutorBrokenError: The executor broke.
     """
     while True:
+        if interruption.count:
+            raise interruption.error or KeyboardInterrupt("The search was interrupted.")
         runner.start(trial)
         done: Done = []
         while not done:

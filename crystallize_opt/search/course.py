@@ -81,6 +81,7 @@ class Course:
         if not done:
             return Trial(treatment, self._first_turn, listener=listener)
         trial = Trial(treatment, 0, done, listener=listener)
+        trial.seconds = _seconds(done)
         trial.last = self._end_of_turn(trial)
         return trial
 
@@ -111,7 +112,7 @@ class Course:
         if self._interruption.count:
             trial.done.append(ended(len(trial.done), Status.ABANDONED, _INTERRUPTED))
             return False
-        trial.seconds += math.fsum(run.record.duration or 0.0 for run in done)
+        trial.seconds += _seconds(done)
         trial.last = self._end_of_turn(trial)
         return True
 
@@ -204,3 +205,8 @@ class Course:
         trial.seconds = 0.0
         trial.last = self._first_turn
         return True
+
+
+def _seconds(done: Done) -> float:
+    """Return how long replicates took together."""
+    return math.fsum(run.record.duration or 0.0 for run in done)

@@ -143,8 +143,12 @@ class Loop:
 
     async def _resume(self) -> Resumed:
         """Begin a new run, or continue a stored run where it ended."""
-        with self._callers_turn:
-            resumed = await self._recorded.resume()
+        self._interruption.in_optimizer = True  # It is asked and told again what the run has.
+        try:
+            with self._callers_turn:
+                resumed = await self._recorded.resume()
+        finally:
+            self._interruption.in_optimizer = False
         if self._checkpoints is not None:
             self._checkpoints.resume(resumed)
         self._count = resumed.count
@@ -234,7 +238,9 @@ class Loop:
             return
         count, running = self._settings.workers.count, self._running
         while self.reason is None and len(running) < count and (self._asked or await self._ask()):
-            if self._asked:  # Otherwise, the outcome of every suggestion is known.
+            if self._interruption.count:
+                await self._interrupted(len(running))
+            elif self._asked:  # Otherwise, the outcome of every suggestion is known.
                 self._start(self._asked.popleft())
 
     async def _fill_ahead(self, ahead: Ahead) -> None:
@@ -248,7 +254,9 @@ class Loop:
                 break  # Tell the optimizer first.
             if not (self._asked or await self._ask()):
                 break
-            if self._asked:
+            if self._interruption.count:
+                await self._interrupted(len(running) - len(ahead.trials))
+            elif self._asked:
                 self._start(self._asked.popleft(), ahead if is_ahead else None)
         if ahead.trials and self.reason is not None:
             self._runner.cancel_queued(ahead.trials)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Unpack
@@ -178,26 +179,40 @@ class Search:
         """
         steps: Stepwise[Observation] = Stepwise(self._begin, self._interruption.on_event_loop)
         owner = Owner()
-        while True:
-            try:
-                with shortened, self._interruption:
-                    observation = steps.step()
-            except Ended:
+
+        def leave() -> None:
+            if not owner.is_here:
+                steps.forget()
                 return
-            try:
-                yield observation
-                if not owner.is_here:
-                    raise UsageError(
-                        "This process is a fork of the process that runs the search. Only that "
-                        "process can continue the loop; end the child within the loop's body."
-                    )
-            except BaseException:
-                if not owner.is_here:
-                    steps.forget()
+            with self._interruption:
+                steps.leave()
+
+        registered = False
+        try:
+            while True:
+                try:
+                    with shortened, self._interruption:
+                        observation = steps.step()
+                except Ended:
+                    return
+                if not registered:
+                    # A program may end within the loop. When Python collects this iterator, it can
+                    # import nothing any more, and has joined the processes. What the search has
+                    # imported ends after it, because functions are called in reverse order.
+                    atexit.register(leave)
+                    registered = True
+                try:
+                    yield observation
+                    if not owner.is_here:
+                        raise UsageError(
+                            "This process is a fork of the process that runs the search. Only that "
+                            "process can continue the loop; end the child within the loop's body."
+                        )
+                except BaseException:
+                    leave()
                     raise
-                with self._interruption:
-                    steps.leave()
-                raise
+        finally:
+            atexit.unregister(leave)
 
     def _begin(
         self, hand_over: HandOver[Observation] | None = None

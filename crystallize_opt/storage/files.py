@@ -110,4 +110,10 @@ def _problem(text: str, real: str, to_write: bool) -> str | None:
             "events are in files beside one name, which a search under another name would miss. "
             "Copy it to a file with one name, or remove the other names; symbolic links are fine."
         )
+    if to_write and not os.access(real, os.W_OK):
+        # SQLite would open it to read, and make files beside it that its owner cannot write.
+        return (
+            "you may read this file, but not write to it. Ask its owner, or store the run in "
+            "another file."
+        )
     return None

@@ -14,6 +14,9 @@ from pathlib import Path
 from crystallize_opt.errors import RunLocked, StorageError
 from crystallize_opt.storage import lease
 
+if sys.platform != "win32":
+    import fcntl  # Not later: a search that Python ends at its exit can import nothing.
+
 _LOCK_SECONDS = 0.2  # for a writer of the same run that is about to end
 
 
@@ -86,9 +89,29 @@ def is_written(real: str, run: str) -> bool:
         real: The real path of the database.
         run: The run's name.
     """
+    path = lock_path(real, run)
+    if sys.platform == "win32":
+        return _is_locked_on_windows(path)
+    try:
+        # Neither make the file nor ask to write it: a reader may have no right to, and a file that
+        # is made when a writer has just removed its own would stay.
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # A writer removes the file when it ends.
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_locked_on_windows(path: str) -> bool:
     from filelock import FileLock, Timeout
 
-    path = lock_path(real, run)
     if not os.path.exists(path):  # noqa: PTH110  (and make no such file)
         return False
     try:
@@ -231,8 +254,6 @@ _IN_USE = (128, 1)
 
 
 def _set_lock(descriptor: int, kind: str, start: int, length: int) -> None:
-    import fcntl
-
     # `struct flock`: type, whence, start, length, process.
     lock = struct.pack("@hhqqi4x", getattr(fcntl, kind), os.SEEK_SET, start, length, 0)
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)

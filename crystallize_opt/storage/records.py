@@ -169,11 +169,11 @@ def write_observation(observation: Observation, held: HeldCurves | None = None) 
         held: The curves of the trial that the run holds already.
     """
     data: dict[str, Any] = {"name": observation.treatment.name, "status": str(observation.status)}
-    data["metrics"] = _write_numbers(observation.metrics)
+    data["metrics"] = write_numbers(observation.metrics)
     replicates = observation.replicates
     default_sem = dict.fromkeys(observation.metrics) if replicates else {}
     if observation.sem != default_sem:
-        data["sem"] = _write_numbers(observation.sem)
+        data["sem"] = write_numbers(observation.sem)
     for name in ("error", "traceback", "started_at", "duration", "repeats", "beaten_by"):
         value = getattr(observation, name)
         if value is not None:
@@ -234,7 +234,7 @@ def write_replicate(
     data: dict[str, Any] = {"index": replicate.index, "seed": replicate.seed}
     if replicate.curves:
         data["curves"] = (held or HeldCurves()).write(replicate.index, replicate.curves)
-    written = _write_numbers(replicate.metrics)
+    written = write_numbers(replicate.metrics)
     if repr(written) != repr(trial.get("metrics")):
         data["metrics"] = written
     for name in _OF_REPLICATE:
@@ -338,7 +338,7 @@ class HeldCurves:
 def write_curve(curve: Iterable[tuple[int, float]]) -> list[list[Any]]:
     """Return the points of a curve as plain data: the steps, and the values."""
     points = list(curve)
-    return [[step for step, _ in points], [_write_number(value) for _, value in points]]
+    return [[step for step, _ in points], [write_number(value) for _, value in points]]
 
 
 def read_curve(data: Sequence[Sequence[Any]]) -> Curve:
@@ -347,11 +347,13 @@ def read_curve(data: Sequence[Sequence[Any]]) -> Curve:
     return tuple(zip(steps, map(float, values), strict=True))
 
 
-def _write_number(value: float) -> float | str:
+def write_number(value: float) -> float | str:
+    """Return a number as JSON can keep it: "nan", "inf" and "-inf" are texts there."""
     return value if math.isfinite(value) else repr(value)
 
 
-def _write_numbers(numbers: Mapping[str, float | None]) -> dict[str, Any]:
+def write_numbers(numbers: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return named numbers as JSON can keep them."""
     written: dict[str, Any] = {}
     for name, value in numbers.items():
         if value is not None and type(value) is not float:
@@ -359,7 +361,7 @@ def _write_numbers(numbers: Mapping[str, float | None]) -> dict[str, Any]:
             if number is None:
                 raise StorageError(f"The metric {name!r} is {value!r}, not a number.")
             value = int(value) if type(value) is int else number
-        written[name] = value if value is None else _write_number(value)
+        written[name] = value if value is None else write_number(value)
     return written
 
 

@@ -103,7 +103,9 @@ class Concurrent:
             return await run_replicates(
                 self._session, trial.placed, first, trial.last, trial.listener
             )
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt):  # The event loop would end at once.
+                self._interruption.takes(error)
             return [ended(first, Status.ABANDONED, _INTERRUPTED)]
 
     def has_finished(self) -> bool:

@@ -26,10 +26,11 @@ _lock = threading.Lock()
 
 
 class Levels(NamedTuple):
-    """The levels of the loggers of a process."""
+    """The levels of the loggers of a process, and whether its warnings are records, too."""
 
     of_loggers: Mapping[str, int]
     disabled: int
+    has_warnings: bool
 
     @classmethod
     def here(cls) -> Levels:
@@ -39,17 +40,25 @@ class Levels(NamedTuple):
             for name, logger in logging.root.manager.loggerDict.copy().items()
             if isinstance(logger, logging.Logger) and logger.level != logging.NOTSET
         }
-        return cls({**levels, "root": logging.root.level}, logging.root.manager.disable)
+        return cls(
+            {**levels, "root": logging.root.level}, logging.root.manager.disable, _has_warnings()
+        )
 
     def set_here(self) -> Levels:
         """Set the levels of this process, and return what they were."""
         loggers = {name: logging.getLogger(name) for name in self.of_loggers}
         before = {name: logger.level for name, logger in loggers.items()}
-        disabled = logging.root.manager.disable
+        disabled, has_warnings = logging.root.manager.disable, _has_warnings()
         for name, logger in loggers.items():
             logger.setLevel(self.of_loggers[name])
         logging.disable(self.disabled)
-        return Levels(before, disabled)
+        logging.captureWarnings(self.has_warnings)
+        return Levels(before, disabled, has_warnings)
+
+
+def _has_warnings() -> bool:
+    """Whether `logging.captureWarnings(True)` is in effect."""
+    return getattr(logging, "_warnings_showwarning", None) is not None
 
 
 class _Forwarder(logging.Handler):
@@ -132,6 +141,9 @@ def forget_handlers() -> None:
 def handle(record: Record) -> None:
     """Let the loggers of this process handle a record of a worker."""
     made = logging.makeLogRecord({name: unpacked(value) for name, value in record.items()})
+    name = logging.getLevelName(made.levelno)
+    if name != f"Level {made.levelno}":  # The level has a name here, perhaps only here.
+        made.levelname = name
     logger = logging.getLogger(made.name)
     if logger.isEnabledFor(made.levelno):
         logger.handle(made)

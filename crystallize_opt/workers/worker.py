@@ -230,12 +230,11 @@ async def _run(
 
 
 def ended_by(first: int, error: BaseException, began: Began) -> Answer:
-    """Return the record of a replicate that ended by an exception outside its steps."""
-    status = Status.FAILED
-    if isinstance(error, MemoryError):
-        status = Status.OUT_OF_MEMORY
-    elif isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches every process of a terminal.
-        status = Status.ABANDONED
+    """Return the record of a replicate that ended by an exception outside its steps.
+
+    A `KeyboardInterrupt` is one that the trial itself raised: workers are deaf to Ctrl-C.
+    """
+    status = Status.OUT_OF_MEMORY if isinstance(error, MemoryError) else Status.FAILED
     return answer_of([ended(first, status, error, began=began)])
 
 

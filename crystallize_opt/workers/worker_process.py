@@ -52,8 +52,6 @@ def run_limited(
         if not hasattr(_of_thread, "process"):
             _of_thread.process, _of_thread.records = WorkerProcess(), []
             _of_thread.process.on_record = _of_thread.records.append
-            # End the child first, because a process waits for its children when it ends.
-            Finalize(None, _of_thread.process.close, exitpriority=100)
         process: WorkerProcess = _of_thread.process
         with held(worker.lease_here(key, source, lease)), worker.deaf_to_interrupts():
             answer = process.run(key, source, treatment, first, last, seconds, memory)
@@ -104,6 +102,7 @@ class WorkerProcess:
         self._process: Any = None  # The guard, whose child is the worker.
         self._pipe: Any = None  # To the worker.
         self._control: Any = None  # To the guard.
+        self._at_exit: Any = None
         self._key: str | None = None
         self._given_up = False
 
@@ -165,6 +164,8 @@ class WorkerProcess:
             others_pipe.close()
             others_control.close()
         self._process = process
+        # A process waits for its children when it ends, and nobody may have closed this object.
+        self._at_exit = Finalize(None, self.close, exitpriority=100)
 
     def _call(
         self,
@@ -247,7 +248,8 @@ class WorkerProcess:
             self._pipe.close()
             self._control.close()  # The guard ends the worker, if it lives, and itself.
             self._process.join()
-        self._process = self._pipe = self._control = self._key = None
+            self._at_exit.cancel()
+        self._process = self._pipe = self._control = self._key = self._at_exit = None
 
     def give_up(self) -> None:
         """Kill the running trial, and end every later trial at once. Any thread may call this."""

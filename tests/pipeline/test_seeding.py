@@ -1,5 +1,7 @@
 """Hooks, and the plugin that seeds replicates."""
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -199,6 +201,65 @@ def test_without_auto_seed_every_replicate_has_the_seed_itself(seed: int) -> Non
     plugin = SeedPlugin(seed, auto_seed=False)
 
     assert seeds_used(3, plugins=[plugin])["t"] == [seed] * 3
+
+
+class Draws(BasePlugin):
+    def before_run(self, experiment: Experiment) -> None:
+        self.in_run = random.random()
+
+    def before_replicate(self, experiment: Experiment, ctx: FrozenContext) -> None:
+        ctx.add("drawn by a plugin", (self.in_run, random.random(), float(np.random.rand())))
+
+
+def drawing(ctx: FrozenContext) -> None:
+    ctx.add("drawn by the treatment", random.random())
+
+
+@given(
+    SEEDS,
+    st.permutations(["baseline", "a", "b"]),
+    st.sampled_from(
+        [
+            lambda seed: {"seed": seed, "plugins": [Draws()]},
+            lambda seed: {"plugins": [SeedPlugin(seed), Draws()]},
+            lambda seed: {"plugins": [Draws(), SeedPlugin(seed)]},
+        ]
+    ),
+)
+def test_whatever_draws_in_a_replicate_draws_after_its_seed(
+    seed: int, names: list[str], options: Callable[[int], dict[str, Any]]
+) -> None:
+    found: dict[tuple[str, int], Any] = {}
+
+    def look(data: Any, ctx: FrozenContext) -> Any:
+        found[ctx["condition"], ctx["replicate"]] = (
+            ctx["drawn by a plugin"],
+            ctx.get("drawn by the treatment"),
+        )
+        for _ in ctx["condition"]:  # Not every treatment draws as many numbers.
+            random.random()
+        return data
+
+    treatments = [Treatment(name, drawing) for name in names if name != "baseline"]
+    experiment_of(look, **options(seed)).run(treatments=treatments, replicates=2)
+
+    random.seed(seed)
+    in_run = random.random()
+    for replicate in range(2):
+        random.seed((seed + 31337 * replicate) % 2**32)
+        first, second = random.random(), random.random()
+        number = float(np.random.RandomState((seed + 31337 * replicate) % 2**32).rand())
+        assert found["baseline", replicate] == ((in_run, first, number), None)
+        for each in treatments:
+            assert found[each.name, replicate] == ((in_run, second, number), first)
+
+
+def test_a_subclass_of_the_seed_plugin_gives_seeds_of_its_own() -> None:
+    class Own(SeedPlugin):
+        def before_replicate(self, experiment: Experiment, ctx: FrozenContext) -> None:
+            ctx.add("seed_used", 5 + ctx["replicate"])
+
+    assert seeds_used(2, plugins=[Draws(), Own()])["t"] == [5, 6]
 
 
 def test_the_seed_is_short_for_the_plugin() -> None:

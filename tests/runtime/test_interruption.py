@@ -18,13 +18,15 @@ from crystallize_opt import (
     Experiment,
     FrozenContext,
     History,
+    Pipeline,
+    PipelineStep,
     Search,
     Status,
     Treatment,
     Workers,
 )
 from crystallize_opt.adapters import GridOptimizer
-from tests.toy import experiment_of
+from tests.toy import PlainOptimizer, experiment_of, numbers
 from tests.workers.jobs import DEATHS
 from tests.workers.pools import LOSS, grid, statuses
 
@@ -156,6 +158,114 @@ def test_a_second_signal_ends_an_ask(fresh_handlers: None) -> None:
     assert search.run().params == {"x": 1.0}
     assert optimizer.pending == []
     assert "interrupted by SIG" in str(search.stop_reason)
+
+
+class Interrupted(PlainOptimizer):
+    """A signal comes while it is asked, or told; it suggests as many trials at once as wanted."""
+
+    def __init__(self, where: str, at_once: int) -> None:
+        super().__init__([1.0, 2.0, 3.0, 4.0], LOSS, "x")
+        self.where, self.at_once, self.asked = where, at_once, 0
+
+    def ask(self) -> list[Treatment]:
+        first, self.asked = self.asked, self.asked + self.at_once
+        if self.where == "ask" and first:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.treatments[first : self.asked]
+
+    def tell(self, objective_values: Any) -> None:
+        super().tell(objective_values)
+        if self.where == "tell" and len(self.told) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("where", "at_once"), [("ask", 1), ("tell", 1), ("tell", 4)])
+@pytest.mark.parametrize("workers", [None, Workers("threads", 1)])
+def test_after_a_signal_between_two_trials_no_trial_starts(
+    where: str, at_once: int, workers: Any, fresh_handlers: None, tmp_path: Path
+) -> None:
+    ran: list[float] = []
+
+    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        ran.append(x)
+        return data, {"loss": x}
+
+    search = Search(
+        experiment_of(step),
+        Interrupted(where, at_once),
+        4,
+        workers=workers,
+        storage=tmp_path / "runs.db",
+    )
+    assert search.run().params == {"x": 1.0}
+
+    assert ran == [1.0]
+    assert search.stop_reason == "interrupted by SIGINT"
+    pending = [each.params["x"] for each in History.load(tmp_path / "runs.db").pending]
+    assert pending == [2.0, 3.0, 4.0][: at_once - (where == "tell")]
+
+
+def test_after_a_signal_in_the_set_up_no_baseline_starts(fresh_handlers: None) -> None:
+    calls: list[str] = []
+
+    class Step(PipelineStep):
+        def setup(self, ctx: FrozenContext) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+        def __call__(self, data: Any, ctx: FrozenContext) -> Any:
+            calls.append(ctx["condition"])
+            return data, {"loss": ctx["x"]}
+
+    search = Search(
+        Experiment(numbers(), Pipeline([Step()])),
+        grid([1.0, 2.0]),
+        2,
+        baseline=Treatment("default", {"x": 0.0}),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        search.run()
+
+    assert calls == []
+    assert search.stop_reason == "interrupted by SIGINT"
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_signal_in_a_replay_ends_the_search(
+    signals: int, fresh_handlers: None, tmp_path: Path
+) -> None:
+    """After the first one, the optimizer is told all that is known; the second ends that, too."""
+    calls: list[Any] = []
+
+    class Slow(GridOptimizer):
+        def ask(self, n: int = 1, *, ttl: float | None = None) -> list[Treatment]:
+            if calls == ["resumed"]:
+                calls.append("replay")
+                for number in (signal.SIGINT, signal.SIGTERM)[:signals]:
+                    os.kill(os.getpid(), number)
+            return super().ask(n, ttl=ttl)
+
+    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        calls.append(x)
+        if x == 2.0 and "resumed" not in calls:
+            raise KeyboardInterrupt  # The trial stays pending.
+        return data, {"loss": x}
+
+    def search() -> Treatment:
+        optimizer = Slow({"x": [1.0, 2.0, 3.0]}, LOSS)
+        storage = tmp_path / "runs.db"
+        return Search(experiment_of(step), optimizer, 3, storage=storage).run()
+
+    assert search().params == {"x": 1.0}
+    calls[:] = ["resumed"]
+    if signals == 1:
+        assert search().params == {"x": 1.0}
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            search()
+    assert calls == ["resumed", "replay"]
+    calls[:] = ["resumed", "replay"]
+    assert search().params == {"x": 1.0}
+    assert calls == ["resumed", "replay", 2.0, 3.0]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -300,7 +410,25 @@ async def exit_at_once(data: Any, ctx: FrozenContext, *, x: float) -> Any:
     return data, {"loss": x}
 
 
-@pytest.mark.parametrize("step", [fail_in_a_group, cancel_itself, exit_at_once])
+class PanicException(BaseException):
+    """As `pyo3_runtime.PanicException`, the error of a library in Rust."""
+
+
+async def panic(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    if x == 2.0:
+        raise PanicException("index out of bounds")
+    return data, {"loss": x}
+
+
+async def panic_in_a_group(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    if x == 2.0:
+        raise BaseExceptionGroup("a nursery", [PanicException(), SystemExit(3)])
+    return data, {"loss": x}
+
+
+@pytest.mark.parametrize(
+    "step", [fail_in_a_group, cancel_itself, exit_at_once, panic, panic_in_a_group]
+)
 @pytest.mark.parametrize("door", [None, "threads", Workers(None, 2), "aoptimize"])
 def test_what_a_step_cancels_itself_is_no_interruption(step: Any, door: Any) -> None:
     """Before Python 3.13, a task group that fails leaves a cancellation in the task around it."""
@@ -314,6 +442,71 @@ def test_what_a_step_cancels_itself_is_no_interruption(step: Any, door: Any) -> 
     assert statuses(optimizer) == {
         1.0: Status.COMPLETED, 2.0: Status.FAILED, 3.0: Status.COMPLETED,
     }  # fmt: skip
+
+
+def raise_an_interruption(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    """As a library that gives up what it does in this way."""
+    if x == 2.0:
+        raise KeyboardInterrupt
+    return data, {"loss": x}
+
+
+async def raise_an_interruption_in_a_group(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    if x == 2.0:
+        raise BaseExceptionGroup("a nursery", [KeyboardInterrupt()])
+    return data, {"loss": x}
+
+
+async def raise_an_interruption_later(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    await asyncio.sleep(0)
+    return raise_an_interruption(data, ctx, x=x)
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes", "spawn"], indirect=True)
+def test_an_interruption_that_a_trial_raises_elsewhere_is_its_failure(
+    executor: Any, tmp_path: Path
+) -> None:
+    """No signal reaches the trials there."""
+    optimizer = grid([1.0, 2.0, 0.0])
+    search = Search(
+        experiment_of(raise_an_interruption),
+        optimizer,
+        3,
+        workers=Workers(executor, 1),
+        storage=tmp_path / "runs.db",
+    )
+    assert search.run().params == {"x": 0.0}
+    assert statuses(optimizer) == {
+        1.0: Status.COMPLETED, 2.0: Status.FAILED, 0.0: Status.COMPLETED,
+    }  # fmt: skip
+    assert search.stop_reason == "3 trials have been run"
+
+
+@pytest.mark.parametrize(
+    ("step", "workers"),
+    [
+        (raise_an_interruption, None),
+        (raise_an_interruption_later, None),
+        (raise_an_interruption_later, Workers(None, 2)),
+    ],
+)
+def test_an_interruption_that_a_trial_raises_here_ends_the_search(
+    step: Any, workers: Any, tmp_path: Path
+) -> None:
+    """Python raises it in the same way for Ctrl-C, where the program handles signals itself."""
+    optimizer = grid([1.0, 2.0, 0.0, 3.0, 4.0])
+    storage = tmp_path / "runs.db"
+    search = Search(experiment_of(step), optimizer, 5, workers=workers, storage=storage)
+    assert search.run().params == {"x": 1.0}
+
+    assert statuses(optimizer) == {1.0: Status.COMPLETED, 2.0: Status.ABANDONED}
+    assert search.stop_reason == "interrupted by SIGINT"
+    assert [t.name for t in History.load(storage).pending] == ["trial_1"]
+
+
+def test_an_interruption_in_a_group_ends_the_run() -> None:
+    with pytest.raises(BaseExceptionGroup, match="a nursery"):
+        experiment_of(raise_an_interruption_in_a_group).run(treatments=[Treatment("t", {"x": 2.0})])
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ from crystallize_opt import (
     History,
     Objective,
     Observation,
+    Search,
     Status,
     Treatment,
+    TrialLimits,
     Workers,
 )
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
-from crystallize_opt.errors import RunChanged, TrialsFailedError, UsageError
+from crystallize_opt.errors import NoCompletedTrialError, RunChanged, TrialsFailedError, UsageError
 from tests.recording.killed_runs import exactly
 from tests.toy import PlainOptimizer, experiment_of
 
@@ -366,3 +370,32 @@ def test_a_killed_search_keeps_its_decision_although_it_knows_more_now(tmp_path:
 
     assert run("resume", "parts.db") == whole
     assert "(5.0, 3, 'trial_1')" in whole
+
+
+def test_the_seconds_of_a_trial_count_from_before_a_resume(tmp_path: Path) -> None:
+    first = True
+
+    def step(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+        if first and ctx["replicate"] == 2:
+            raise KeyboardInterrupt
+        time.sleep(0.4)
+        return data, {"loss": x}
+
+    def search(workers: Any) -> Status:
+        optimizer = GridOptimizer({"x": [1.0]}, LOSS)
+        run = Search(
+            experiment_of(step, seed=0),
+            optimizer,
+            1,
+            Adaptive(2, 3),
+            workers=workers,
+            storage=tmp_path / "runs.db",
+        )
+        with suppress(KeyboardInterrupt, NoCompletedTrialError):
+            run.run()
+        return optimizer.observations[0].status
+
+    assert search(None) is Status.ABANDONED
+    first = False
+    limits = TrialLimits(seconds=1.0)  # Two replicates took 0.8.
+    assert search(Workers("processes", 1, limits=limits)) is Status.TIMED_OUT

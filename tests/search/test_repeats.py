@@ -14,7 +14,6 @@ from optuna.samplers import CmaEsSampler, NSGAIISampler, RandomSampler, TPESampl
 
 from crystallize_opt import (
     BaseOptimizer,
-    BasePlugin,
     Categorical,
     Constraint,
     Failures,
@@ -25,6 +24,7 @@ from crystallize_opt import (
     Objective,
     Search,
     SearchSpace,
+    SeedPlugin,
     SpaceOptimizer,
     Treatment,
     Workers,
@@ -53,7 +53,7 @@ SAMPLERS: dict[str, Callable[[int], Any]] = {
 class Counted:
     """An experiment of a bowl that counts the trials it really runs."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, seeds: SeedPlugin | None = None) -> None:
         self.ran: list[dict[str, Any]] = []
 
         def step(data: Any, ctx: FrozenContext) -> Any:
@@ -61,7 +61,7 @@ class Counted:
             self.ran.append(params)
             return data, {"loss": bowl(params), "drawn": float(ctx[SEED_KEY])}
 
-        self.experiment = experiment_of(step, seed=0, **options)
+        self.experiment = experiment_of(step, plugins=[seeds or SeedPlugin(0)])
 
     def optimize(self, optimizer: Any, trials: int, replicates: int = 1, **options: Any) -> None:
         options.setdefault("failures", Failures(unread="ignore"))
@@ -206,12 +206,13 @@ def test_by_hand_a_point_comes_again() -> None:
     assert all(each.repeats is None for each in optimizer.observations)
 
 
-class SeedsOfTheirOwn(BasePlugin):
+class SeedsOfTheirOwn(SeedPlugin):
     """Gives every replicate of every trial a seed of its own."""
 
     version = "1"
 
     def __init__(self) -> None:
+        super().__init__(0)
         self.next = 0
 
     def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
@@ -220,7 +221,7 @@ class SeedsOfTheirOwn(BasePlugin):
 
 
 def test_where_trials_have_seeds_of_their_own_a_repeat_teaches_and_runs() -> None:
-    counted = Counted(plugins=[SeedsOfTheirOwn()])
+    counted = Counted(SeedsOfTheirOwn())
     optimizer = scripted((1, 1), (1, 1), (1, 1))
     counted.optimize(optimizer, 3)
 

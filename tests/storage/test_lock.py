@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,35 @@ except RunLocked as error:
 print(len(History.load("runs.db", "run").pending))
 search(Storage("runs.db", run="other"))
 """
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+def test_who_may_only_read_sees_whether_a_run_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = str(tmp_path / "runs.db")
+    path = Path(lock.lock_path(real, "run"))
+    writer = lock.RunLock(real, "run")
+    opened = os.open
+
+    def open_to_read(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *rest, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", open_to_read)
+        assert lock.is_written(real, "run")
+    writer.release()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", open_to_read)
+        assert not lock.is_written(real, "run")
+        assert not path.exists()
+    path.touch()  # As a writer that was killed leaves it.
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", open_to_read)
+        assert not lock.is_written(real, "run")
+    lock.RunLock(real, "run").release()
 
 
 def test_a_second_process_may_read_a_run_but_not_write_it(tmp_path: Path) -> None:

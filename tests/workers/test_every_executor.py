@@ -9,6 +9,7 @@ import os
 import pickle
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
@@ -30,6 +31,7 @@ from crystallize_opt import (
 from crystallize_opt.errors import TeardownError, UsageError
 from crystallize_opt.storage.lease import Lease
 from crystallize_opt.workers.workers import Workers
+from tests.toy import experiment_of
 from tests.workers.pools import grid, loky_pool
 
 HOMES = [
@@ -281,6 +283,28 @@ def test_log_records_reach_the_loggers_of_the_search(outcome: Outcome) -> None:
     assert {record.process != os.getpid() for record in outcome.records} == {outcome.in_processes}
     assert vars(outcome.records[2])["rate"] == 0.5
     assert 'raise ValueError("boom")' in logging.Formatter().format(outcome.records[3])
+
+
+def log_a_notice_and_warn(data: Any, ctx: FrozenContext, *, x: float) -> Any:
+    logging.getLogger("tests.loud").log(27, "about %s", x)
+    warnings.warn("look out", stacklevel=1)
+    return data, {"loss": x}
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_names_of_levels_and_captured_warnings_are_those_of_the_search(
+    captured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(logging._levelToName, 27, "NOTICE")
+    logging.captureWarnings(captured)
+    try:
+        with Kept() as kept:
+            experiment_of(log_a_notice_and_warn).optimize(grid([1.0]), 1, workers=1)
+    finally:
+        logging.captureWarnings(False)
+
+    shown = [(r.name, r.levelname) for r in kept.records if r.process != os.getpid()]
+    assert shown == [("tests.loud", "NOTICE"), ("py.warnings", "WARNING")][: 1 + captured]
 
 
 def test_the_experiment_is_sent_once_to_each_worker(outcome: Outcome) -> None:

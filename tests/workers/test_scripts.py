@@ -5,6 +5,10 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
+from crystallize_opt import History
+
 SCRIPT = '''
 import multiprocessing, pickle, sys
 from concurrent.futures import ProcessPoolExecutor
@@ -72,3 +76,40 @@ def test_every_executor_runs_a_script_alike(tmp_path: Path) -> None:
     ]  # fmt: skip
     # The first number of numpy's legacy generator with the seed 0.
     assert {tuple(each) for each in seen.values()} == {("5488135039273248 completed []",) * 3}
+
+
+WITHIN_THE_LOOP = """
+import sys
+from crystallize_opt import Experiment, Objective, Search
+from crystallize_opt.adapters import GridOptimizer
+
+def loss(x):
+    return x
+
+if __name__ == "__main__":
+    workers = {"None": None, "threads": "threads", "2": 2}[sys.argv[1]]
+    optimizer = GridOptimizer({"x": [1.0, 2.0, 3.0, 4.0]}, Objective("loss", "minimize"))
+    search = iter(Search(Experiment.of(loss, seed=0), optimizer, 4, workers=workers,
+                         storage="runs.db", progress=False))
+    next(search)
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("workers", ["None", "threads", "2"])
+def test_a_program_that_ends_within_the_loop_ends_its_search(workers: str, tmp_path: Path) -> None:
+    """The processes would be waited for for ever: the variable `search` keeps the search alive."""
+    path = tmp_path / "script.py"
+    path.write_text(WITHIN_THE_LOOP, encoding="utf-8")
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, str(path), workers],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert len(History.load(tmp_path / "runs.db")) >= 1
+    assert [each.name for each in tmp_path.iterdir() if each != path] == ["runs.db"]
