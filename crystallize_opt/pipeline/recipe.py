@@ -28,7 +28,6 @@ class Recipe:
 
     Attributes:
         initial_context: The context with the keys of `initial_ctx`.
-        plugins: The plugins in the order of their hooks: those that seed come first.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -59,16 +58,14 @@ class Recipe:
                 f"initial_ctx= cannot set {taken[0]!r}: every replicate gets its own "
                 f"{', '.join(map(repr, REPLICATE_KEYS))}."
             )
-        given = list(plugins or ())
-        for plugin in given:
+        self.plugins = list(plugins or ())
+        for plugin in self.plugins:
             if not isinstance(plugin, BasePlugin):
                 raise TypeError(f"A plugin is a BasePlugin, not {plugin!r}.")
-        if not any(isinstance(plugin, SeedPlugin) for plugin in given):
-            given.append(SeedPlugin(seed))
+        if not any(isinstance(plugin, SeedPlugin) for plugin in self.plugins):
+            self.plugins.append(SeedPlugin(seed))
         elif seed is not None:
             raise UsageError("Give either seed= or a SeedPlugin, not both.")
-        # The hooks of other plugins may draw random numbers, too.
-        self.plugins = sorted(given, key=lambda plugin: not isinstance(plugin, SeedPlugin))
         for plugin in self.plugins:
             plugin.init_hook(self)
 

@@ -33,8 +33,7 @@ class BasePlugin:
 
     The order is: `init_hook` when the experiment is built; `before_run` when a `run`, `apply` or
     `optimize` begins; for each replicate of each treatment `before_replicate` and, around each
-    step, `before_step` and `after_step`; `after_run` at the end. One `optimize` is one run. Several
-    plugins are called in their order, but a `SeedPlugin` before all others.
+    step, `before_step` and `after_step`; `after_run` at the end. One `optimize` is one run.
 
     Every hook gets the `Experiment`. The argument is annotated as `Any` here, so that your hook may
     annotate it as `Experiment`.
@@ -53,10 +52,7 @@ class BasePlugin:
         """Called before the steps are set up."""
 
     def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
-        """Called before the data are fetched, with the seed and the treatment already in `ctx`.
-
-        A `SeedPlugin` is called before the treatment, whose function may draw random numbers.
-        """
+        """Called before the data are fetched, with the treatment already in `ctx`."""
 
     def before_step(self, experiment: Any, step: PipelineStep) -> None:
         """Called before each step."""
@@ -79,10 +75,8 @@ class SeedPlugin(BasePlugin):
     The seed is in the context as `seed_used`. For each replicate, it seeds `random` and numpy's
     global generator, also where a step is the first to import numpy; both are restored afterwards.
     Seed everything else (torch, a `numpy.random.default_rng`) from `ctx["seed_used"]`, or in
-    `seed_fn`. The set-up of the steps uses the plugin's `seed`.
-
-    A replicate is seeded before its treatment is applied and before the hooks of other plugins. For
-    seeds of your own, write a subclass whose `before_replicate` adds `seed_used` to the context.
+    `seed_fn`. The set-up of the steps uses `seed` itself. Whatever draws in a replicate before
+    the hook of this plugin, such as the function of a treatment, draws after the same seed.
 
     Args:
         seed: The seed of all other seeds, in [0, 2**32). None: a random seed, which is in `.seed`.
@@ -139,4 +133,12 @@ class SeedPlugin(BasePlugin):
         else:
             seed = self.seed_of(ctx.get("replicate", 0))
             ctx.add(SEED_KEY, seed)
+        self.seed_generators(seed)
+
+    def seed_generators(self, seed: int) -> None:
+        """Seed `random` and numpy's global generator, or call `seed_fn`.
+
+        Called by `before_replicate`; and before it, if the function of a treatment or the hook of
+        another plugin runs first and may draw random numbers.
+        """
         (self.seed_fn or seed_global_random_state)(seed)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystallize_opt.errors import Pruned, TeardownError
-from crystallize_opt.pipeline.context import logger
+from crystallize_opt.pipeline.context import FrozenContext, logger
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.replicate import ReplicateRun, record_of
@@ -66,8 +66,9 @@ class Session:
         self.teardown_errors: list[BaseException] = []
         self.owner = Owner()
         self.keeps_tracebacks = False
-        self._seed = _overriding(experiment, "before_replicate", seeding=True)
-        self._before_replicate = _overriding(experiment, "before_replicate", seeding=False)
+        self._before_replicate = _overriding(experiment, "before_replicate")
+        self._seed_plugins = [each for each in experiment.plugins if isinstance(each, SeedPlugin)]
+        self._other_hooks = len(self._before_replicate) > len(self._seed_plugins)
         self._before_step = _overriding(experiment, "before_step")
         self._after_step = _overriding(experiment, "after_step")
         self._after_run = _overriding(experiment, "after_run")
@@ -90,8 +91,7 @@ class Session:
         if a step swallowed them. A child that the code has forked ends here.
 
         Args:
-            treatment: Applied to the context after the seed, before everything else; None for the
-                baseline.
+            treatment: Applied to the context first; None for the baseline.
             index: The number of the replicate, from 0.
             condition: The treatment's name, or "baseline"; the steps read `ctx["condition"]`.
             data: The pipeline's input, instead of the data source's data.
@@ -111,12 +111,7 @@ class Session:
         requests, children = requests_to_end(), children_forked()
         try:
             with self.owner:
-                for seed_replicate in self._seed:
-                    seed_replicate(ctx)
-                if treatment is not None:
-                    ctx.treat(treatment)
-                for before_replicate in self._before_replicate:
-                    before_replicate(ctx)
+                self._prepare(ctx, treatment, index, seed)
                 if data is FETCH:
                     data = experiment.datasource.fetch(ctx)
                     if hasattr(type(data), "__await__"):  # Else save the call of a coroutine.
@@ -142,6 +137,18 @@ class Session:
             ctx.asked_for if children_forked() == children else None,
             fault,
         )
+
+    def _prepare(
+        self, ctx: FrozenContext, treatment: Treatment | None, index: int, seed: int | None
+    ) -> None:
+        """Apply the treatment and call the hooks; whatever draws in them, draws after a seed."""
+        if self._other_hooks or (treatment is not None and treatment.function is not None):
+            for plugin in self._seed_plugins:
+                plugin.seed_generators(plugin.seed_of(index) if seed is None else seed)
+        if treatment is not None:
+            ctx.treat(treatment)
+        for before_replicate in self._before_replicate:
+            before_replicate(ctx)
 
     def keep(self, treatment: Treatment, runs: Iterable[ReplicateRun]) -> None:
         """Add replicates of a trial to the results if a plugin's `after_run` reads them."""
@@ -189,7 +196,7 @@ async def open_run(experiment: Recipe, *, set_up_steps: bool = True) -> AsyncIte
         results = Results()
         session: Session | None = None
         try:
-            for plugin in experiment.plugins:
+            for plugin in _seeding_first(experiment):
                 with owner:
                     plugin.before_run(experiment)
                 begun.append(plugin)
@@ -248,7 +255,7 @@ def _line(error: BaseException) -> str:
 async def open_session(experiment: Recipe) -> AsyncIterator[Session]:
     """Open a session in a worker process, without `after_run`: it runs only a part of a run."""
     with CallersRandomState() as callers_random_state:
-        for plugin in experiment.plugins:
+        for plugin in _seeding_first(experiment):
             plugin.before_run(experiment)
         session = Session(experiment, callers_random_state, Results())
         async with _set_up(session, experiment.pipeline.parts):
@@ -290,22 +297,15 @@ async def _tear_down(steps: Sequence[PipelineStep], session: Session) -> None:
             await _tear_down(steps[:-1], session)
 
 
-def _overriding(
-    experiment: Recipe, hook: str, *, seeding: bool | None = None
-) -> list[Callable[..., None]]:
-    """Return the hook of each plugin that overrides it, without its argument `experiment`.
+def _seeding_first(experiment: Recipe) -> list[BasePlugin]:
+    """Return the plugins in the order of `before_run`, in which any of them may draw numbers."""
+    return sorted(experiment.plugins, key=lambda plugin: not isinstance(plugin, SeedPlugin))
 
-    Args:
-        experiment: The experiment.
-        hook: The name of the hook.
-        seeding: True: only of plugins that seed; False: only of the others; None: of all.
-    """
+
+def _overriding(experiment: Recipe, hook: str) -> list[Callable[..., None]]:
+    """Return the hook of each plugin that overrides it, without its argument `experiment`."""
     inherited = getattr(BasePlugin, hook)
-    hooks = [
-        getattr(plugin, hook)
-        for plugin in experiment.plugins
-        if seeding is None or isinstance(plugin, SeedPlugin) is seeding
-    ]
+    hooks = [getattr(plugin, hook) for plugin in experiment.plugins]
     return [
         partial(each, experiment)
         for each in hooks

@@ -14,6 +14,7 @@ from optuna.samplers import CmaEsSampler, NSGAIISampler, RandomSampler, TPESampl
 
 from crystallize_opt import (
     BaseOptimizer,
+    BasePlugin,
     Categorical,
     Constraint,
     Failures,
@@ -24,7 +25,6 @@ from crystallize_opt import (
     Objective,
     Search,
     SearchSpace,
-    SeedPlugin,
     SpaceOptimizer,
     Treatment,
     Workers,
@@ -53,7 +53,7 @@ SAMPLERS: dict[str, Callable[[int], Any]] = {
 class Counted:
     """An experiment of a bowl that counts the trials it really runs."""
 
-    def __init__(self, seeds: SeedPlugin | None = None) -> None:
+    def __init__(self, **options: Any) -> None:
         self.ran: list[dict[str, Any]] = []
 
         def step(data: Any, ctx: FrozenContext) -> Any:
@@ -61,7 +61,7 @@ class Counted:
             self.ran.append(params)
             return data, {"loss": bowl(params), "drawn": float(ctx[SEED_KEY])}
 
-        self.experiment = experiment_of(step, plugins=[seeds or SeedPlugin(0)])
+        self.experiment = experiment_of(step, seed=0, **options)
 
     def optimize(self, optimizer: Any, trials: int, replicates: int = 1, **options: Any) -> None:
         options.setdefault("failures", Failures(unread="ignore"))
@@ -206,13 +206,12 @@ def test_by_hand_a_point_comes_again() -> None:
     assert all(each.repeats is None for each in optimizer.observations)
 
 
-class SeedsOfTheirOwn(SeedPlugin):
+class SeedsOfTheirOwn(BasePlugin):
     """Gives every replicate of every trial a seed of its own."""
 
     version = "1"
 
     def __init__(self) -> None:
-        super().__init__(0)
         self.next = 0
 
     def before_replicate(self, experiment: Any, ctx: FrozenContext) -> None:
@@ -221,7 +220,7 @@ class SeedsOfTheirOwn(SeedPlugin):
 
 
 def test_where_trials_have_seeds_of_their_own_a_repeat_teaches_and_runs() -> None:
-    counted = Counted(SeedsOfTheirOwn())
+    counted = Counted(plugins=[SeedsOfTheirOwn()])
     optimizer = scripted((1, 1), (1, 1), (1, 1))
     counted.optimize(optimizer, 3)
 
