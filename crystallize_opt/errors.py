@@ -127,7 +127,7 @@ class RunChanged(StorageError):  # noqa: N818
 
 
 class HypothesisError(CrystallizeOptError, ValueError):
-    """A ranker's score is not a number. The message names the hypothesis and the treatment.
+    """A verifier or ranker failed, or returned what it must not; the message names the hypothesis.
 
     Attributes:
         result: The `Result` of the run, with the metrics of every replicate and no hypotheses; None

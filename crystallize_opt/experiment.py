@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from crystallize_opt.errors import TeardownError, UnreadParameterError, UsageError
 from crystallize_opt.pipeline.context import logger
 from crystallize_opt.pipeline.function import PlainFunction, no_data
-from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.hypothesis import Hypothesis, as_hypotheses
 from crystallize_opt.pipeline.pipeline import Pipeline
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.result import BASELINE, Result
@@ -167,11 +167,13 @@ class Experiment(Recipe):
             TrialsFailedError: Every replicate of every condition failed.
             UnreadParameterError: No step reads a parameter of a treatment.
             UnknownMetricError: A hypothesis names a metric that was not recorded.
-            HypothesisError: A ranker's score is not a number; the error's `result` has the metrics.
+            HypothesisError: A verifier or ranker failed, or a score is not a number; the error's
+                `result` has the metrics.
             TeardownError: A `teardown` or an `after_run` failed; the error's `result` is the
                 `Result`.
         """
-        return run_sync(self._run(list(treatments), list(hypotheses), replicates))
+        given = _checked_treatments(treatments)
+        return run_sync(self._run(given, as_hypotheses(hypotheses), replicates))
 
     @short_traceback
     def apply(
@@ -353,11 +355,9 @@ class Experiment(Recipe):
         )
 
     async def _run(
-        self, treatments: list[Treatment], hypotheses: list[Hypothesis], replicates: int
+        self, treatments: Sequence[Treatment], hypotheses: Sequence[Hypothesis], replicates: int
     ) -> Result:
         replicates = whole_number("replicates", replicates)
-        for given in treatments:
-            _check_treatment("treatments= takes a list of Treatment", given)
         names = [treatment.name for treatment in treatments]
         if len(set(names)) < len(names):
             raise UsageError(f"Two treatments have the same name: {names!r}.")
@@ -402,6 +402,15 @@ class Experiment(Recipe):
             except UnreadParameterError as error:
                 return run.data, str(error)
         return run.data, None
+
+
+def _checked_treatments(given: Any) -> list[Treatment]:
+    treatments = list(given) if isinstance(given, Iterable) else [given]
+    if isinstance(given, Treatment) or treatments == [None]:
+        raise TypeError(f"treatments= takes a list of Treatment, [treatment], not {given!r}.")
+    for each in treatments:
+        _check_treatment("treatments= takes a list of Treatment", each)
+    return treatments
 
 
 def _check_treatment(what: str, given: Any) -> None:

@@ -92,8 +92,9 @@ def compare(
         progress: As for `optimize`; one step is one search.
 
     Raises:
-        UsageError: An argument is out of its range; or the optimizers of an experiment have
-            different objectives; or there are several objectives without thresholds.
+        UsageError: An argument is out of its range; or a function makes no fresh optimizer, or one
+            that ignores the seed; or the optimizers of an experiment have different objectives; or
+            there are several objectives without thresholds.
         TrialsFailedError: Every search failed.
         RunChanged: The stored comparison has other experiments or optimizers of the same names.
         MissingExtraError: A library of the extra `analysis` is not installed.
@@ -123,9 +124,7 @@ def compare(
         import scipy.stats  # noqa: F401  (before hours of searches: the tests need SciPy)
 
     named = _named(experiments)
-    chosen = tuple(range(whole_number("seeds", seeds))) if isinstance(seeds, int) else tuple(seeds)
-    if not chosen or len({*map(checked_seed, chosen)}) < len(chosen):
-        raise UsageError(f"seeds= is a number of seeds, or distinct seeds, not {seeds!r}.")
+    chosen = _seeds(seeds)
     alpha = checked_alpha(alpha)
     replicates_of(replicates_per_trial)  # Checks it.
     searches = Searches(
@@ -135,7 +134,7 @@ def compare(
         whole_number("confirm_replicates", confirm_replicates, 0),
     )
     wanted = _wanted(searches, chosen, whole_number("num_trials", num_trials))
-    goals = {name: searches.goal(name, chosen[0]) for name in named}
+    goals = searches.goals(chosen)
     workers, stored = Workers.of(workers), None
     if storage is not None:
         storage = _checked_storage(storage, named)
@@ -167,10 +166,25 @@ def compare(
 # What is asked ------------------------------------------------------------------------------------
 
 
+def _seeds(given: Any) -> tuple[int, ...]:
+    """Return the seeds: those given, or so many."""
+    if isinstance(given, Iterable):
+        chosen = tuple(map(checked_seed, given))
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise UsageError(f"seeds= is a number of seeds, or distinct seeds, not {given!r}.")
+        return chosen
+    return tuple(range(whole_number("seeds", given)))
+
+
 def _named(given: Any) -> dict[str, Recipe]:
     """Return the experiments by name."""
     if isinstance(given, Recipe):
         given = {given.name or "experiment": given}
+    if not isinstance(given, Iterable):
+        raise UsageError(
+            f"compare() takes experiments, not {given!r}. Make one from a function: "
+            "Experiment.of(function)."
+        )
     if not isinstance(given, Mapping):
         given = list(given)
         names = [getattr(each, "name", None) for each in given]

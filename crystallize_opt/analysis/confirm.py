@@ -40,7 +40,7 @@ from crystallize_opt.errors import (
     TrialsFailedError,
 )
 from crystallize_opt.history.history import History
-from crystallize_opt.pipeline.hypothesis import Hypothesis
+from crystallize_opt.pipeline.hypothesis import Hypothesis, as_hypotheses
 from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.result import HypothesisResult
 from crystallize_opt.plain_data import encode
@@ -89,7 +89,7 @@ def confirm(
         replicates=replicates,
         alpha=alpha,
         test=chosen_test(checked_test(test), replicates, alpha, comparisons),
-        hypotheses=tuple(hypotheses),
+        hypotheses=as_hypotheses(hypotheses),
         seeds=fresh_seeds(recipe, replicates, found, history),
     )
     plan = Pairs(question)

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crystallize_opt.analysis.cells import Goal, course_of, goal_of
@@ -15,6 +15,7 @@ from crystallize_opt.analysis.plan import Plan, goals_of
 from crystallize_opt.errors import NoCompletedTrialError, TrialsFailedError, UsageError
 from crystallize_opt.history.history import History
 from crystallize_opt.optimizers.plain import Driven, driven
+from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.pipeline.context import FrozenContext
 from crystallize_opt.pipeline.pipeline import Pipeline
 from crystallize_opt.pipeline.recipe import Recipe
@@ -30,6 +31,7 @@ from crystallize_opt.search.settings import checked_settings
 from crystallize_opt.storage.reading import read_observations
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.best import Criterion
+from crystallize_opt.trials.calls import Asked
 from crystallize_opt.trials.observation import Observation, Status
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 from crystallize_opt.workers.limits import TrialLimits
@@ -147,29 +149,72 @@ class Searches(DataSource):
         finally:
             recorded.close()
 
-    def goal(self, experiment: str, seed: int) -> Goal:
-        """Make every optimizer once; return what they have in common.
+    def goals(self, seeds: Sequence[int]) -> dict[str, Goal]:
+        """Make every optimizer once for each experiment; return what they have in common.
+
+        Of the first experiment, each is made for the first two seeds: they must be two searches.
 
         Raises:
-            UsageError: They have different objectives, or several without thresholds.
+            UsageError: They have different objectives, or several without thresholds; or a function
+                ignores the seed, or makes no fresh optimizer.
         """
-        recipe = self.experiments[experiment]
-        criteria: dict[str, Criterion] = {
-            name: driven(made(factory, recipe, seed)).criterion
-            for name, factory in self.factories.items()
-        }
-        first = next(iter(criteria.values()))
-        for name, criterion in criteria.items():
-            if (criterion.objectives, criterion.constraints) != (
-                first.objectives,
-                first.constraints,
-            ):
-                raise UsageError(
-                    f"The optimizers have different objectives or constraints in {experiment!r}: "
-                    f"{name!r} has {criterion.objectives!r} and {criterion.constraints!r}, but "
-                    f"{next(iter(criteria))!r} {first.objectives!r} and {first.constraints!r}."
-                )
-        return goal_of(History([], first.objectives))
+        goals: dict[str, Goal] = {}
+        for experiment, recipe in self.experiments.items():
+            criteria: dict[str, Criterion] = {}
+            for name, factory in self.factories.items():
+                first = made(factory, recipe, seeds[0])
+                if not goals:
+                    _refuse_used(name, first)
+                    _refuse_equal(name, first, factory, recipe, seeds)
+                criteria[name] = driven(first).criterion
+            goals[experiment] = _goal(experiment, criteria)
+        return goals
+
+
+def _refuse_used(name: str, optimizer: Any) -> None:
+    """Refuse an optimizer that has been asked; it may have learnt from trials of others."""
+    if any(isinstance(call, Asked) for call in driven(optimizer).calls):
+        raise UsageError(
+            f"optimizers[{name!r}] returned {optimizer!r}, which has searched already. {_FRESH}"
+        )
+
+
+def _refuse_equal(
+    name: str, first: Any, factory: Factory, recipe: Recipe, seeds: Sequence[int]
+) -> None:
+    """Refuse a function that would make the search of the first seed again for the second."""
+    try:
+        other = made(factory, recipe, seeds[1]) if len(seeds) > 1 else None
+    except Exception:  # noqa: BLE001  (the search of this seed fails with it; the others run)
+        return
+    if other is first:
+        raise UsageError(
+            f"optimizers[{name!r}] returned the same optimizer for two seeds, {first!r}. {_FRESH}"
+        )
+    if isinstance(first, SpaceOptimizer) and first.seed == getattr(other, "seed", None):
+        raise UsageError(
+            f"optimizers[{name!r}] ignores its seed: two optimizers have the seed {first.seed}, so "
+            f"one search would count as several. {_FRESH}"
+        )
+
+
+_FRESH = (
+    "Every search needs an optimizer of its own, with the seed that the function gets: lambda "
+    "seed: OptunaOptimizer(space, objective, seed=seed)."
+)
+
+
+def _goal(experiment: str, criteria: Mapping[str, Criterion]) -> Goal:
+    """Return what optimizers, by name, have in common in an experiment."""
+    first = next(iter(criteria.values()))
+    for name, criterion in criteria.items():
+        if (criterion.objectives, criterion.constraints) != (first.objectives, first.constraints):
+            raise UsageError(
+                f"The optimizers have different objectives or constraints in {experiment!r}: "
+                f"{name!r} has {criterion.objectives!r} and {criterion.constraints!r}, but "
+                f"{next(iter(criteria))!r} {first.objectives!r} and {first.constraints!r}."
+            )
+    return goal_of(History([], first.objectives))
 
 
 def stored_in(storage: Storage, cell: Mapping[str, Any]) -> Storage:

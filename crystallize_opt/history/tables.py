@@ -23,7 +23,7 @@ from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.noise import shared_in
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation, Status, as_status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.trials.values import as_number
 
@@ -367,7 +367,7 @@ def _observation(
             metrics[metric] = number
     status = Status.COMPLETED
     if cells.get("status") is not None:
-        status = _status(str(cells["status"]))
+        status = as_status(str(cells["status"]))
     elif any(metric not in metrics for metric in required):
         status = Status.FAILED
     error, repeats, beaten_by = (cells.get(name) for name in ("error", "repeats", "beaten_by"))
@@ -398,15 +398,6 @@ def _truth(cells: Mapping[Hashable, Any], column: str, *, default: bool) -> bool
     if shown not in ("true", "false"):
         raise UsageError(f"The column {column!r} holds True and False, not {cell!r}.")
     return shown == "true"
-
-
-def _status(text: str) -> Status:
-    try:
-        return Status(text)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} in the table is not a status. Statuses are: {', '.join(map(str, Status))}."
-        ) from None
 
 
 def _number(cell: Any) -> float | None:

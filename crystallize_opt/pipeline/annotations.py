@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import inspect
@@ -25,38 +26,27 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
     The range is `Annotated[float, Float(0, 1)]` or, without the type, `Float(0, 1)`; it may have
     a short form.
 
+    What is meant as a range and is none is refused; it would silently not be searched.
+
     Args:
         function: A step function.
         name: The name of a parameter of the function.
 
     Raises:
-        SpaceError: The annotation holds two ranges, or one that is not well defined, or is a string
-            that mentions a range and cannot be evaluated.
+        SpaceError: The annotation holds two ranges, or one that is not well defined, or is neither
+            a range nor a type; or a range is the parameter's default.
     """
-    annotation = inspect.signature(function).parameters[name].annotation
-    if isinstance(annotation, str):  # `from __future__ import annotations`
-        # Evaluate only this annotation; others may name types that only a type checker imports.
-        written = _as_written(function)
-        closure = inspect.getclosurevars(written).nonlocals
-        try:
-            annotation = eval(annotation, written.__globals__, closure)  # noqa: S307
-        except Exception as error:
-            if not _RANGE.search(annotation):
-                return None
-            raise SpaceError(
-                f"The annotation of {name!r} in step {name_of(function)!r} cannot be evaluated "
-                f"({error}). With `from __future__ import annotations`, the names in it must be "
-                "importable at module level."
-            ) from error
-    # The range may be on one side of a union: `Annotated[float, Float(0, 1)] | None`.
-    union = get_origin(annotation) in (Union, UnionType)
-    found = [
-        extra
-        for part in (get_args(annotation) if union else (annotation,))
-        for extra in (get_args(part)[1:] if get_origin(part) is Annotated else (part,))
-        if _is_parameter(extra)
-    ]
+    parameter = inspect.signature(function).parameters[name]
+    annotation = parameter.annotation
     where = f"The annotation of {name!r} in step {name_of(function)!r}"
+    if isinstance(parameter.default, Parameter):
+        raise SpaceError(
+            f"The default of {name!r} in step {name_of(function)!r} is a range, and so is not "
+            f"searched. Give the range as the annotation: {name}: {parameter.default!r}."
+        )
+    if isinstance(annotation, str):  # `from __future__ import annotations`
+        annotation = _evaluated(annotation, function, where)
+    found = _ranges_in(annotation, where)
     if len(found) > 1:
         raise SpaceError(f"{where} holds {len(found)} ranges; give one.")
     if not found:
@@ -67,6 +57,41 @@ def annotated_parameter(function: Callable[..., Any], name: str) -> Parameter | 
         return parameter_from(found[0])
     except SpaceError as error:
         raise SpaceError(f"{where}: {error}") from None
+
+
+def _evaluated(annotation: str, function: Callable[..., Any], where: str) -> Any:
+    """Evaluate an annotation; return None for one that others read, such as a type checker."""
+    # Evaluate only this annotation; others may name types that only a type checker imports.
+    written = _as_written(function)
+    closure = inspect.getclosurevars(written).nonlocals
+    try:
+        return eval(annotation, written.__globals__, closure)  # noqa: S307
+    except Exception as error:
+        if not _RANGE.search(annotation) and not _is_value(annotation):
+            return None
+        raise SpaceError(
+            f"{where}, {annotation!r}, cannot be evaluated ({error}). Correct a misspelt name. "
+            "With `from __future__ import annotations`, the names in it must be importable at "
+            "module level."
+        ) from error
+
+
+def _ranges_in(annotation: Any, where: str) -> list[Any]:
+    """Return what means a search range in an annotation; refuse what was meant as one."""
+    # The range may be on one side of a union: `Annotated[float, Float(0, 1)] | None`.
+    union = get_origin(annotation) in (Union, UnionType)
+    found: list[Any] = []
+    for part in get_args(annotation) if union else (annotation,):
+        is_annotated = get_origin(part) is Annotated
+        found += filter(_is_parameter, get_args(part)[1:] if is_annotated else (part,))
+        if is_annotated and _is_parameter(get_args(part)[0]):
+            raise SpaceError(f"{where} has the range first. Write Annotated[type, range].")
+        if _looks_like_a_range(part) and not _is_parameter(part):
+            raise SpaceError(
+                f"{where}, {part!r}, is neither a range nor a type. Write (1, 8) for the numbers "
+                "between these, Integer(1, 8, step=2) for every second one, ['a', 'b'] for choices."
+            )
+    return found
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -87,6 +112,22 @@ def _is_parameter(annotated: Any) -> bool:
     if isinstance(annotated, type):
         return issubclass(annotated, Parameter)  # `Float` instead of `Float(0.0, 1.0)`: refused
     return isinstance(annotated, (Parameter, list)) or is_range(annotated)
+
+
+def _looks_like_a_range(annotation: Any) -> bool:
+    """Whether an annotation, which is no type, means the values that a parameter may have."""
+    if isinstance(annotation, tuple):  # (int, float): types, as people wrote unions once
+        return not all(isinstance(each, type) for each in annotation)
+    return isinstance(annotation, (set, frozenset, range, dict))
+
+
+def _is_value(annotation: str) -> bool:
+    """Whether the text of an annotation is code that makes a value, as `(1, most)`; no type is."""
+    try:
+        code = ast.parse(annotation, mode="eval").body
+    except SyntaxError:  # Words for readers.
+        return False
+    return isinstance(code, (ast.Call, ast.Tuple, ast.List, ast.Set, ast.Dict))
 
 
 class Found(NamedTuple):

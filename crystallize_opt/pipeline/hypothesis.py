@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from crystallize_opt.errors import HypothesisError, UnknownMetricError, UsageError
@@ -12,8 +14,8 @@ MetricValues = Mapping[str, Sequence[Any]]
 
 
 def rank_by_p_value(result: Mapping[str, Any]) -> Any:
-    """The default ranker: return the `p_value` of a verifier's result, or 1.0 without one."""
-    return result.get("p_value", 1.0)
+    """The default ranker: return the `p_value` of a verifier's result; nan, the last, without."""
+    return result.get("p_value", math.nan)
 
 
 class Hypothesis:
@@ -29,7 +31,8 @@ class Hypothesis:
         name: The name for `Result.get_hypothesis`. Default: the name of the given ranker.
 
     Raises:
-        UsageError: There are several groups of metrics, but no ranker for the list of results.
+        UsageError: There are several groups of metrics, but no ranker for the list of results; or
+            an argument is of the wrong kind.
 
     Example:
         >>> def lower_mean(baseline, treatment):
@@ -45,6 +48,12 @@ class Hypothesis:
         ranker: Callable[[Any], float] | None = None,
         name: str | None = None,
     ) -> None:
+        _check_function("verifier", verifier, 2, "(baseline, treatment)")
+        if ranker is not None:
+            _check_function("ranker", ranker, 1, "(result)")
+        _check_metrics(metrics)
+        if name is not None and not isinstance(name, str):
+            raise UsageError(f"The name of a hypothesis is a text, not {value_and_type(name)}.")
         if ranker is None and metrics and len(metrics) > 1 and not isinstance(metrics[0], str):
             raise UsageError(
                 f"{len(metrics)} groups of metrics give a list of results. Give a ranker= that "
@@ -68,15 +77,33 @@ class Hypothesis:
 
         Raises:
             UnknownMetricError: A selected metric is missing on either side.
+            HypothesisError: The verifier failed, or returned no mapping.
         """
         results = [
-            self.verifier(
+            self._verified(
                 {metric: _values(metric, baseline_metrics, "baseline") for metric in group},
                 {metric: _values(metric, treatment_metrics, "treatment") for metric in group},
             )
             for group in self._groups(baseline_metrics)
         ]
         return results[0] if len(results) == 1 else results
+
+    def _verified(self, baseline: MetricValues, treatment: MetricValues) -> Mapping[str, Any]:
+        try:
+            result = self.verifier(baseline, treatment)
+        except Exception as error:
+            raise HypothesisError(
+                f"Hypothesis {self.name!r}: its verifier failed with "
+                f"{type(error).__name__}: {error}. It is called with two mappings of metric to "
+                "values; a test of SciPy takes the values: test(baseline['loss'], "
+                "treatment['loss'])."
+            ) from error
+        if not isinstance(result, Mapping):
+            raise HypothesisError(
+                f"Hypothesis {self.name!r}: a verifier returns a mapping, such as "
+                f"{{'p_value': 0.05}}, not {value_and_type(result)}."
+            )
+        return result
 
     def rank_treatments(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Rank treatments by their verifier results, best first.
@@ -88,7 +115,7 @@ class Hypothesis:
             `{"best": name or None, "ranked": [(name, score), ...]}`.
 
         Raises:
-            HypothesisError: A score is not a number.
+            HypothesisError: A score is not a number, or the ranker failed.
         """
         scores = {name: self._score(name, result) for name, result in results.items()}
         ranked = sorted(scores.items(), key=lambda item: (_is_nan(item[1]), item[1]))
@@ -99,8 +126,11 @@ class Hypothesis:
         try:
             score = self.ranker(result)
         except Exception as error:
-            error.add_note(f"In the ranker of the hypothesis {self.name!r}, for {treatment!r}.")
-            raise
+            raise HypothesisError(
+                f"Hypothesis {self.name!r}: its ranker failed for the treatment {treatment!r} with "
+                f"{type(error).__name__}: {error}. It is called with the verifier's result, "
+                f"{value_and_type(result)}."
+            ) from error
         number = as_number(score)
         if number is None:
             raise HypothesisError(
@@ -118,6 +148,50 @@ class Hypothesis:
         if self.metrics and not isinstance(self.metrics[0], str):
             return [list(group) for group in self.metrics]
         return [[str(metric) for metric in self.metrics]]
+
+
+def as_hypotheses(given: Any) -> tuple[Hypothesis, ...]:
+    """Return hypotheses as a tuple.
+
+    Raises:
+        UsageError: They are no list, or one of them is not a `Hypothesis`.
+    """
+    hypotheses = tuple(given) if isinstance(given, Iterable) else (given,)
+    for each in hypotheses:
+        if not isinstance(each, Hypothesis):
+            raise UsageError(
+                f"hypotheses= takes a list, [Hypothesis(verifier, 'loss')], not {each!r}."
+            )
+    return hypotheses
+
+
+def _check_function(argument: str, given: Any, count: int, arguments: str) -> None:
+    """Refuse what cannot be called with so many arguments."""
+    if callable(given):
+        try:
+            inspect.signature(given).bind(*[None] * count)
+        except TypeError as error:
+            reason = f" ({error})"
+        except ValueError:  # A function in C that does not tell its arguments.
+            return
+        else:
+            return
+    else:
+        reason = ""
+    raise UsageError(f"{argument}= takes a function of {arguments}, not {given!r}{reason}.")
+
+
+def _check_metrics(metrics: Any) -> None:
+    groups = [] if metrics is None else [metrics]
+    if not isinstance(metrics, str) and isinstance(metrics, Sequence):
+        groups = [[each] if isinstance(each, str) else each for each in metrics]
+    for group in groups:
+        is_list = isinstance(group, Sequence) and all(isinstance(each, str) for each in group)
+        if not is_list:
+            raise UsageError(
+                "metrics= takes the name of a metric, a list of names, or a list of such lists, "
+                f"not {metrics!r}."
+            )
 
 
 def _is_nan(score: Any) -> bool:

@@ -26,6 +26,10 @@ class Pipeline:
         steps: The steps.
         parts: The steps that run: of a `Choice`, all steps of its alternatives.
 
+    Raises:
+        TypeError: A step is none, or its class has a `__call__` with further parameters.
+        UsageError: There is no step.
+
     Example:
         >>> from crystallize_opt import FrozenContext, pipeline_step
         >>> @pipeline_step
@@ -226,7 +230,24 @@ def _steps(given: Any, what: str) -> list[PipelineStep]:
         if not callable(step) or not isinstance(step, PipelineStep):
             hint = f" Did you mean {step.__name__}()?" if inspect.isfunction(step) else ""
             raise TypeError(f"{what} is a PipelineStep, not {step!r}.{hint}")
+        if not isinstance(step, (FunctionStep, Choice)):
+            _refuse_named_parameters(type(step))
     return steps
+
+
+def _refuse_named_parameters(kind: type[PipelineStep]) -> None:
+    """Refuse a step's class with parameters that nothing would fill, search or treat."""
+    _, *given = inspect.signature(kind.__call__).parameters.values()
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    named = [each for each in given if each.kind not in variable]
+    beyond = [each for at, each in enumerate(named) if at >= 2 or each.kind not in positional]
+    if beyond:
+        raise TypeError(
+            f"{kind.__name__}.__call__ takes (self, data, ctx); its parameter {beyond[0].name!r} "
+            f"would never be filled or searched. Read ctx.get({beyond[0].name!r}) instead, or make "
+            "the step from a function, by @pipeline_step."
+        )
 
 
 def _parts(steps: Iterable[PipelineStep]) -> Iterator[PipelineStep]:

@@ -157,7 +157,7 @@ class Results:
 
         Raises:
             UnknownMetricError: A hypothesis names a metric that was not recorded.
-            HypothesisError: A ranker's score is not a number; the error's `result` has the metrics.
+            HypothesisError: A verifier or ranker failed; the error's `result` has the metrics.
         """
         baseline = self._metrics[BASELINE]
         treatments = {name: m for name, m in self._metrics.items() if name != BASELINE}
@@ -165,12 +165,12 @@ class Results:
         for hypothesis in hypotheses:
             # A treatment whose every replicate failed cannot be compared; `errors` shows why.
             comparable = self._completed if BASELINE in self._completed else ()
-            outcomes = {
-                name: hypothesis.verify(baseline, metrics)
-                for name, metrics in treatments.items()
-                if name in comparable
-            }
             try:
+                outcomes = {
+                    name: hypothesis.verify(baseline, metrics)
+                    for name, metrics in treatments.items()
+                    if name in comparable
+                }
                 ranking = hypothesis.rank_treatments(outcomes)
             except HypothesisError as error:
                 error.result = self.result()  # What was measured is kept.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import random
+from numbers import Real
 from typing import Any
 
 from crystallize_opt.errors import UsageError
@@ -41,21 +42,21 @@ def whole_number(what: str, value: Any, low: int = 1, high: int | None = None) -
 
 
 def finite_number(what: str, value: Any, above: float = -math.inf) -> float:
-    """Check that an argument is a finite number, and return it unchanged.
+    """Return a finite number as a plain `int` or `float`.
 
     Args:
         what: The name of the argument, for the message.
-        value: The argument. A bool is not a number.
+        value: The argument. A number of numpy is a number; a bool is not.
         above: The number must be greater than this.
 
     Raises:
         UsageError: The argument is not a number, not finite, or not greater than `above`.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not above < value < math.inf:
+    number = _real(value)
+    if number is None or not above < number < math.inf:
         allowed = "a finite number" if above == -math.inf else f"a number above {above:g}"
         raise UsageError(f"{what} is {allowed}, not {value!r}.")
-    return value  # type: ignore[no-any-return]
+    return number
 
 
 def checked_seed(seed: Any) -> int:
@@ -75,6 +76,15 @@ def _whole(value: Any) -> int | None:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         return None
+
+
+def _real(value: Any) -> float | None:
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    try:
+        number = float(value) if is_real else None
+    except OverflowError:
+        return None
+    return value if type(value) is int else number
 
 
 def drawn_seed() -> int:

@@ -65,8 +65,10 @@ class Failures:
         if self.give_up_after_same is not None:
             whole_number("Failures: give_up_after_same", self.give_up_after_same)
         whole_number("Failures: retries", self.retries, 0)
-        if finite_number("Failures: min_share", self.min_share, above=0) > 1:
+        min_share = finite_number("Failures: min_share", self.min_share, above=0)
+        if min_share > 1:
             raise UsageError(f"Failures: min_share is at most 1, not {self.min_share!r}.")
+        object.__setattr__(self, "min_share", min_share)
         if self.unread not in ("raise", "ignore"):
             raise UsageError(f"Failures: unread= is 'raise' or 'ignore', not {self.unread!r}.")
 

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
@@ -51,7 +51,8 @@ class SearchSettings(TypedDict, total=False):
             is `history.baseline`, and counts as no trial. A baseline that fails ends the search.
         stop: Conditions that end the search early: `MaxTime`, `TargetValue`, `NoImprovement`, or
             functions of a `SearchState` that return a reason.
-        callbacks: Functions called with each event; see `crystallize_opt.search.callbacks`.
+        callbacks: Functions called with each event, or one of them; see
+            `crystallize_opt.search.callbacks`.
         progress: True: a progress bar. `"log"`: at most one line a minute in the log, at level
             INFO. None: a bar in a terminal or a notebook, elsewhere at most one line a minute on
             stderr. False: nothing.
@@ -62,7 +63,7 @@ class SearchSettings(TypedDict, total=False):
     failures: Failures | Literal["tell", "raise"] | None
     baseline: Treatment | bool | None
     stop: StopCondition | Sequence[StopCondition]
-    callbacks: Sequence[Callback]
+    callbacks: Callback | Sequence[Callback]
     progress: bool | Literal["log"] | None
 
 
@@ -191,14 +192,19 @@ def checked_settings(
 
 
 def _checked_callbacks(
-    callbacks: Sequence[Any], shown: ProgressBar | ProgressLines | None
+    callbacks: Any, shown: ProgressBar | ProgressLines | None
 ) -> tuple[Callback, ...]:
     from crystallize_opt.search.progress import ProgressBar
 
-    for callback in callbacks:
+    single = callable(callbacks) or not isinstance(callbacks, Iterable)
+    given = (callbacks,) if single else tuple(callbacks)
+    for callback in given:
         if not callable(callback) or isinstance(callback, type):
-            raise UsageError(f"A callback is a function of one event, not {callback!r}.")
-    return (*callbacks, shown) if isinstance(shown, ProgressBar) else tuple(callbacks)
+            raise UsageError(
+                f"callbacks= takes functions of one event, not {callback!r}. For none, leave out "
+                "callbacks=."
+            )
+    return (*given, shown) if isinstance(shown, ProgressBar) else given
 
 
 def _check_parameters(recipe: Recipe, optimizer: Driven) -> None:

@@ -67,7 +67,8 @@ class MaxTime:
     seconds: float
 
     def __post_init__(self) -> None:
-        finite_number("MaxTime: seconds", self.seconds, above=0)
+        seconds = finite_number("MaxTime: seconds", self.seconds, above=0)
+        object.__setattr__(self, "seconds", seconds)
 
     def __call__(self, state: SearchState) -> str | None:
         return f"{self!r} has passed" if state.elapsed >= self.seconds else None
@@ -80,7 +81,7 @@ class TargetValue:
     value: float
 
     def __post_init__(self) -> None:
-        finite_number("TargetValue: value", self.value)
+        object.__setattr__(self, "value", finite_number("TargetValue: value", self.value))
 
     def __call__(self, state: SearchState) -> str | None:
         if state.best is None:

@@ -197,8 +197,8 @@ def read_observation(
     error, traceback = get("error"), get("traceback")
     started_at, duration = get("started_at"), get("duration")
     sem: Mapping[str, float | None] = dict.fromkeys(metrics) if written else {}
-    if "sem" in data:
-        sem = _read_numbers(data["sem"])
+    if "sem" in data:  # A run of an earlier version may hold some without their metric.
+        sem = {name: e for name, e in _read_numbers(data["sem"]).items() if name in metrics}
     if len(written) == 1 and len(written[0]) == 2:  # Usual: the rest is the trial's.
         index, seed = written[0]["index"], written[0]["seed"]
         replicates: tuple[Replicate, ...] = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from crystallize_opt.errors import ObjectiveError, UsageError
+from crystallize_opt.runtime.checks import finite_number
 
 Direction = Literal["minimize", "maximize"]
 Comparison = Literal["<=", ">="]
@@ -72,7 +73,8 @@ class Objective:
                 "'minimize', 'maximize'."
             )
         if self.threshold is not None:
-            _check_finite(f"The threshold of {self.metric!r}", self.threshold)
+            threshold = _finite(f"The threshold of {self.metric!r}", self.threshold)
+            object.__setattr__(self, "threshold", threshold)
         _check_reduction(self.metric, self.reduce)
 
     @property
@@ -124,7 +126,7 @@ class Constraint:
                 f"Unknown comparison {self.comparison!r} for the metric {self.metric!r}. Allowed: "
                 "'<=', '>='."
             )
-        _check_finite(f"The bound of {self.metric!r}", self.bound)
+        object.__setattr__(self, "bound", _finite(f"The bound of {self.metric!r}", self.bound))
         if not isinstance(self.relative_to_baseline, bool):
             raise ObjectiveError(
                 f"relative_to_baseline= of {self.metric!r} is True or False, not "
@@ -169,9 +171,11 @@ class Constraint:
         return value - self.bound if self.comparison == "<=" else self.bound - value
 
 
-def _check_finite(what: str, number: Any) -> None:
-    if not isinstance(number, (int, float)) or not math.isfinite(number):
-        raise ObjectiveError(f"{what} is a finite number, not {number!r}.")
+def _finite(what: str, number: Any) -> float:
+    try:
+        return finite_number(what, number)
+    except UsageError as error:
+        raise ObjectiveError(str(error)) from None
 
 
 def _check_reduction(metric: str, reduce: str | None) -> None:

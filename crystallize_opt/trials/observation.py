@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
-from crystallize_opt.errors import printable
+from crystallize_opt.errors import UsageError, printable
 from crystallize_opt.runtime.shown import cut, html_table, listed, number
 from crystallize_opt.trials.curves import Curves, last_value, until
 from crystallize_opt.trials.objective import metric_name
@@ -52,6 +52,20 @@ class Status(enum.StrEnum):
     def may_be_retried(self) -> bool:
         """Whether a retry may succeed: the trial failed, but not with an invalid result."""
         return self.has_failed and self is not Status.INVALID
+
+
+def as_status(given: Any) -> Status:
+    """Return a status; it may be given as its text, `"failed"`.
+
+    Raises:
+        UsageError: There is no such status.
+    """
+    try:
+        return Status(given)
+    except ValueError:
+        raise UsageError(
+            f"{given!r} is not a status. Statuses are: {', '.join(map(repr, map(str, Status)))}."
+        ) from None
 
 
 class _Metrics(Mapping[str, float]):
@@ -109,6 +123,10 @@ class Replicate(_Metrics):
     duration: float | None = None
     curves: Curves = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if type(self.status) is not Status:  # All code compares by identity.
+            object.__setattr__(self, "status", as_status(self.status))
+
     def __repr__(self) -> str:
         return f"<{self._shown(str(self.index), self.status, self.error, {})}>"
 
@@ -120,7 +138,7 @@ class Observation(_Metrics):
     Args:
         treatment: The treatment that was tried.
         metrics: Metric name to its mean over the replicates, a plain float.
-        status: How the trial ended.
+        status: How the trial ended, a `Status` or its text.
         sem: Metric name to the standard error of the mean (sample standard deviation divided by
             the square root of the number of replicates); None with fewer than two replicates.
         replicates: The single replicates.
@@ -138,6 +156,10 @@ class Observation(_Metrics):
         shared_noise: Whether the standard errors are known to be, or may be, of noise that other
             trials share, although there are no replicates with seeds that show it. They are then
             not told to an optimizer.
+
+    Raises:
+        UsageError: An argument is of the wrong kind, there is no such status, or a standard error
+            is negative or that of a metric which is not given.
 
     Example:
         >>> observation = Observation(Treatment("a", {"x": 1}), {"loss": 0.25})
@@ -175,8 +197,17 @@ class Observation(_Metrics):
         beaten_by: str | None = None,
         raced: bool = False,
     ) -> None:
+        if type(treatment) is not Treatment and not isinstance(treatment, Treatment):
+            raise UsageError(
+                "An observation is of a Treatment, which an optimizer's ask() returns, not of "
+                f"{value_and_type(treatment)}. For parameters of your own: Treatment('mine', "
+                "{'x': 1})."
+            )
+        if type(status) is not Status:  # All code compares by identity.
+            status = as_status(status)
         if not replicates:  # The caller built it by hand.
-            metrics, sem = _plain(metrics or {}), _plain(sem or {})
+            metrics = {} if metrics is None else _plain("metrics", metrics)
+            sem = {} if sem is None else _checked_errors(_plain("sem", sem), metrics)
         # What `dataclass` writes for a frozen class takes three times as long; it was the largest
         # item of this package in an ask and tell by hand.
         own = self.__dict__
@@ -242,7 +273,12 @@ class Observation(_Metrics):
             replicates: Its replicates, at least one.
             min_share: The share of replicates that must complete. The means are then over those;
                 `failed_replicates` has the others.
+
+        Raises:
+            UsageError: There are no replicates.
         """
+        if not replicates:
+            raise UsageError(f"There are no replicates of {treatment.name!r} to average over.")
         first, ended = replicates[0], replicates[-1]
         for each in replicates:  # `next` with a generator takes four times the time.
             if each.status is not Status.COMPLETED:
@@ -310,10 +346,12 @@ class Observation(_Metrics):
             return dataclasses.replace(self, metrics={**self.metrics, **numbers}).checked(
                 required, instead
             )
+        sem = self.sem
         if not self.replicates:  # Built by hand; the error names what was no number.
             metrics = {m: value for m, value in metrics.items() if as_number(value) is not None}
+            sem = {metric: error for metric, error in sem.items() if metric in metrics}
         return dataclasses.replace(
-            self, metrics=metrics, status=Status.INVALID, error=" ".join(reasons)
+            self, metrics=metrics, sem=sem, status=Status.INVALID, error=" ".join(reasons)
         )
 
     def repeated_by(self, treatment: Treatment) -> Self:
@@ -383,17 +421,38 @@ class Observation(_Metrics):
         return f"The metric {metric!r} is {what}, not a finite number."
 
 
-def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(argument: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a mapping, which the caller may change later, with plain names and numbers.
 
     A value that is not a number is kept: the error of `checked` then shows it.
     """
+    if type(given) is not dict and not isinstance(given, Mapping):
+        raise UsageError(
+            f"{argument}= takes a mapping of metric to number, {{'loss': 0.25}}, not "
+            f"{value_and_type(given)}."
+        )
     plain = {}
     for name, value in given.items():
         metric = name if type(name) is str else metric_name(name)
         number = value if type(value) is float else as_number(value)
         plain[metric] = value if number is None else number
     return plain
+
+
+def _checked_errors(sem: dict[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return standard errors that were given by hand."""
+    for metric, error in sem.items():
+        if metric not in metrics:
+            raise UsageError(
+                f"sem= has a standard error of {metric!r}, but metrics= has no such metric. "
+                f"Metrics: {', '.join(map(repr, metrics)) or 'none'}."
+            )
+        if error is not None and (type(error) is not float or error < 0):
+            raise UsageError(
+                f"The standard error of {metric!r} is a number, at least 0, or None, not "
+                f"{value_and_type(error)}."
+            )
+    return sem
 
 
 _TOLERATED = (Status.FAILED, Status.INVALID, Status.OUT_OF_MEMORY, Status.WORKER_DIED)

@@ -43,7 +43,8 @@ class TrialLimits:
 
     def __post_init__(self) -> None:
         if self.seconds is not None:
-            finite_number("TrialLimits: seconds", self.seconds, above=0)
+            seconds = finite_number("TrialLimits: seconds", self.seconds, above=0)
+            object.__setattr__(self, "seconds", seconds)
         if self.memory is not None:
             _bytes_of(self.memory)
 

@@ -28,6 +28,7 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import GridOptimizer, OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import RunChanged, TrialsFailedError, UsageError
+from tests.toy import PlainOptimizer
 
 LOSS = Objective("loss", "minimize")
 SPACE = {"x": Float(-5.0, 5.0)}
@@ -54,6 +55,14 @@ def random_search(seed: int) -> RandomOptimizer:
     return RandomOptimizer(SPACE, LOSS, seed=seed)
 
 
+def asked_search(seed: int) -> RandomOptimizer:
+    optimizer = random_search(seed)
+    optimizer.ask()
+    return optimizer
+
+
+USED = random_search(0)
+PLAIN = PlainOptimizer([1.0, 2.0], LOSS, "x")
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "random": random_search,
     "tpe": functools.partial(OptunaOptimizer, SPACE, LOSS),
@@ -234,7 +243,7 @@ def test_an_interrupted_comparison_does_not_lose_an_optimizer(tmp_path: Path) ->
     ends = [True]
 
     def interrupted(seed: int) -> RandomOptimizer:
-        if ends and seed == 1:
+        if ends and seed == 2:
             raise KeyboardInterrupt
         return random_search(seed)
 
@@ -243,7 +252,7 @@ def test_an_interrupted_comparison_does_not_lose_an_optimizer(tmp_path: Path) ->
     with pytest.raises(KeyboardInterrupt, match="the same call continues it"):
         compare(QUADRATIC, both, 2, seeds=3, storage=file)
     ends.clear()
-    with pytest.raises(RunChanged, match="before 'loss, other, seed 1, 2 trials' had run"):
+    with pytest.raises(RunChanged, match="before 'loss, other, seed 2, 2 trials' had run"):
         compare(QUADRATIC, {"random": random_search}, 4, seeds=3, storage=file)
     found = compare(QUADRATIC, both, 4, seeds=3, storage=file)
     assert [cell.best for cell in found.cells] == [
@@ -383,6 +392,7 @@ def test_several_objectives_are_compared_by_hypervolume() -> None:
         ({"experiments": []}, "at least one experiment"),
         ({"experiments": [QUADRATIC, QUADRATIC]}, "distinct names"),
         ({"experiments": [loss]}, "need distinct names|takes experiments"),
+        ({"experiments": loss}, r"takes experiments.*Experiment\.of"),
         ({"optimizers": {}}, "mapping of names"),
         ({"optimizers": [random_search]}, "mapping of names"),
         ({"optimizers": {"used": random_search(0)}}, "needs a fresh optimizer"),
@@ -398,10 +408,16 @@ def test_several_objectives_are_compared_by_hypervolume() -> None:
             },
             "different objectives or constraints in 'loss'",
         ),
+        ({"optimizers": {"fixed": lambda _: random_search(0)}}, "'fixed'.*ignores its seed"),
+        ({"optimizers": {"used": lambda _: USED}}, "the same optimizer"),
+        ({"optimizers": {"used": lambda _: PLAIN}}, "the same optimizer"),
+        ({"optimizers": {"asked": asked_search}}, "searched already"),
         ({"num_trials": 0}, "num_trials"),
         ({"seeds": []}, "distinct seeds"),
         ({"seeds": [1, 1]}, "distinct seeds"),
         ({"seeds": 0}, "seeds"),
+        ({"seeds": 2.0}, "seeds is a whole number"),
+        ({"seeds": True}, "seeds is a whole number"),
         ({"confirm_replicates": -1}, "confirm_replicates"),
         ({"alpha": 1.5}, "alpha"),
     ],
@@ -423,6 +439,38 @@ def test_wrong_arguments_are_refused_before_anything_runs(
     with pytest.raises(UsageError, match=message):
         compare(**arguments | change)
     assert ran == []
+
+
+def test_no_more_optimizers_are_made_than_needed() -> None:
+    """Each search makes one; and before, each function is called once for each experiment.
+
+    For the first experiment it is called twice, to see whether it takes the seed.
+    """
+    made: list[int] = []
+
+    def make(seed: int) -> RandomOptimizer:
+        made.append(seed)
+        return random_search(seed)
+
+    compare({"a": QUADRATIC, "b": QUADRATIC}, {"random": make}, 1, seeds=[5, 6, 7], progress=False)
+    assert made[:3] == [5, 6, 5]
+    assert sorted(made[3:]) == [5, 5, 6, 6, 7, 7]
+    made.clear()
+    compare(QUADRATIC, {"random": make}, 1, seeds=[5], progress=False)
+    assert made == [5, 5]
+
+
+def test_an_optimizer_may_have_learnt_from_earlier_trials() -> None:
+    earlier = random_search(9)
+    Experiment.of(loss, seed=0).optimize(earlier, 2)
+
+    def make(seed: int) -> RandomOptimizer:
+        optimizer = random_search(seed)
+        optimizer.attach(earlier.history)
+        optimizer.enqueue({"x": 1.0})
+        return optimizer
+
+    assert compare(QUADRATIC, {"warm": make}, 1, seeds=2).cell("warm", 1).final == 0.0
 
 
 def test_an_interrupted_comparison_says_how_to_go_on() -> None:

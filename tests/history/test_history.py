@@ -233,7 +233,7 @@ def test_a_column_of_whole_numbers_with_gaps_holds_floats() -> None:
         ({"x": [0.5, None]}, InvalidParametersError, "'row_1': Parameter 'x', .* is missing"),
         ({"k": ["b", "c"]}, InvalidParametersError, "'row_1': Parameter 'k': 'c' is not one of"),
         ({"loss": [1, "low"]}, UsageError, "'low' in the table is not a number"),
-        ({"status": ["completed", "fine"]}, UsageError, "'fine' in the table is not a status"),
+        ({"status": ["completed", "fine"]}, UsageError, "'fine' is not a status"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_named(

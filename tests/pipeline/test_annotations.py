@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 
 from crystallize_opt import (
     Categorical,
+    Choice,
     Float,
     FrozenContext,
     Integer,
     Pipeline,
+    PipelineStep,
     SearchSpace,
     pipeline_step,
 )
@@ -126,3 +128,93 @@ def test_what_only_looks_like_a_range_is_not_ignored() -> None:
         Pipeline([reversed_()]).search_space()
     with pytest.warns(UserWarning, match=r"'lr' in step .*write \(1e-05, 0.1\)"):
         Pipeline([two_choices()]).search_space()
+
+
+def reads(annotation: Any, default: Any = 2) -> SearchSpace:
+    """Return the space of a step with this annotation, as an object or as a text."""
+
+    def step(data: Any, ctx: Any, *, x: Any = default) -> Any:
+        return data
+
+    step.__annotations__["x"] = annotation
+    return Pipeline([pipeline_step(step)()]).search_space()
+
+
+MEANT_AS_RANGES: list[Any] = [
+    ("rbf", "linear"),
+    {"rbf", "linear"},
+    frozenset({1, 2}),
+    range(1, 9),
+    (1, 8, 2),
+    ("1", "8"),
+    {"low": 1, "high": 8},
+    Annotated[Integer(1, 8), int] | None,
+    Annotated[Integer(1, 8), int],
+]
+
+
+@pytest.mark.parametrize("annotation", MEANT_AS_RANGES, ids=repr)
+def test_what_is_neither_a_range_nor_a_type_is_refused(annotation: Any) -> None:
+    with pytest.raises(SpaceError, match=r"annotation of 'x' in step .*Write"):
+        reads(annotation)
+
+
+@pytest.mark.parametrize("text", ["Intger(1, 8)", "(1, most)", "['a', other]", "{'a', other}"])
+def test_a_text_that_makes_a_value_and_cannot_be_evaluated_is_refused(text: str) -> None:
+    with pytest.raises(SpaceError, match=r"'x' in step .*cannot be evaluated.*misspelt"):
+        reads(text)
+
+
+def test_a_range_as_the_default_is_refused() -> None:
+    for annotation in (str, Any, Categorical(["a", "b"])):
+        with pytest.raises(SpaceError, match=r"default of 'x'.*x: Categorical\(\['a', 'b'\]\)"):
+            reads(annotation, Categorical(["a", "b"]))
+
+
+ORDINARY: list[Any] = [
+    int,
+    int | None,
+    Literal["a", "b"],
+    tuple[int, ...],
+    dict[str, int],
+    (int, float),
+    Callable[[int], int],
+    Any,
+    None,
+    "the number of layers",
+    "Later",
+    "later.Type",
+    "Later[int]",
+    "Later | None",
+    "later.Type[int] | int | None",
+    "'Later'",
+    Annotated[int, ("a", "b"), {"unit": "m"}, range(3)],
+]
+
+
+@pytest.mark.parametrize("annotation", ORDINARY, ids=repr)
+def test_ordinary_annotations_are_no_ranges(annotation: Any) -> None:
+    assert not reads(annotation).names
+
+
+def test_a_steps_class_has_no_named_parameters() -> None:
+    """They would be neither filled nor searched."""
+
+    class Train(PipelineStep):
+        def __call__(self, data: Any, ctx: Any, *, x: float = 0.5) -> Any:
+            return data
+
+    class Needs(PipelineStep):
+        def __call__(self, data: Any, ctx: Any, x: float) -> Any:  # type: ignore[override]
+            return data
+
+    class Wrapped(PipelineStep):
+        def __call__(self, *given: Any, **named: Any) -> Any:
+            return given[0]
+
+    for step in (Train(), Needs()):
+        with pytest.raises(TypeError, match=r"__call__ takes.*'x'.*ctx\.get\('x'\)"):
+            Pipeline([step])
+        with pytest.raises(TypeError, match=r"'x'"):
+            Choice("model", other=None, own=step)
+    assert Pipeline([Wrapped()]).run(1, FrozenContext()) == 1

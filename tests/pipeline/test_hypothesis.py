@@ -11,10 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystallize_opt import Hypothesis, Treatment
+from crystallize_opt import BasePlugin, Experiment, Hypothesis, Objective, Treatment
 from crystallize_opt.errors import HypothesisError, UnknownMetricError, UsageError
 from crystallize_opt.pipeline.result import Result
 from tests.toy import toy_experiment
+
+
+class Refuse(BasePlugin):
+    def before_run(self, experiment: Experiment) -> None:
+        raise AssertionError("something ran")
+
 
 BASELINE = {"loss": [3.0, 1.0], "time": [5.0]}
 TREATMENT = {"loss": [2.0, 0.0], "time": [4.0], "extra": [1.0]}
@@ -92,10 +98,11 @@ def test_equal_scores_stay_in_order() -> None:
     assert Hypothesis(show).rank_treatments(results)["best"] == "c"
 
 
-def test_no_p_value_ranks_as_one() -> None:
-    ranking = Hypothesis(show).rank_treatments({"a": {}, "b": {"p_value": 0.9}})
+def test_without_a_p_value_a_treatment_is_last_and_never_the_best() -> None:
+    ranking = Hypothesis(show).rank_treatments({"a": {}, "b": {"p_value": 1.0}})
 
-    assert ranking == {"best": "b", "ranked": [("b", 0.9), ("a", 1.0)]}
+    assert [name for name, _ in ranking["ranked"]] == ["b", "a"]
+    assert Hypothesis(show).rank_treatments({"a": {"pvalue": 0.01}})["best"] is None
 
 
 def test_nothing_to_rank() -> None:
@@ -137,15 +144,21 @@ def test_a_score_becomes_a_plain_float(score: Any) -> None:
 
 
 def test_an_error_of_a_ranker_names_the_hypothesis() -> None:
-    with pytest.raises(KeyError) as caught:
+    with pytest.raises(HypothesisError, match=r"'claim': its ranker failed .*'a' with KeyError"):
         Hypothesis(show, ranker=lambda result: result["p"], name="claim").rank_treatments({"a": {}})
 
-    assert "the hypothesis 'claim', for 'a'" in caught.value.__notes__[0]
+
+WRONG: dict[str, Any] = {
+    "no mapping": lambda *_: 0.05,
+    "no number": lambda *_: {"p_value": None},
+    "takes values": lambda baseline, treatment: {"p_value": sum(baseline) - sum(treatment)},
+}
 
 
-def test_the_metrics_are_kept_when_a_score_is_no_number() -> None:
+@pytest.mark.parametrize("verifier", WRONG.values(), ids=WRONG)
+def test_the_metrics_are_kept_when_a_verifier_is_wrong(verifier: Any) -> None:
     experiment = toy_experiment()
-    claim = Hypothesis(lambda *_: {"p_value": None}, "sum", name="claim")
+    claim = Hypothesis(verifier, "sum", name="claim")
     treatment = Treatment("plus one", {"delta": 1.0})
     with pytest.raises(HypothesisError) as caught:
         experiment.run(treatments=[treatment], hypotheses=[claim], replicates=2)
@@ -153,3 +166,40 @@ def test_the_metrics_are_kept_when_a_score_is_no_number() -> None:
     assert isinstance(caught.value.result, Result)
     assert caught.value.result.metrics.baseline.metrics == {"sum": [6.0, 6.0]}
     assert caught.value.result.metrics.treatments["plus one"].metrics == {"sum": [9.0, 9.0]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((5,), r"verifier= takes a function of \(baseline, treatment\), not 5"),
+        (({"p_value": 1.0},), "verifier= takes a function"),
+        (("loss", show), "verifier= takes a function"),
+        ((lambda _: {}, "loss"), "verifier= takes a function.*too many"),
+        ((show, show), "metrics= takes the name"),
+        ((show, 5), "metrics= takes the name"),
+        ((show, ["loss", 5]), "metrics= takes the name"),
+        ((show, [["loss"], [5]]), "metrics= takes the name"),
+        ((show, "loss", "p_value"), "ranker= takes a function"),
+        ((show, "loss", lambda: 0.0), "ranker= takes a function.*too many"),
+        ((show, "loss", None, 5), "name of a hypothesis is a text"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_runs(arguments: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Hypothesis(*arguments)
+
+
+@pytest.mark.parametrize("given", [[5], 5, None, show, [show]], ids=repr)
+def test_what_is_no_hypothesis_is_refused_before_anything_runs(given: Any) -> None:
+    experiment = toy_experiment(plugins=[Refuse()])
+    treatment = Treatment("plus one", {"delta": 1.0})
+    with pytest.raises(UsageError, match="hypotheses= takes a list"):
+        experiment.run(treatments=[treatment], hypotheses=given)
+    with pytest.raises(UsageError, match="hypotheses= takes a list"):
+        experiment.confirm(treatment, 3, objective=Objective("sum", "minimize"), hypotheses=given)
+
+
+@pytest.mark.parametrize("given", [Treatment("a"), None, 5, [5]], ids=repr)
+def test_what_is_no_list_of_treatments_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match="treatments= takes a list of Treatment"):
+        toy_experiment(plugins=[Refuse()]).run(treatments=given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystallize_opt.errors import UsageError
+from crystallize_opt import (
+    Constraint,
+    Failures,
+    MaxTime,
+    Objective,
+    TargetValue,
+    TrialLimits,
+)
+from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.runtime.checks import checked_seed, finite_number, whole_number
 
 NO_NUMBERS: list[Any] = [True, None, "1", 1.0, 0.5, math.nan, [1]]
@@ -55,7 +64,47 @@ def test_a_number_is_finite_and_above_its_bound(value: float) -> None:
             finite_number("seconds", value, above=0)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, None, "1"], ids=repr)
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (5, 5),
+        (np.int64(5), 5.0),
+        (np.float32(0.5), 0.5),
+        (np.float64(0.5), 0.5),
+        (Fraction(1, 2), 0.5),
+    ],
+    ids=repr,
+)
+def test_a_number_of_numpy_becomes_a_plain_one_wherever_a_number_is_given(
+    value: Any, plain: float
+) -> None:
+    found = [
+        finite_number("n", value),
+        Constraint("loss", "<=", value).bound,
+        Objective("loss", "minimize", threshold=value).threshold,
+        MaxTime(value).seconds,
+        TargetValue(value).value,
+        TrialLimits(seconds=value).seconds,
+        Failures(min_share=value / 8).min_share * 8,
+    ]
+
+    assert found == [plain] * 7
+    assert {type(each) for each in found[:-1]} == {type(plain)}
+    assert type(Failures(min_share=value / 8).min_share) is float
+
+
+def test_true_is_no_bound() -> None:
+    with pytest.raises(ObjectiveError, match="bound of 'loss' is a finite number, not True"):
+        Constraint("loss", "<=", True)
+    with pytest.raises(ObjectiveError, match="threshold of 'loss' is a finite number, not True"):
+        Objective("loss", "minimize", threshold=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, -math.inf, True, np.True_, None, "1", 10**400, np.float32("nan"), 1j],
+    ids=repr,
+)
 def test_what_is_no_finite_number_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="bound is a finite number, not "):
         finite_number("bound", value)

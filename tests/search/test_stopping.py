@@ -316,9 +316,24 @@ def test_the_end_is_an_event_also_where_it_is_an_error() -> None:
 
 
 def test_what_is_no_callback_is_refused() -> None:
-    wrong: Any = LoggingCallback
-    with pytest.raises(UsageError, match="A callback is a function of one event"):
-        experiment_of(record).optimize(grid([1.0]), 1, callbacks=[wrong])
+    wrong: Any
+    for wrong in (LoggingCallback, [LoggingCallback], None, 5, [None], "log", iter([print, None])):
+        with pytest.raises(UsageError, match="callbacks= takes functions of one event"):
+            experiment_of(record).optimize(grid([1.0]), 1, callbacks=wrong)
+
+
+def test_callbacks_are_called_however_they_are_given() -> None:
+    several: list[Event] = []
+    ways: list[Any] = [
+        several.append,
+        [several.append],
+        (each for each in [several.append]),
+        {several.append},
+    ]
+    for callbacks in ways:
+        several.clear()
+        experiment_of(record).optimize(grid([1.0]), 1, callbacks=callbacks)
+        assert isinstance(several[-1], RunStopped)
 
 
 def test_events_can_be_logged(caplog: pytest.LogCaptureFixture) -> None:

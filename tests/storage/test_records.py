@@ -56,11 +56,12 @@ def observations(draw: st.DrawFn) -> Observation:
     averaged: bool = draw(st.booleans())
     if several and averaged:
         return Observation.of_replicates(treatment, several)
+    measured = draw(metrics)
     return Observation(
         treatment,
-        draw(metrics),
+        measured,
         draw(statuses),
-        draw(st.dictionaries(names, st.none() | numbers, max_size=2)),
+        {name: draw(st.none() | numbers.map(abs)) for name in measured if draw(st.booleans())},
         tuple(several),
         draw(texts),
         draw(texts),

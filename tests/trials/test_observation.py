@@ -1,5 +1,6 @@
 """Observations: means over replicates, and which of them count as completed."""
 
+import dataclasses
 import enum
 import math
 import statistics
@@ -284,3 +285,63 @@ def test_numbers_of_an_observation_built_by_hand_are_plain_floats() -> None:
     assert observation["loss"] == 0.5
     assert observation.sem == {"loss": 0.25, "steps": None}
     assert type(observation.sem["loss"]) is float
+
+
+# Refused where it is built ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_status_may_be_given_as_its_text(status: Status) -> None:
+    text: Any = status.value
+    observation = Observation(TREATMENT, {"loss": 1.0}, text)
+
+    assert observation.status is status
+    assert Replicate(0, None, {}, text).status is status
+    assert dataclasses.replace(observation, status=text).status is status
+
+
+@pytest.mark.parametrize("status", ["nonsense", "COMPLETED", None, True, ["failed"]])
+def test_what_is_no_status_is_refused_and_the_statuses_are_listed(status: Any) -> None:
+    for build in (Observation, lambda *given: Replicate(0, None, *given[1:])):
+        with pytest.raises(UsageError) as refused:
+            build(TREATMENT, {"loss": 1.0}, status)
+        assert repr(status) in str(refused.value)
+        assert all(repr(each.value) in str(refused.value) for each in Status)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("trial_0", {"loss": 1.0}), "Treatment.* not of 'trial_0' \\(str\\)"),
+        (({"x": 1}, {"loss": 1.0}), "Treatment"),
+        ((TREATMENT, 1.0), "metrics= takes a mapping.* not 1.0 \\(float\\)"),
+        ((TREATMENT, 0.0), "metrics= takes a mapping"),
+        ((TREATMENT, [("loss", 1.0)]), "metrics= takes a mapping"),
+        ((TREATMENT, {"loss": 1.0}, "completed", 0.1), "sem= takes a mapping"),
+        ((TREATMENT, {"loss": 1.0}, "completed", {"loss": "x"}), "at least 0, or None, not 'x'"),
+        ((TREATMENT, {"loss": 1.0}, "completed", {"los": 0.1}), "'los'.* Metrics: 'loss'"),
+        ((TREATMENT, None, "failed", {"loss": 0.1}), "Metrics: none"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_refused(arguments: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Observation(*arguments)
+
+
+@given(st.floats(max_value=0, exclude_max=True, allow_nan=False))
+def test_a_negative_standard_error_is_refused(error: float) -> None:
+    with pytest.raises(UsageError, match="at least 0"):
+        Observation(TREATMENT, {"loss": 1.0}, sem={"loss": error})
+
+
+def test_an_invalid_observation_keeps_the_standard_errors_of_its_numbers() -> None:
+    metrics: dict[str, Any] = {"loss": "high", "time": 2.0}
+    observation = Observation(TREATMENT, metrics, sem={"loss": 0.1, "time": 0.2}).checked(["loss"])
+
+    assert observation.status is Status.INVALID
+    assert observation.sem == {"time": 0.2}
+
+
+def test_no_replicates_are_refused() -> None:
+    with pytest.raises(UsageError, match="no replicates of 't'"):
+        Observation.of_replicates(TREATMENT, [])

@@ -106,10 +106,11 @@ def sent(observation: Observation, needed: Sequence[str], *, curves: bool) -> di
         or observation.replicates
         or len(observation.metrics) > len(needed)
     ):
+        metrics = numbers(observation.metrics)
         observation = dataclasses.replace(
             observation,
-            metrics=numbers(observation.metrics),
-            sem=few(observation.sem),
+            metrics=metrics,
+            sem={name: error for name, error in observation.sem.items() if name in metrics},
             replicates=tuple(map(reduced, observation.replicates)),
             traceback=None,
         )
