@@ -155,8 +155,9 @@ class Searches(DataSource):
         Of the first experiment, each is made for the first two seeds: they must be two searches.
 
         Raises:
-            UsageError: They have different objectives, or several without thresholds; or a function
-                ignores the seed, or makes no fresh optimizer.
+            UsageError: They have different objectives, or several without thresholds; or one lacks
+                the baseline of a constraint; or a function ignores the seed, or makes no fresh
+                optimizer.
         """
         goals: dict[str, Goal] = {}
         for experiment, recipe in self.experiments.items():
@@ -213,6 +214,12 @@ def _goal(experiment: str, criteria: Mapping[str, Criterion]) -> Goal:
                 f"The optimizers have different objectives or constraints in {experiment!r}: "
                 f"{name!r} has {criterion.objectives!r} and {criterion.constraints!r}, but "
                 f"{next(iter(criteria))!r} {first.objectives!r} and {first.constraints!r}."
+            )
+        if criterion.lacks_baseline:
+            raise UsageError(
+                f"A constraint of {name!r} is relative to a baseline, and compare() runs none. "
+                "Call optimizer.set_baseline({metric: mean}) in the function that makes the "
+                "optimizer, or give an absolute bound."
             )
     return goal_of(History([], first.objectives))
 

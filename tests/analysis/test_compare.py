@@ -32,6 +32,7 @@ from tests.toy import PlainOptimizer
 
 LOSS = Objective("loss", "minimize")
 SPACE = {"x": Float(-5.0, 5.0)}
+RELATIVE = Constraint("loss", "<=", 5.0, relative_to_baseline=True)
 
 
 def loss(x: Float(-5.0, 5.0)) -> float:  # type: ignore[valid-type]
@@ -407,6 +408,16 @@ def test_several_objectives_are_compared_by_hypervolume() -> None:
                 }
             },
             "different objectives or constraints in 'loss'",
+        ),
+        (
+            {
+                "optimizers": {
+                    "relative": lambda seed: RandomOptimizer(
+                        SPACE, LOSS, constraints=[RELATIVE], seed=seed
+                    )
+                }
+            },
+            r"'relative' is relative to a baseline.*set_baseline\(.*in the function",
         ),
         ({"optimizers": {"fixed": lambda _: random_search(0)}}, "'fixed'.*ignores its seed"),
         ({"optimizers": {"used": lambda _: USED}}, "the same optimizer"),
