@@ -442,7 +442,7 @@ def _plain(argument: str, given: Mapping[str, Any]) -> dict[str, Any]:
 def _checked_errors(sem: dict[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return standard errors that were given by hand."""
     for metric, error in sem.items():
-        if metric not in metrics:
+        if metric not in metrics and error is not None:
             raise UsageError(
                 f"sem= has a standard error of {metric!r}, but metrics= has no such metric. "
                 f"Metrics: {', '.join(map(repr, metrics)) or 'none'}."
