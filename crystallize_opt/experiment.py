@@ -15,6 +15,7 @@ from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.result import BASELINE, Result
 from crystallize_opt.pipeline.seeding import BasePlugin
 from crystallize_opt.pipeline.session import FETCH, open_run
+from crystallize_opt.pipeline.steps import PipelineStep
 from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.runtime.checks import checked_seed, whole_number
 from crystallize_opt.runtime.sync import run_sync
@@ -91,7 +92,8 @@ class Experiment(Recipe):
             seed: As for `Experiment`.
 
         Raises:
-            TypeError: A parameter of the function has no name of its own: `*args` or `**kwargs`.
+            TypeError: It is no function, or a parameter has no name of its own: `*args` or
+                `**kwargs`.
 
         Example:
             >>> from crystallize_opt import Float, Objective
@@ -105,6 +107,11 @@ class Experiment(Recipe):
             >>> experiment.apply(best) < 1.0
             True
         """
+        if not callable(function) or isinstance(function, PipelineStep):
+            raise TypeError(
+                f"Experiment.of() takes a function, not {function!r}. The experiment of steps is "
+                "Experiment(data_source, Pipeline([step]))."
+            )
         step = PlainFunction(function, metric)
         return cls(
             no_data(),

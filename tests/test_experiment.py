@@ -562,3 +562,9 @@ def test_the_same_steps_serve_several_experiments() -> None:
 
     assert first.apply() == [2.0, 3.0, 4.0]
     assert second.apply() == [3.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize("wrong", [5, None, "loss", toy().pipeline.steps[0]])
+def test_the_experiment_of_something_else_than_a_function_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"takes a function, not .*Pipeline\(\[step\]\)"):
+        Experiment.of(wrong)

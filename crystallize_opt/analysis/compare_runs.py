@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from crystallize_opt.analysis.cells import cell_of, goal_of
 from crystallize_opt.analysis.comparison import Comparison
 from crystallize_opt.analysis.paired import checked_alpha
 from crystallize_opt.errors import UsageError
 from crystallize_opt.history.history import History
+from crystallize_opt.runtime.shown import cut
 
 
 def compare_runs(
@@ -47,6 +49,11 @@ def compare_runs(
         >>> comparison.verdict
         'a is better than b (corrected p = 0.0078).'
     """
+    if not isinstance(runs, Mapping) or not all(map(_are_runs, runs.values())):
+        raise UsageError(
+            "compare_runs() takes a list of histories for each optimizer, one for each run: "
+            f"{{'tpe': [history], 'random': [other]}}, not {cut(repr(runs))}."
+        )
     every = [each for some in runs.values() for each in some]
     if not every or len({*map(len, runs.values())}) > 1:
         counts = {name: len(some) for name, some in runs.items()}
@@ -64,3 +71,8 @@ def compare_runs(
         for seed, each in enumerate(some)
     ]
     return Comparison(cells, {experiment: goal_of(every[0])}, count, checked_alpha(alpha))
+
+
+def _are_runs(given: Any) -> bool:
+    is_list = isinstance(given, Sequence) and not isinstance(given, (str, History))
+    return is_list and all(isinstance(each, History) for each in given)

@@ -13,7 +13,7 @@ from crystallize_opt.runtime.shown import html_table, number
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective, as_constraints
-from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.observation import Observation, as_observations
 from crystallize_opt.trials.treatment import Params, Treatment
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class History(Pictures, Sequence[Observation]):
     def __init__(
         self,
         observations: Sequence[Observation],
-        objectives: Sequence[Objective] = (),
+        objectives: Objective | Sequence[Objective] = (),
         constraints: Sequence[Constraint] = (),
         *,
         space: SearchSpace | None = None,
@@ -83,9 +83,11 @@ class History(Pictures, Sequence[Observation]):
         are_checked: bool = False,
     ) -> None:
         fidelity = None if space is None else space.fidelity
-        self.criterion = Criterion(tuple(objectives), as_constraints(constraints), fidelity)
+        goals = (objectives,) if isinstance(objectives, Objective) else tuple(objectives)
+        self.criterion = Criterion(goals, as_constraints(constraints), fidelity)
         if not are_checked:
-            observations = [each.checked(self.criterion.metrics) for each in observations]
+            given = as_observations(observations)
+            observations = [each.checked(self.criterion.metrics) for each in given]
         self._observations = observations
         self.space = space
         self.pending = list(pending)
@@ -115,6 +117,12 @@ class History(Pictures, Sequence[Observation]):
             if observation.treatment.name == index:
                 return observation
         raise KeyError(f"No trial is called {index!r}; there are {len(self)} trials.")
+
+    def __contains__(self, value: object) -> bool:
+        """Whether this is one of the observations, or the name of a trial."""
+        if isinstance(value, str):
+            return any(value == each.treatment.name for each in self._observations)
+        return value in self._observations
 
     def __len__(self) -> int:
         return len(self._observations)

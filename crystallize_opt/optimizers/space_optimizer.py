@@ -33,7 +33,7 @@ from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, ReportedPoint, SavedState
 from crystallize_opt.trials.objective import Constraint, Objective, as_constraints, as_objectives
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation, Status, as_observations
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.trials.values import as_number
 
@@ -505,7 +505,7 @@ class SpaceOptimizer(Results[Handle], BaseOptimizer):
                 self.required_metrics,
                 learns_errors=self.capabilities.standard_errors,
             )
-        given = [observations] if isinstance(observations, Observation) else list(observations)
+        given = as_observations(observations)
         inside: list[Observation] = []
         left_out: list[Observation] = []
         for observation in given:

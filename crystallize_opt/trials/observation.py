@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -419,6 +419,25 @@ class Observation(_Metrics):
             return None
         what = repr(value) if type(value) is float else value_and_type(value)
         return f"The metric {metric!r} is {what}, not a finite number."
+
+
+def as_observations(given: Any) -> list[Observation]:
+    """Return one or several observations as a list.
+
+    Raises:
+        UsageError: They are none.
+    """
+    observations = [given]
+    if isinstance(given, Iterable) and not isinstance(given, Mapping):
+        observations = list(given)
+    for each in observations:
+        if not isinstance(each, Observation):
+            raise UsageError(
+                f"An observation is Observation(treatment, metrics), not {value_and_type(each)}. "
+                "Those of another optimizer are optimizer.history; of a file, History.load(path); "
+                "of an Optuna study, history_from_optuna(study)."
+            )
+    return observations
 
 
 def _plain(argument: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +102,9 @@ def test_runs_that_cannot_be_compared_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         compare_runs(runs)
+
+
+@pytest.mark.parametrize("wrong", [[], {"a": 5}, {"a": History([], LOSS)}, {"a": ["b"]}])
+def test_what_is_no_list_of_histories_is_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=r"a list of histories for each optimizer"):
+        compare_runs(wrong)

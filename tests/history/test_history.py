@@ -320,3 +320,23 @@ def test_what_is_not_a_finite_number_is_never_completed(value: Any) -> None:
     history = History(trials, [Objective("loss", "minimize")])
     assert [o.status for o in history] == [Status.INVALID, Status.INVALID, Status.COMPLETED]
     assert history.best is trials[2]
+
+
+@pytest.mark.parametrize("wrong", [[{"loss": 1.0}], {"loss": 1.0}, [Treatment("a")], None, 5])
+def test_what_is_no_observation_is_refused(wrong: Any) -> None:
+    loss = Objective("loss", "minimize")
+    with pytest.raises(UsageError, match=r"Observation\(treatment, metrics\), not"):
+        History(wrong, [loss])
+    optimizer = RandomOptimizer({"x": (0.0, 1.0)}, loss, seed=0)
+    for each in (wrong, optimizer):
+        with pytest.raises(UsageError, match=r"Those of another optimizer are optimizer\.history"):
+            optimizer.attach(each)
+
+
+def test_one_observation_and_one_objective_need_no_list() -> None:
+    observation = Observation(Treatment("a", {"x": 1.0}), {"loss": 1.0})
+    history = History([observation], Objective("loss", "minimize"))
+    assert history.best is observation
+    assert "a" in history  # type: ignore[comparison-overlap]
+    assert "b" not in history  # type: ignore[comparison-overlap]
+    assert observation in history
