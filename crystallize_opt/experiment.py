@@ -15,7 +15,6 @@ from crystallize_opt.pipeline.recipe import Recipe
 from crystallize_opt.pipeline.result import BASELINE, Result
 from crystallize_opt.pipeline.seeding import BasePlugin
 from crystallize_opt.pipeline.session import FETCH, open_run
-from crystallize_opt.pipeline.steps import PipelineStep
 from crystallize_opt.pipeline.unread import UnreadCheck
 from crystallize_opt.runtime.checks import checked_seed, whole_number
 from crystallize_opt.runtime.sync import run_sync
@@ -107,11 +106,6 @@ class Experiment(Recipe):
             >>> experiment.apply(best) < 1.0
             True
         """
-        if not callable(function) or isinstance(function, PipelineStep):
-            raise TypeError(
-                f"Experiment.of() takes a function, not {function!r}. The experiment of steps is "
-                "Experiment(data_source, Pipeline([step]))."
-            )
         step = PlainFunction(function, metric)
         return cls(
             no_data(),

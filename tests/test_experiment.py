@@ -30,7 +30,12 @@ from crystallize_opt import (
     pipeline_step,
 )
 from crystallize_opt.adapters import GridOptimizer, RandomOptimizer
-from crystallize_opt.errors import SpaceError, TeardownError, UnknownMetricError, UsageError
+from crystallize_opt.errors import (
+    SpaceError,
+    TeardownError,
+    UnknownMetricError,
+    UsageError,
+)
 from tests.toy import (
     DELTAS,
     PlainOptimizer,
@@ -564,7 +569,18 @@ def test_the_same_steps_serve_several_experiments() -> None:
     assert second.apply() == [3.0, 4.0, 5.0]
 
 
-@pytest.mark.parametrize("wrong", [5, None, "loss", toy().pipeline.steps[0]])
-def test_the_experiment_of_something_else_than_a_function_is_refused(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"takes a function, not .*Pipeline\(\[step\]\)"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (5, "takes a function of parameters, not 5"),
+        (None, "takes a function of parameters, not None"),
+        (add_delta, r"add_delta\(\) is a step.*Pipeline\(\[add_delta\(\)\]\)"),
+        (add_delta(), r"is a step, which gets data.*Experiment\(source\(\), Pipeline"),
+        (max, "does not tell the names of its parameters"),
+    ],
+)
+def test_the_experiment_of_something_else_than_a_function_is_refused(
+    wrong: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
         Experiment.of(wrong)

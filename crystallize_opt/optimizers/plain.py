@@ -217,12 +217,8 @@ class PlainDriver:
                 might return a failed trial.)
         """
         if not self._has_value:
-            cause = ""
-            for last in self.observations[-1:]:
-                cause = f" The last, {last.treatment.name!r}, is {last.status}: {last.error}"
             raise NoCompletedTrialError(
-                f"There is no best treatment: none of {len(self.observations)} trials "
-                f"completed.{cause}"
+                f"There is no best treatment: {self.criterion.why_none(self.observations)}"
             )
         best: Treatment = await resolve(self.optimizer.get_best_treatment())
         return best

@@ -202,7 +202,7 @@ def _different(one: Found, other: Found) -> SpaceError:
     return SpaceError(
         f"The parameter {one.name!r} has two different ranges: {one.parameter!r} in step "
         f"{one.step!r} and {other.parameter!r} in step {other.step!r}. Make them equal, rename "
-        f"one, or give one step a prefix: {other.step}().prefixed('{other.step}_')."
+        f"one, or give one of the two a prefix, by its method prefixed('{other.step}_')."
     )
 
 

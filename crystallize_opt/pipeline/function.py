@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from crystallize_opt.pipeline.context import FrozenContext
-from crystallize_opt.pipeline.steps import FunctionStep, NamedParameters, data_source
+from crystallize_opt.pipeline.steps import (
+    MAKES_STEPS,
+    FunctionStep,
+    NamedParameters,
+    PipelineStep,
+    data_source,
+)
 from crystallize_opt.trials.objective import metric_name
 from crystallize_opt.trials.values import as_number, value_and_type
 
@@ -35,6 +41,7 @@ class PlainFunction(FunctionStep):
     def __init__(
         self, function: Callable[..., Any], metric: str | None = None, prefix: str = ""
     ) -> None:
+        _check_function(function)
         parameters = NamedParameters.of(function, first=())
         self._wants_context = _CONTEXT in parameters.names
         names = tuple(name for name in parameters.names if name != _CONTEXT)
@@ -71,3 +78,22 @@ class PlainFunction(FunctionStep):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PlainFunction, (self._parameters.function, self._metric, self.prefix)
+
+
+def _check_function(given: Any) -> None:
+    """Refuse what is no function of parameters."""
+    if isinstance(given, PipelineStep) or hasattr(given, MAKES_STEPS):
+        step = f"{given.__name__}()" if hasattr(given, MAKES_STEPS) else repr(given)
+        raise TypeError(
+            f"Experiment.of() takes a function of parameters; {step} is a step, which gets data. "
+            f"Give it a data source: Experiment(source(), Pipeline([{step}]))."
+        )
+    if not callable(given):
+        raise TypeError(f"Experiment.of() takes a function of parameters, not {given!r}.")
+    try:
+        inspect.signature(given)
+    except ValueError:
+        raise TypeError(
+            f"{given!r} does not tell the names of its parameters. Call it in a function of your "
+            "own, whose parameters have names."
+        ) from None

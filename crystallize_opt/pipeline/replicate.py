@@ -146,6 +146,13 @@ def recorded_instead(runs: Sequence[ReplicateRun], metric: str) -> str:
     if returned is None:
         return ""
     shown = returned if isinstance(returned, str) else value_and_type(returned)
+    for name, values in (each for run in runs for each in run.metrics.items()):
+        # The function of `Experiment.of` is recorded under its own name.
+        if any(as_number(each) == returned for each in values):
+            return (
+                f"The number that the last step returned, {shown}, is recorded as {name!r}: search "
+                f"for Objective({name!r}, ...), or give Experiment.of(..., metric={metric!r})."
+            )
     return (
         f"The last step returned {shown}: record it with ctx.metrics.add({metric!r}, value), or "
         f"return (data, {{{metric!r}: value}})."

@@ -16,6 +16,8 @@ from crystallize_opt.pipeline.context import IMMUTABLE, FrozenContext, copier
 from crystallize_opt.runtime.shown import cut
 
 _UNSET: Any = object()
+MAKES_STEPS = "_makes_steps"
+"""The attribute of a function that `pipeline_step` made: it makes steps, and is none."""
 
 Copies = Mapping[str, Callable[[], Any]]
 """For each parameter with a value that a step could change: makes a copy of the value."""
@@ -397,4 +399,5 @@ def _step_factory(function: Callable[..., Any], version: str | None) -> Callable
         step.version = version
         return step
 
+    setattr(factory, MAKES_STEPS, True)
     return factory

@@ -436,8 +436,10 @@ def _check_condition(
         try:
             canonical = parameter.canonical(value)
         except InvalidParametersError as error:
+            several = f" Several values are a set: when({parent}={{'a', 'b'}})."
             raise SpaceError(
                 f"Parameter {name!r} depends on {parent!r}={value!r}: {error}"
+                f"{several if isinstance(value, (list, tuple)) else ''}"
             ) from None
         if type(canonical) is not type(value):
             raise SpaceError(

@@ -336,7 +336,7 @@ class Criterion:
             last = observations[-1]
             return (
                 f"none of {len(observations)} trials completed. The last, {last.treatment.name!r}, "
-                f"is {last.status.value}{': ' if last.error else '.'}{last.error or ''}"
+                f"is {last.status.value}{'.' if last.error is None else f': {last.error}'}"
             )
         broken = [
             f"{text} by {number(value)}"

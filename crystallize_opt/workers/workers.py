@@ -248,7 +248,7 @@ def _refuse_to_ask_ahead(kind: Any, count: int, *, batch: bool) -> None:
 def _is_kind(kind: Any) -> bool:
     if kind is None or isinstance(kind, str):
         return kind is None or kind in _WORDS
-    return callable(kind) or _is_executor(kind)
+    return (callable(kind) and kind is not Workers) or _is_executor(kind)
 
 
 def _is_executor(kind: Any) -> bool:

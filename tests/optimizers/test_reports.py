@@ -8,7 +8,7 @@ import pytest
 
 from crystallize_opt import Objective, Observation, Status
 from crystallize_opt.adapters import RandomOptimizer
-from crystallize_opt.errors import ObjectiveError, TellError, UsageError
+from crystallize_opt.errors import NoCompletedTrialError, ObjectiveError, TellError, UsageError
 
 LOSS = Objective("loss", "minimize")
 
@@ -87,3 +87,12 @@ def test_several_objectives_take_a_mapping() -> None:
     optimizer.tell({"loss": 1.0, "accuracy": 0.75})
 
     assert optimizer.observations[0].replicates[0].curves == {"accuracy": ((0, 0.5),)}
+
+
+def test_without_an_error_the_message_names_only_the_status() -> None:
+    optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective("loss", "minimize"), seed=0)
+    (treatment,) = optimizer.ask()
+    optimizer.tell(Observation(treatment, status=Status.PRUNED))
+
+    with pytest.raises(NoCompletedTrialError, match=r"The last, 'trial_0', is pruned\.$"):
+        optimizer.get_best_treatment()

@@ -155,7 +155,7 @@ def test_equal_names_with_different_ranges_are_refused_unless_prefixed() -> None
     def deep(data: Any, ctx: Any, *, depth: Integer(10, 99) = 10) -> Any:  # type: ignore[valid-type]
         return [*data, f"deep {depth}"]
 
-    with pytest.raises(SpaceError, match=r"'depth' has two .*deep\(\)\.prefixed\('deep_'\)"):
+    with pytest.raises(SpaceError, match=r"'depth' has two .*of the two a .*prefixed\('deep_'\)"):
         Pipeline([Choice("model", tree=tree(), deep=deep())]).search_space()
     pipeline = Pipeline([Choice("model", tree=tree(), deep=deep().prefixed("deep_"))])
     assert pipeline.search_space().names == ("model", "depth", "deep_depth")
@@ -171,6 +171,14 @@ def test_steps_of_one_kind_are_searched_apart_with_prefixes() -> None:
     both = MODEL.prefixed("left_")
     names = [f"left_{name}" for name in Pipeline([MODEL]).search_space().names]
     assert list(Pipeline([both]).search_space().names) == names
+
+
+def test_two_choices_of_one_name_are_told_apart_by_a_prefix() -> None:
+    one, other = Choice("m", a=scale(), b=None), Choice("m", c=tree(), d=None)
+    with pytest.raises(SpaceError, match=r"'m' has two .*prefixed\('m_'\)"):
+        Pipeline([one, other]).search_space()
+
+    assert Pipeline([one, other.prefixed("m_")]).search_space().names[::2] == ("m", "m_m")
 
 
 def test_a_step_class_cannot_be_prefixed() -> None:

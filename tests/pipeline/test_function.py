@@ -20,6 +20,7 @@ from crystallize_opt import (
     Objective,
     Status,
     Treatment,
+    pipeline_step,
 )
 from crystallize_opt.adapters import OptunaOptimizer, RandomOptimizer
 from crystallize_opt.errors import MissingParameterError, RunChanged, TrialsFailedError
@@ -139,10 +140,39 @@ def test_signatures_that_cannot_be_filled_are_refused() -> None:
         Experiment.of(several)
     with pytest.raises(TypeError, match=r"by_position\(\) takes 'x' by position only"):
         Experiment.of(by_position)
-    with pytest.raises(TypeError, match="not a callable"):
-        Experiment.of(3)  # type: ignore[arg-type]
+    for given in (3, None, "loss"):
+        with pytest.raises(TypeError, match="takes a function of parameters, not"):
+            Experiment.of(given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="max> does not tell the names"):
+        Experiment.of(max)
     with pytest.raises(MissingParameterError, match="'x': give it in a treatment or the"):
         Experiment.of(loss).apply()
+
+
+def test_a_step_is_no_function_of_parameters() -> None:
+    @pipeline_step
+    def train(data: Any, ctx: Any, *, x: float = 0.5) -> Any:
+        return data
+
+    for given in (train, train()):
+        with pytest.raises(TypeError, match=r"train\(\) is a step.*Pipeline\(\[train\(\)\]\)"):
+            Experiment.of(given)
+
+
+def test_the_advice_about_a_number_under_another_name_works() -> None:
+    def train(x: Float(0.0, 1.0)) -> float:  # type: ignore[valid-type]
+        return float(x)
+
+    def search(experiment: Experiment, metric: str) -> None:
+        optimizer = RandomOptimizer({"x": (0.0, 1.0)}, Objective(metric, "minimize"), seed=0)
+        experiment.optimize(optimizer, 3)
+
+    with pytest.raises(TrialsFailedError) as caught:
+        search(Experiment.of(train), "loss")
+    assert "is recorded as 'train': search for Objective('train', ...), or" in str(caught.value)
+    assert "Experiment.of(..., metric='loss')" in str(caught.value)
+    search(Experiment.of(train), "train")
+    search(Experiment.of(train, metric="loss"), "loss")
 
 
 def test_a_run_of_a_function_is_resumed_and_a_changed_function_noticed(tmp_path: Path) -> None:

@@ -323,6 +323,10 @@ def test_a_grandchild_needs_its_parent_to_be_active() -> None:
             {"x": Float(0, 1).when(y="c"), "y": ["a", "b"]},
             "'x' depends on 'y'='c': 'c' is not one of the choices",
         ),
+        (
+            {"x": Float(0, 1).when(y=["a", "b"]), "y": ["a", "b"]},
+            r"'x' depends on 'y'=.*Several values are a set: when\(y=\{'a', 'b'\}\)",
+        ),
         ({"x": Float(0, 1).when(y=True), "y": [1, 2]}, "'x' depends on 'y'=True"),
         ({"x": Float(0, 1).when(y=11), "y": (0, 10)}, "'x' depends on 'y'=11: 11 is not in"),
         ({"x": Float(0, 1).when(y=3.0), "y": (0, 10)}, "'x' depends on 'y'=3.0; write 3"),

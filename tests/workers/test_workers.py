@@ -236,3 +236,9 @@ def test_several_trials_in_this_process_need_asynchronous_steps() -> None:
     Workers(None, 3).check(experiment_of(goes_on))
     Workers(None, 1).check(experiment_of(waits))
     Workers("threads", 3).check(experiment_of(waits))
+
+
+def test_the_class_is_no_function_that_makes_an_executor() -> None:
+    for build in (Workers.of, Workers, lambda kind: Workers(kind, 8)):
+        with pytest.raises(UsageError, match=r"or a function that makes one.* not <class"):
+            build(Workers)
