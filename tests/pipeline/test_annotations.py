@@ -153,7 +153,7 @@ MEANT_AS_RANGES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("annotation", MEANT_AS_RANGES, ids=repr)
+@pytest.mark.parametrize("annotation", MEANT_AS_RANGES)
 def test_what_is_neither_a_range_nor_a_type_is_refused(annotation: Any) -> None:
     with pytest.raises(SpaceError, match=r"annotation of 'x' in step .*Write"):
         reads(annotation)
@@ -192,7 +192,7 @@ ORDINARY: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("annotation", ORDINARY, ids=repr)
+@pytest.mark.parametrize("annotation", ORDINARY)
 def test_ordinary_annotations_are_no_ranges(annotation: Any) -> None:
     assert not reads(annotation).names
 
