@@ -331,8 +331,10 @@ def _short(content: Any) -> Any:
 
 def _is_value(name: str, value: Any) -> bool:
     """Whether an entry of a class' namespace is a value, not a method or an entry of Python."""
-    is_special = name.startswith("_") and (name.endswith("_") or name in _OF_PYTHON)
-    return not is_special and not hasattr(type(value), "__get__")
+    if name.startswith("_") and (name.endswith("_") or name in _OF_PYTHON):
+        return False
+    # A partial has `__get__` since Python 3.13, although it is no method yet.
+    return isinstance(value, functools.partial) or not hasattr(type(value), "__get__")
 
 
 _OF_PYTHON = ("_abc_impl", "_is_protocol", "_is_runtime_protocol")
