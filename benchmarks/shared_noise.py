@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from crystallize_opt import Objective, Observation, Treatment
 from crystallize_opt.adapters import AxOptimizer
-from crystallize_opt.trials.observation import Replicate
+from crystallize_opt.trials.replicate import Replicate
 
 TRIALS, LATE, NOISE, OPTIMUM = 14, 6, 0.6, 0.3
 

@@ -45,7 +45,7 @@ from crystallize_opt.storage.reading import StoredRun
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.calls import Asked
 from crystallize_opt.trials.objective import Objective
-from crystallize_opt.trials.observation import Replicate
+from crystallize_opt.trials.replicate import Replicate
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.workers import Workers
 

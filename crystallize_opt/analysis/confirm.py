@@ -49,7 +49,8 @@ from crystallize_opt.runtime.extras import needs
 from crystallize_opt.search.search import Search
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 
 _BLOCK = 4

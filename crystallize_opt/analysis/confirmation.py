@@ -10,7 +10,8 @@ from crystallize_opt.pipeline.result import HypothesisResult
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.runtime.shown import cut, html_table, html_text, number, text_table
 from crystallize_opt.trials.best import Criterion
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:

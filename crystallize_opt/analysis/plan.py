@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from crystallize_opt.errors import SpaceExhausted
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Objective
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 
 

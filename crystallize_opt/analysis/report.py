@@ -19,7 +19,7 @@ from crystallize_opt.errors import CrystallizeOptError, MissingExtraError, Usage
 from crystallize_opt.history.history import History
 from crystallize_opt.runtime.extras import needs, versions_of
 from crystallize_opt.runtime.shown import cut
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 
 _TRIALS = 20
 """How many of the best trials a report shows, and how many causes of failures."""

@@ -32,7 +32,8 @@ from crystallize_opt.storage.reading import read_observations
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Asked
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 from crystallize_opt.workers.limits import TrialLimits
 from crystallize_opt.workers.workers import Workers

@@ -9,7 +9,8 @@ from crystallize_opt.errors import ObjectiveError, UsageError
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.best_so_far import BestSoFar
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 
 def hypervolume_trace(

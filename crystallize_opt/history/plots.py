@@ -17,7 +17,8 @@ from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.best import Criterion, has_completed
 from crystallize_opt.trials.objective import Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,8 @@ from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.noise import shared_in
-from crystallize_opt.trials.observation import Observation, Status, as_status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status, as_status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.trials.values import as_number
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.best_so_far import BestSoFar
 from crystallize_opt.trials.objective import Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 LARGEST = 1e300
 """The largest number in a picture: the range of an axis must not overflow."""

@@ -20,7 +20,8 @@ from crystallize_opt.search.callbacks import (
     TrialStarted,
 )
 from crystallize_opt.trials.best_so_far import BestSoFar
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 with needs("MLflowCallback needs", "mlflow", extra="mlflow"):

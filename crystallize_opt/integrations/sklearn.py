@@ -12,7 +12,8 @@ from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.extras import needs
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 with needs("OptimizerSearchCV needs", "sklearn", "joblib", "numpy", extra="sklearn"):

@@ -8,7 +8,8 @@ from typing import Any
 from crystallize_opt.errors import InvalidParametersError, UsageError
 from crystallize_opt.pipeline.result import BASELINE
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

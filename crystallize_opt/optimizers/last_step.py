@@ -15,7 +15,8 @@ from typing import Any
 from crystallize_opt.errors import UnsupportedSpaceError
 from crystallize_opt.space.numbers import Integer
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 
 class LastStep:

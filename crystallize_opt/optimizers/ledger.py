@@ -25,8 +25,10 @@ from crystallize_opt.trials.calls import (
     replaced_by,
 )
 from crystallize_opt.trials.curves import HEARD_REPLICATE, last_value
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.raced import joined
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import RacedReplicate, Treatment
 
 ABANDONED_BY_HAND = "It was abandoned."

@@ -9,7 +9,8 @@ from typing import Any
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.noise import SharedSeeds
 from crystallize_opt.trials.objective import Constraint
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 
 class Measured:

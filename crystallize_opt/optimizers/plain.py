@@ -27,7 +27,8 @@ from crystallize_opt.runtime.sync import resolve
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Asked, BaselineSet, Event, SavedState, Told
 from crystallize_opt.trials.objective import Objective, as_objectives
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:

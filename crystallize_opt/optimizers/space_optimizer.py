@@ -33,7 +33,8 @@ from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.calls import Event, Reported, ReportedPoint, SavedState
 from crystallize_opt.trials.objective import Constraint, Objective, as_constraints, as_objectives
-from crystallize_opt.trials.observation import Observation, Status, as_observations
+from crystallize_opt.trials.observation import Observation, as_observations
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.trials.values import as_number
 

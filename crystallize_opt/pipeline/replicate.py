@@ -13,7 +13,8 @@ from crystallize_opt.errors import ObjectiveError, Pruned
 from crystallize_opt.pipeline.fault import Fault
 from crystallize_opt.trials.curves import Curves, last_value
 from crystallize_opt.trials.objective import Reduction
-from crystallize_opt.trials.observation import Replicate, Status
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.values import as_number, mean_of, value_and_type
 
 

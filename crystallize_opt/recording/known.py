@@ -7,7 +7,8 @@ from typing import Any
 
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.noise import is_known
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 _VALUES = (int, float, str, bool, type(None))

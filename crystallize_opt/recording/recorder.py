@@ -19,7 +19,8 @@ from crystallize_opt.recording.known import KnownOutcomes
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.storage.lease import Lease
 from crystallize_opt.storage.settings import Storage
-from crystallize_opt.trials.observation import Observation, Replicate
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:

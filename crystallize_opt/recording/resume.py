@@ -26,7 +26,9 @@ from crystallize_opt.trials.calls import (
     ReportedPoint,
     Told,
 )
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

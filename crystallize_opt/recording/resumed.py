@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crystallize_opt.trials.observation import Observation, Replicate
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
 from crystallize_opt.trials.treatment import Treatment
 
 

@@ -13,7 +13,8 @@ from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.search.course import Course
 from crystallize_opt.search.failures import FailureCount
 from crystallize_opt.space.space import SearchSpace
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Runner, Trial
 

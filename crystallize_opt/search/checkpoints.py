@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from crystallize_opt.optimizers.space_optimizer import SpaceOptimizer
 from crystallize_opt.recording.resumed import Resumed
 from crystallize_opt.trials.calls import Told
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.placed import TrialFolders
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

@@ -15,8 +15,10 @@ from crystallize_opt.search.adaptive import Adaptive
 from crystallize_opt.search.callers_state import CallersTurn
 from crystallize_opt.search.failures import FailureCount
 from crystallize_opt.search.hearing import Hearing
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.racing import Race
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Trial, ended
 

@@ -11,13 +11,9 @@ from crystallize_opt.errors import TrialsFailedError, UsageError
 from crystallize_opt.pipeline.fault import Fault, place_of
 from crystallize_opt.runtime.checks import finite_number, whole_number
 from crystallize_opt.runtime.shown import cut
-from crystallize_opt.trials.observation import (
-    Observation,
-    Replicate,
-    Status,
-    is_tolerated,
-    tolerated_failures,
-)
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate, is_tolerated, tolerated_failures
+from crystallize_opt.trials.status import Status
 
 
 @dataclass(frozen=True)

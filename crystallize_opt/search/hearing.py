@@ -9,7 +9,7 @@ from crystallize_opt.pipeline.context import logger
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.trials.curves import Listener
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Trial
 

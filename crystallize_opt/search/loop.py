@@ -31,7 +31,8 @@ from crystallize_opt.search.failures import FailureCount
 from crystallize_opt.search.followers import Followers
 from crystallize_opt.search.progress import waits_for
 from crystallize_opt.search.settings import Settings
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.trial import Done, Trial
 

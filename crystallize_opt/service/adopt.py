@@ -21,7 +21,8 @@ from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.storage.description import changes
 from crystallize_opt.storage.journal import written
 from crystallize_opt.storage.reading import StoredObservations, read_observations
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 _EARLIER = re.compile(r".* \(before revision \d+\)", re.DOTALL)
 

@@ -18,7 +18,8 @@ from crystallize_opt.storage.journal import rename_run
 from crystallize_opt.storage.served import completed, name_in_run, revision_of
 from crystallize_opt.storage.settings import Storage
 from crystallize_opt.trials.calls import Asked
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

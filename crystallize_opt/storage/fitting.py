@@ -21,7 +21,8 @@ from crystallize_opt.errors import InvalidParametersError
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.objective import Reduction
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

@@ -42,8 +42,10 @@ from crystallize_opt.trials.calls import (
     Told,
 )
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
 from crystallize_opt.trials.raced import joined
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

@@ -20,7 +20,9 @@ from crystallize_opt.space.numbers import Float
 from crystallize_opt.space.parameter import Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.curves import HEARD_REPLICATE, Curve, Curves
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import RacedReplicate, Treatment
 from crystallize_opt.trials.values import as_number
 

@@ -18,7 +18,8 @@ from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss
 from crystallize_opt.trials.calls import Asked
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 Optimizer = SpaceOptimizer[Any]

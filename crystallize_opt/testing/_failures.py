@@ -28,7 +28,8 @@ from crystallize_opt.testing._base import (
 )
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss
 from crystallize_opt.trials.objective import Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 NO_NUMBERS: tuple[Any, ...] = (math.nan, math.inf, -math.inf, None, "-1e9", [-1e9])

@@ -28,7 +28,8 @@ from crystallize_opt.testing._other_process import run_in_another_process
 from crystallize_opt.testing._spaces import LOSS, SQUARE, mixed_space
 from crystallize_opt.testing._world import RandomStateKept, disturb_random_state
 from crystallize_opt.trials.calls import Asked, Attached, Event, Told
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

@@ -25,7 +25,8 @@ from crystallize_opt.testing._base import (
 )
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss, mixed_space
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 COST_AND_GAIN = (Objective("cost", "minimize"), Objective("gain", "maximize"))

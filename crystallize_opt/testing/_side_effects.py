@@ -21,7 +21,8 @@ from crystallize_opt.testing._other_process import run_in_another_process
 from crystallize_opt.testing._spaces import LOSS, SQUARE, any_loss, mixed_space
 from crystallize_opt.testing._world import changed, world
 from crystallize_opt.trials.objective import Constraint
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

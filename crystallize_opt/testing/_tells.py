@@ -29,7 +29,8 @@ from crystallize_opt.testing._base import (
     who,
 )
 from crystallize_opt.testing._spaces import CONDITIONAL, LOSS, SQUARE, any_loss
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 

@@ -25,7 +25,8 @@ from crystallize_opt.testing._base import (
     who,
 )
 from crystallize_opt.testing._spaces import LOSS, SQUARE
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 _BOWL: Mapping[str, Any] = {"x": (-5.0, 5.0), "y": (-5.0, 5.0)}

@@ -27,7 +27,8 @@ from crystallize_opt.runtime.shown import number
 from crystallize_opt.space.parameter import same_value
 from crystallize_opt.trials.front import Costs, non_dominated
 from crystallize_opt.trials.objective import Constraint, Objective, Reduction, reductions_of
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 ENOUGH = 2
 """How many trials must have completed with a fidelity before the best is chosen among them.

@@ -7,7 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 
 class SharedSeeds:

@@ -3,136 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 from crystallize_opt.errors import UsageError, printable
-from crystallize_opt.runtime.shown import cut, html_table, listed, number
-from crystallize_opt.trials.curves import Curves, last_value, until
+from crystallize_opt.runtime.shown import html_table, listed
+from crystallize_opt.trials.curves import last_value, until
 from crystallize_opt.trials.objective import metric_name
+from crystallize_opt.trials.replicate import Outcome, Replicate, means, tolerates, total_duration
+from crystallize_opt.trials.status import Status, as_status
 from crystallize_opt.trials.treatment import Params, Treatment
-from crystallize_opt.trials.values import as_number, mean_of, value_and_type
-
-
-class Status(enum.StrEnum):
-    """How a trial ended. Each status means the same for every backend."""
-
-    COMPLETED = "completed"
-    """The trial ran, and every objective is a finite number."""
-    FAILED = "failed"
-    """The trial raised an exception."""
-    INVALID = "invalid"
-    """The trial ran, but an objective is nan, infinite, missing or not a number."""
-    TIMED_OUT = "timed out"
-    """The trial reached its time limit and was killed."""
-    OUT_OF_MEMORY = "out of memory"
-    """The trial ran out of memory, or reached its memory limit and was killed."""
-    WORKER_DIED = "worker died"
-    """The process that ran the trial died."""
-    PRUNED = "pruned"
-    """The backend ended the trial early, because it was not promising."""
-    ABANDONED = "abandoned"
-    """The trial was given up for a reason that says nothing about its parameters."""
-
-    @cached_property
-    def has_value(self) -> bool:
-        """Whether the trial has values: it completed, or was pruned with its values so far."""
-        return self is Status.COMPLETED or self is Status.PRUNED
-
-    @cached_property
-    def has_failed(self) -> bool:
-        """Whether the trial itself failed: it has no values, and was not abandoned."""
-        return not (self.has_value or self is Status.ABANDONED)
-
-    @cached_property
-    def may_be_retried(self) -> bool:
-        """Whether a retry may succeed: the trial failed, but not with an invalid result."""
-        return self.has_failed and self is not Status.INVALID
-
-
-def as_status(given: Any) -> Status:
-    """Return a status; it may be given as its text, `"failed"`.
-
-    Raises:
-        UsageError: There is no such status.
-    """
-    try:
-        return Status(given)
-    except ValueError:
-        raise UsageError(
-            f"{given!r} is not a status. Statuses are: {', '.join(map(repr, map(str, Status)))}."
-        ) from None
-
-
-class _Metrics(Mapping[str, float]):
-    """A read-only mapping of metric to value: the base of `Replicate` and `Observation`."""
-
-    __slots__ = ()
-    metrics: Mapping[str, float]
-
-    def __getitem__(self, metric: str) -> float:
-        return self.metrics[metric]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.metrics)
-
-    def __len__(self) -> int:
-        return len(self.metrics)
-
-    def _shown(self, name: str, status: Status, error: str | None, sem: Mapping[str, Any]) -> str:
-        """Return the outcome in one line."""
-        parts = [
-            f"{metric}={number(value)}"
-            + ("" if sem.get(metric) is None else f" ± {sem[metric]:.2g}")
-            for metric, value in self.metrics.items()
-        ]
-        parts.append(str(status))
-        if error:
-            parts.append(cut(error.splitlines()[0]))
-        return printable(f"{type(self).__name__} {name}: {', '.join(parts)}")
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Replicate(_Metrics):
-    """One run of the pipeline. A read-only mapping of metric to its (mean) value.
-
-    Attributes:
-        index: The number of the replicate in its treatment, from 0.
-        seed: The seed of the replicate, or None without a `SeedPlugin`.
-        metrics: Metric name to value; only metrics that are numbers.
-        status: How the replicate ended.
-        error: What went wrong, `"ValueError: ..."`, or None.
-        traceback: The text of the traceback, or None.
-        started_at: When the replicate began, in seconds since the epoch.
-        duration: How long it took, in seconds.
-        curves: The learning curves that `ctx.report` recorded: metric to its points, each a step
-            and a value, in the order in which they were reported.
-    """
-
-    index: int
-    seed: int | None
-    metrics: Mapping[str, float]
-    status: Status = Status.COMPLETED
-    error: str | None = None
-    traceback: str | None = None
-    started_at: float | None = None
-    duration: float | None = None
-    curves: Curves = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if type(self.status) is not Status:  # All code compares by identity.
-            object.__setattr__(self, "status", as_status(self.status))
-
-    def __repr__(self) -> str:
-        return f"<{self._shown(str(self.index), self.status, self.error, {})}>"
+from crystallize_opt.trials.values import as_number, value_and_type
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
-class Observation(_Metrics):
+class Observation(Outcome):
     """The outcome of a treatment: a read-only mapping of metric to its mean over the replicates.
 
     Args:
@@ -282,13 +169,13 @@ class Observation(_Metrics):
         first, ended = replicates[0], replicates[-1]
         for each in replicates:  # `next` with a generator takes four times the time.
             if each.status is not Status.COMPLETED:
-                if _tolerates(replicates, min_share):
+                if tolerates(replicates, min_share):
                     of_completed = [r for r in replicates if r.status is Status.COMPLETED]
                     return dataclasses.replace(
                         cls.of_replicates(treatment, of_completed),
                         replicates=tuple(replicates),
                         started_at=first.started_at,
-                        duration=_total_duration(replicates),
+                        duration=total_duration(replicates),
                     )
                 ended = each
                 break
@@ -296,8 +183,8 @@ class Observation(_Metrics):
             metrics, sem = first.metrics, dict.fromkeys(first.metrics)
             duration = first.duration
         else:
-            metrics, sem = _means(replicates)
-            duration = _total_duration(replicates)
+            metrics, sem = means(replicates)
+            duration = total_duration(replicates)
         if first.started_at is None:
             duration = None
         return cls(
@@ -472,52 +359,3 @@ def _checked_errors(sem: dict[str, Any], metrics: Mapping[str, Any]) -> dict[str
                 f"{value_and_type(error)}."
             )
     return sem
-
-
-_TOLERATED = (Status.FAILED, Status.INVALID, Status.OUT_OF_MEMORY, Status.WORKER_DIED)
-"""How a replicate may fail if not all must complete. A time limit is one for the whole trial."""
-
-
-def tolerated_failures(replicates: int, min_share: float) -> int:
-    """Return how many of so many replicates may fail if a share of them must complete.
-
-    Example:
-        >>> tolerated_failures(10, 0.7), tolerated_failures(5, 0.9), tolerated_failures(3, 1.0)
-        (3, 0, 0)
-    """
-    # 10 * 0.7 is a little above 7.
-    return replicates - math.ceil(replicates * min_share - 1e-9)
-
-
-def is_tolerated(replicate: Replicate) -> bool:
-    """Whether a trial may go on after such a replicate, if not all must complete."""
-    return replicate.status in _TOLERATED
-
-
-def _tolerates(replicates: Sequence[Replicate], min_share: float) -> bool:
-    """Whether the trial completed in spite of replicates that did not."""
-    others = [each for each in replicates if each.status is not Status.COMPLETED]
-    allowed = min(tolerated_failures(len(replicates), min_share), len(replicates) - 1)
-    return len(others) <= allowed and all(map(is_tolerated, others))
-
-
-def _total_duration(replicates: Sequence[Replicate]) -> float | None:
-    durations = [r.duration for r in replicates if r.duration is not None]
-    return math.fsum(durations) if len(durations) == len(replicates) else None
-
-
-def _means(
-    replicates: Sequence[Replicate],
-) -> tuple[dict[str, float], dict[str, float | None]]:
-    names = dict.fromkeys(name for replicate in replicates for name in replicate)
-    means: dict[str, float] = {}
-    sems: dict[str, float | None] = {}
-    for name in names:
-        values = [replicate[name] for replicate in replicates if name in replicate]
-        means[name] = mean = mean_of(values)
-        sems[name] = None
-        if (count := len(values)) > 1:
-            # `hypot` takes the root of the sum of squares without an overflow of the squares.
-            deviation = math.hypot(*(value - mean for value in values))
-            sems[name] = deviation / math.sqrt(count * (count - 1))
-    return means, sems

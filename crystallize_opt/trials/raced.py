@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import RacedReplicate, Treatment
 
 

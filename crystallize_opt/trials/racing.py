@@ -22,7 +22,9 @@ from typing import Any
 
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.best_so_far import BestSoFar
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.trials.values import mean_of
 

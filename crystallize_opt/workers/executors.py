@@ -16,7 +16,7 @@ from crystallize_opt.runtime.inbox import Inbox
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.trials.curves import Listener
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.batch_jobs import as_future, died
 from crystallize_opt.workers.recovery import DIED, Recovery

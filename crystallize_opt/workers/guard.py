@@ -31,7 +31,7 @@ from crystallize_opt.runtime.signals import (
     unblock_signals,
 )
 from crystallize_opt.storage.lease import Lease, held
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 from crystallize_opt.workers import worker
 from crystallize_opt.workers.family import (
     Memory,

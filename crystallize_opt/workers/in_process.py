@@ -8,7 +8,7 @@ from typing import Any
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.runtime.sync import need_event_loop
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 from crystallize_opt.workers.trial import Done, Trial, ended, run_replicates
 
 _INTERRUPTED = "The search was interrupted."

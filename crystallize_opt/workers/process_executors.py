@@ -18,7 +18,7 @@ from crystallize_opt.runtime.interruption import Interruption
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.lease import Lease
 from crystallize_opt.trials.curves import Listener
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 from crystallize_opt.workers import logs, worker
 from crystallize_opt.workers.executors import OnExecutor, shut_down
 from crystallize_opt.workers.family import end_family

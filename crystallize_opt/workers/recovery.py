@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 from crystallize_opt.workers.trial import Done, Trial, ended
 
 DIED = "The process that ran it died."

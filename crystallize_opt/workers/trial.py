@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 from crystallize_opt.pipeline.replicate import ReplicateRun
 from crystallize_opt.pipeline.session import Session
 from crystallize_opt.trials.curves import Listener
-from crystallize_opt.trials.observation import Replicate, Status
 from crystallize_opt.trials.placed import PlacedTreatment, TrialFolders
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import SingleReplicate, Treatment
 
 Done = list[ReplicateRun]

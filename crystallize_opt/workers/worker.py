@@ -27,7 +27,8 @@ from crystallize_opt.runtime.signals import FROM_TERMINAL, SignalHandlers, ignor
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.storage.lease import Lease, held
 from crystallize_opt.trials.curves import Listener
-from crystallize_opt.trials.observation import Replicate, Status
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.workers.family import end_descendants
 from crystallize_opt.workers.logs import Record, Send, forget_handlers, forwarded

@@ -20,7 +20,7 @@ from crystallize_opt.errors import StorageError
 from crystallize_opt.runtime.signals import blocked_signals
 from crystallize_opt.storage.lease import Lease, held
 from crystallize_opt.trials.curves import Listener
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 from crystallize_opt.workers import logs, worker
 from crystallize_opt.workers.family import end_family, end_session
 from crystallize_opt.workers.guard import guard, how_it_died

@@ -21,7 +21,7 @@ from crystallize_opt import (
 )
 from crystallize_opt.adapters import GridOptimizer, RandomOptimizer
 from crystallize_opt.errors import UsageError
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 
 LOSS = Objective("loss", "minimize")
 

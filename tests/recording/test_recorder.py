@@ -39,7 +39,7 @@ from crystallize_opt.errors import (
 from crystallize_opt.recording.recorder import RecordedOptimizer
 from crystallize_opt.runtime.sync import run_sync
 from crystallize_opt.trials.calls import Asked
-from crystallize_opt.trials.observation import Replicate
+from crystallize_opt.trials.replicate import Replicate
 from tests.recording.driver import LOSS, SPACE, Driver, tpe
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from crystallize_opt import History
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 from tests.service.conftest import ROOT, Server
 from tests.service.test_classic import X
 

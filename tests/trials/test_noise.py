@@ -28,7 +28,7 @@ from crystallize_opt import (
 )
 from crystallize_opt.errors import UsageError
 from crystallize_opt.optimizers.capabilities import Capabilities
-from crystallize_opt.trials.observation import Replicate
+from crystallize_opt.trials.replicate import Replicate
 
 LOSS = Objective("loss", "minimize")
 SPACE = {"x": (0.0, 1.0)}

@@ -23,7 +23,9 @@ from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.description import constraints_of, objectives_of, space_of
 from crystallize_opt.trials.curves import Curve, Curves
 from crystallize_opt.trials.objective import Comparison, Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 _STATUSES = {

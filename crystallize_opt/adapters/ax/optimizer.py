@@ -69,7 +69,8 @@ from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.storage.description import describe_goals
 from crystallize_opt.trials.best import Criterion
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:

@@ -52,7 +52,8 @@ from crystallize_opt.optimizers.unique import Dropped
 from crystallize_opt.runtime.own_random_state import OwnRandomState
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 _LARGEST = 1e100  # Beyond, the variance that BayBE divides by overflows.
 

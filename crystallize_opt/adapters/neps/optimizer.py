@@ -30,7 +30,8 @@ from crystallize_opt.runtime.own_random_state import OwnRandomState, alone
 from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 if TYPE_CHECKING:
     import os

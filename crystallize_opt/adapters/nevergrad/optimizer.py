@@ -51,7 +51,8 @@ from crystallize_opt.runtime.checks import whole_number
 from crystallize_opt.runtime.own_random_state import OwnRandomState
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 _LARGEST = 5e20

@@ -53,7 +53,8 @@ from crystallize_opt.runtime.checks import checked_seed
 from crystallize_opt.space.parameter import canonical_value
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 
 
 class OptunaOptimizer(SpaceOptimizer[Trial]):

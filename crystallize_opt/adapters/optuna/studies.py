@@ -25,7 +25,9 @@ from crystallize_opt.storage.description import (
 from crystallize_opt.storage.records import TrialFormat, read_observation
 from crystallize_opt.trials.curves import last_value
 from crystallize_opt.trials.objective import Constraint, Direction, Objective
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 from crystallize_opt.trials.values import as_number
 

@@ -23,7 +23,9 @@ from crystallize_opt.space.choices import Categorical, Constant, Ordinal
 from crystallize_opt.space.parameter import Condition, Parameter
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.storage.records import write_observation
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.values import as_number
 
 # Spaces ------------------------------------------------------------------------------------------

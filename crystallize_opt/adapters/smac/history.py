@@ -14,7 +14,9 @@ from crystallize_opt.history.foreign import Notes, point_of
 from crystallize_opt.history.history import History
 from crystallize_opt.space.space import SearchSpace
 from crystallize_opt.trials.objective import Constraint, Objective
-from crystallize_opt.trials.observation import Observation, Replicate, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.replicate import Replicate
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 # The numbers of `smac.runhistory.StatusType` -> statuses; 0, a running trial, is left out.

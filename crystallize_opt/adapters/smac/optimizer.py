@@ -54,7 +54,8 @@ from crystallize_opt.runtime.quiet_import import quiet_import
 from crystallize_opt.space.numbers import Float, Integer
 from crystallize_opt.space.space import SearchSpace, as_space
 from crystallize_opt.trials.objective import Constraint, Objective, as_objectives
-from crystallize_opt.trials.observation import Observation, Status
+from crystallize_opt.trials.observation import Observation
+from crystallize_opt.trials.status import Status
 from crystallize_opt.trials.treatment import Treatment
 
 if TYPE_CHECKING:

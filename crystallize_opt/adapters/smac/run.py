@@ -24,7 +24,7 @@ from crystallize_opt.adapters.smac.facade import (
 )
 from crystallize_opt.adapters.smac.warm_start import ATTACHED
 from crystallize_opt.errors import CrystallizeOptError
-from crystallize_opt.trials.observation import Status
+from crystallize_opt.trials.status import Status
 
 _logger = logging.getLogger("crystallize_opt")
 
